@@ -1,0 +1,1 @@
+"""The ops store: the orchestrator's own Postgres schema, in which the domains meet."""

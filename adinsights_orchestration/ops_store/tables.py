@@ -1,0 +1,244 @@
+"""Tables of the ops store (schema `adinsights_ops`), as SQLAlchemy Core.
+
+Belongs here: shapes, keys and what each row means. Does not belong here: who writes when (each domain's own edge module).
+Migrations in `migrations/` bring a database to this shape; a test holds the two together. All moments are timestamptz.
+"""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import JSONB, UUID
+
+SCHEMA = "adinsights_ops"
+metadata = sa.MetaData(
+    schema=SCHEMA,
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    },
+)
+
+
+def _moment(name: str, *, nullable: bool = True) -> sa.Column[sa.DateTime]:
+    return sa.Column(name, sa.DateTime(timezone=True), nullable=nullable)
+
+
+# One row per distinct registry content; the newest is the last good snapshot.
+registry_snapshot = sa.Table(
+    "registry_snapshot",
+    metadata,
+    sa.Column("id", sa.BigInteger, sa.Identity(), primary_key=True),
+    sa.Column("digest", sa.Text, nullable=False),
+    sa.Column("source", sa.Text, nullable=False),
+    sa.Column("payload", JSONB, nullable=False),
+    _moment("taken_at", nullable=False),
+)
+
+# One row in all (id = 1): how the last read went, so that a stale snapshot says so.
+registry_status = sa.Table(
+    "registry_status",
+    metadata,
+    sa.Column("id", sa.SmallInteger, primary_key=True),
+    sa.Column("snapshot_id", sa.BigInteger, sa.ForeignKey(registry_snapshot.c.id)),
+    _moment("attempted_at", nullable=False),
+    _moment("succeeded_at"),
+    sa.Column("error", sa.Text),
+)
+
+# A partition key is frozen at first sight and names a connection for ever, whatever it is called later.
+partition_key = sa.Table(
+    "partition_key",
+    metadata,
+    sa.Column("key", sa.Text, primary_key=True),
+    sa.Column("provider", sa.Text, nullable=False),
+    sa.Column("row_id", UUID(as_uuid=True), nullable=False, unique=True),
+    sa.Column("tenant_id", UUID(as_uuid=True), nullable=False),
+    sa.Column("connection_name", sa.Text, nullable=False),
+    _moment("first_seen_at", nullable=False),
+    _moment("retired_at"),
+)
+
+# Every Airbyte connection id that a partition has had; a re-created connection adds one and keeps the history.
+partition_connection = sa.Table(
+    "partition_connection",
+    metadata,
+    sa.Column("connection_id", UUID(as_uuid=True), primary_key=True),
+    sa.Column("key", sa.Text, sa.ForeignKey(partition_key.c.key), nullable=False, index=True),
+    _moment("first_seen_at", nullable=False),
+)
+
+# What the orchestrator wants to run: committed before the POST, so that no POST is ever forgotten or repeated.
+# States: planned -> starting -> running -> succeeded | failed | cancelled; starting -> planned (never reached Airbyte);
+# failed attempt with attempts left -> planned (with not_before); abandoned: given up or superseded.
+sync_intent = sa.Table(
+    "sync_intent",
+    metadata,
+    sa.Column("id", sa.BigInteger, sa.Identity(), primary_key=True),
+    sa.Column("connection_id", UUID(as_uuid=True), nullable=False),
+    sa.Column("partition_key", sa.Text, nullable=False),
+    _moment("due_slot", nullable=False),
+    sa.Column("reason", sa.Text, nullable=False),  # schedule | manual
+    sa.Column("job_type", sa.Text, nullable=False, server_default="sync"),  # sync | clear | refresh
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("attempt", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("job_id", sa.BigInteger),
+    sa.Column("run_id", sa.Text),  # the Dagster run that a person waits in
+    sa.Column("requested_by", sa.Text),
+    _moment("not_before"),
+    _moment("posted_at"),
+    _moment("created_at", nullable=False),
+    _moment("updated_at", nullable=False),
+    sa.Column("last_error", sa.Text),
+    sa.UniqueConstraint("connection_id", "due_slot"),
+    sa.CheckConstraint(
+        "state in ('planned','starting','running','succeeded','failed','cancelled','abandoned')", name="state"
+    ),
+    sa.CheckConstraint("state <> 'running' or job_id is not null", name="running_has_job"),
+)
+sa.Index(
+    "ix_sync_intent_open",
+    sync_intent.c.state,
+    sync_intent.c.not_before,
+    postgresql_where=sync_intent.c.state.in_(("planned", "starting", "running")),
+)
+sa.Index("ix_sync_intent_job", sync_intent.c.job_id)
+
+# The ledger: one row per Airbyte job, whoever started it.
+# report_state: none (still running) -> pending -> reporting -> reported; `skipped` where there is nothing to report.
+sync_job = sa.Table(
+    "sync_job",
+    metadata,
+    sa.Column("job_id", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("connection_id", UUID(as_uuid=True), nullable=False),
+    sa.Column("partition_key", sa.Text, nullable=False),
+    sa.Column("provider", sa.Text, nullable=False),
+    sa.Column("tenant_id", UUID(as_uuid=True), nullable=False),
+    sa.Column("job_type", sa.Text, nullable=False),
+    sa.Column("status", sa.Text, nullable=False),
+    sa.Column("started_by", sa.Text, nullable=False),  # orchestrator | external
+    sa.Column("intent_id", sa.BigInteger, sa.ForeignKey(sync_intent.c.id)),
+    sa.Column("run_id", sa.Text),  # the run that waits for it and reports it
+    _moment("started_at", nullable=False),
+    _moment("ended_at"),
+    sa.Column("duration_seconds", sa.Float),
+    sa.Column("rows_synced", sa.BigInteger),
+    sa.Column("bytes_synced", sa.BigInteger),
+    sa.Column("streams", JSONB),  # [{"name", "namespace", "rows", "bytes"}]
+    sa.Column("attempts", sa.Integer),
+    sa.Column("failure_origin", sa.Text),
+    sa.Column("failure_type", sa.Text),
+    sa.Column("failure_message", sa.Text),
+    _moment("airbyte_updated_at"),
+    _moment("first_observed_at", nullable=False),
+    _moment("observed_at", nullable=False),
+    sa.Column("report_state", sa.Text, nullable=False, server_default="none"),
+    sa.Column("report_batch", UUID(as_uuid=True)),
+    _moment("reported_at"),
+    sa.CheckConstraint("report_state in ('none','pending','reporting','reported','skipped')", name="report_state"),
+)
+sa.Index("ix_sync_job_partition_ended", sync_job.c.partition_key, sync_job.c.ended_at.desc())
+sa.Index("ix_sync_job_connection_started", sync_job.c.connection_id, sync_job.c.started_at.desc())
+sa.Index(
+    "ix_sync_job_unreported",
+    sync_job.c.provider,
+    sync_job.c.ended_at,
+    postgresql_where=sync_job.c.report_state.in_(("pending", "reporting")),
+)
+
+# One row per batch of materializations handed to Dagster: after a crash between the two databases' commits, the event
+# log is searched from `event_cursor` for what did arrive, so that nothing is reported twice and nothing is lost.
+report_batch = sa.Table(
+    "report_batch",
+    metadata,
+    sa.Column("id", UUID(as_uuid=True), primary_key=True),
+    sa.Column("provider", sa.Text, nullable=False),
+    sa.Column("event_cursor", sa.BigInteger, nullable=False),
+    _moment("started_at", nullable=False),
+    _moment("finished_at"),
+)
+
+# Where each reader of a foreign log stands.
+cursor = sa.Table(
+    "cursor",
+    metadata,
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("value", JSONB, nullable=False),
+    _moment("updated_at", nullable=False),
+)
+
+# What the backend was, or need not be, told about a finished job.
+webhook_post = sa.Table(
+    "webhook_post",
+    metadata,
+    sa.Column("job_id", sa.BigInteger, sa.ForeignKey(sync_job.c.job_id), primary_key=True, autoincrement=False),
+    sa.Column("state", sa.Text, nullable=False),  # posting | posted | not_needed | failed
+    sa.Column("attempts", sa.Integer, nullable=False, server_default="0"),
+    _moment("not_before"),
+    _moment("decided_at"),
+    sa.Column("last_error", sa.Text),
+)
+
+# Something a person should know; open until `cleared_at`. One row per kind and subject while it is open.
+finding = sa.Table(
+    "finding",
+    metadata,
+    sa.Column("id", sa.BigInteger, sa.Identity(), primary_key=True),
+    sa.Column("kind", sa.Text, nullable=False),
+    sa.Column("subject", sa.Text, nullable=False),
+    sa.Column("detail", JSONB, nullable=False),
+    _moment("first_seen_at", nullable=False),
+    _moment("last_seen_at", nullable=False),
+    _moment("cleared_at"),
+)
+sa.Index(
+    "uq_finding_open", finding.c.kind, finding.c.subject, unique=True, postgresql_where=finding.c.cleared_at.is_(None)
+)
+
+# Audit rows that the orchestrator owes the backend: journalled here first, delivered with the same id, so none is lost or doubled.
+audit_entry = sa.Table(
+    "audit_entry",
+    metadata,
+    sa.Column("id", UUID(as_uuid=True), primary_key=True),
+    sa.Column("tenant_id", UUID(as_uuid=True)),
+    sa.Column("action", sa.Text, nullable=False),
+    sa.Column("resource_type", sa.Text, nullable=False),
+    sa.Column("resource_id", sa.Text, nullable=False),
+    sa.Column("detail", JSONB, nullable=False),
+    _moment("created_at", nullable=False),
+    _moment("delivered_at"),
+    sa.Column("last_error", sa.Text),
+)
+sa.Index("ix_audit_entry_owed", audit_entry.c.created_at, postgresql_where=audit_entry.c.delivered_at.is_(None))
+
+# One row per dbt command that Dagster ran.
+dbt_invocation = sa.Table(
+    "dbt_invocation",
+    metadata,
+    sa.Column("invocation_id", sa.Text, primary_key=True),
+    sa.Column("run_id", sa.Text, nullable=False),
+    sa.Column("command", sa.Text, nullable=False),
+    sa.Column("full_refresh", sa.Boolean, nullable=False),
+    sa.Column("completed", sa.Boolean, nullable=False),  # false: killed before dbt wrote its results
+    sa.Column("succeeded", sa.Boolean, nullable=False),
+    _moment("generated_at", nullable=False),
+    _moment("started_at", nullable=False),
+    sa.Column("elapsed_seconds", sa.Float, nullable=False),
+    sa.Column("models", sa.Integer, nullable=False),
+)
+sa.Index("ix_dbt_invocation_generated", dbt_invocation.c.generated_at.desc())
+
+# The latest result of every model of the project: partial builds are merged here.
+dbt_model_result = sa.Table(
+    "dbt_model_result",
+    metadata,
+    sa.Column("unique_id", sa.Text, primary_key=True),
+    sa.Column("invocation_id", sa.Text, nullable=False),
+    sa.Column("status", sa.Text, nullable=False),
+    sa.Column("message", sa.Text),
+    sa.Column("execution_seconds", sa.Float, nullable=False),
+    sa.Column("result", JSONB, nullable=False),  # dbt's own result object, for publishing
+    _moment("generated_at", nullable=False),
+)

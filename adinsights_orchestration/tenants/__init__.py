@@ -1,0 +1,1 @@
+"""Who is served: tenants, their connections, and the registry they are read from."""

@@ -1,0 +1,191 @@
+"""The registry's vocabulary: providers, schedules, tenants, connections.
+
+Belongs here: immutable values and what follows from one value alone. Does not belong here: reading them from anywhere
+(`sources`), keeping them (`store`). A `Registry` is one consistent picture of who is served, at one moment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import StrEnum
+from types import MappingProxyType
+from uuid import UUID
+
+DEFAULT_TIMEZONE = "America/Jamaica"  # ADinsights' home timezone
+MINIMUM_RETENTION_DAYS = 365  # runbook: audit rows are kept at least this long
+
+
+class Provider(StrEnum):
+    """An ad or analytics platform; the value names its Dagster asset `airbyte/<value>`."""
+
+    META = "meta"
+    GOOGLE_ADS = "google_ads"
+    LINKEDIN_ADS = "linkedin_ads"
+    TIKTOK_ADS = "tiktok_ads"
+    GA4 = "ga4"
+    SEARCH_CONSOLE = "search_console"
+
+    @property
+    def label(self) -> str:
+        """The platform's own name, for people."""
+        return _LABELS[self]
+
+    @property
+    def backend_code(self) -> str:
+        """The code that the backend's `integrations_airbyteconnection.provider` column holds."""
+        return _BACKEND_CODES[self]
+
+    @property
+    def asset_path(self) -> tuple[str, str]:
+        """The path of the provider's Dagster asset key."""
+        return ("airbyte", self.value)
+
+    @property
+    def partitions_name(self) -> str:
+        """The name of the provider's dynamic partitions definition."""
+        return f"{self.value}_connections"
+
+    @classmethod
+    def from_code(cls, code: str) -> Provider:
+        """Returns the provider of a backend code or of our own name; `ValueError` names an unknown one."""
+        found = _BY_CODE.get(code.strip().upper())
+        if found is None:
+            raise ValueError(f"unknown provider {code!r}; known: {', '.join(sorted(_BY_CODE))}")
+        return found
+
+
+_BACKEND_CODES = {
+    Provider.META: "META",
+    Provider.GOOGLE_ADS: "GOOGLE",
+    Provider.LINKEDIN_ADS: "LINKEDIN",
+    Provider.TIKTOK_ADS: "TIKTOK",
+    Provider.GA4: "GOOGLE_ANALYTICS",
+    Provider.SEARCH_CONSOLE: "SEARCH_CONSOLE",
+}
+_LABELS = {
+    Provider.META: "Meta",
+    Provider.GOOGLE_ADS: "Google Ads",
+    Provider.LINKEDIN_ADS: "LinkedIn Ads",
+    Provider.TIKTOK_ADS: "TikTok Ads",
+    Provider.GA4: "Google Analytics 4",
+    Provider.SEARCH_CONSOLE: "Search Console",
+}
+_BY_CODE = {code: provider for provider, code in _BACKEND_CODES.items()} | {p.value.upper(): p for p in Provider}
+
+
+class ScheduleType(StrEnum):
+    """Who decides when a connection syncs; the backend's `schedule_type`."""
+
+    MANUAL = "manual"
+    INTERVAL = "interval"
+    CRON = "cron"
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """When a connection is due: by hand only, every `interval`, or by `cron` in its tenant's timezone."""
+
+    type: ScheduleType
+    interval: timedelta | None = None
+    cron: str | None = None
+
+    def describe(self) -> str:
+        """One short phrase for people: `every 60 min`, `cron 0 6-22 * * *`, `manual`."""
+        if self.type is ScheduleType.INTERVAL and self.interval is not None:
+            return f"every {int(self.interval.total_seconds() // 60)} min"
+        if self.type is ScheduleType.CRON:
+            return f"cron {self.cron}"
+        return self.type.value
+
+
+class Standing(StrEnum):
+    """Whether a connection is driven at all; only `ACTIVE` ones are ever due or stale."""
+
+    ACTIVE = "active"
+    PAUSED = "paused"
+    MANUAL = "manual"
+    MISCONFIGURED = "misconfigured"
+    RETIRED = "retired"
+
+
+@dataclass(frozen=True, slots=True)
+class Tenant:
+    """An agency or one of its clients.
+
+    `slug`, `timezone`, `owner`, `retention_days`, `legal_hold` and `sla` are not in the backend's tables; they come from the overlay.
+    """
+
+    id: UUID
+    name: str
+    slug: str
+    timezone: str = DEFAULT_TIMEZONE
+    owner: str | None = None
+    retention_days: int = MINIMUM_RETENTION_DAYS
+    legal_hold: bool = False
+    sla: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """One Airbyte connection of one tenant.
+
+    `row_id` is the registry's own identity and survives a re-created Airbyte connection; `connection_id` is Airbyte's.
+    `partition_key` is empty until the ops store has frozen one. `problem` says why the connection is misconfigured.
+    """
+
+    row_id: UUID
+    tenant_id: UUID
+    provider: Provider
+    name: str
+    connection_id: UUID
+    schedule: Schedule
+    workspace_id: UUID | None = None
+    is_active: bool = True
+    retired: bool = False
+    problem: str | None = None
+    partition_key: str = ""
+
+    @property
+    def standing(self) -> Standing:
+        """The connection's standing; a retired or paused connection is never due whatever its schedule says."""
+        if self.retired:
+            return Standing.RETIRED
+        if not self.is_active:
+            return Standing.PAUSED
+        if self.problem is not None:
+            return Standing.MISCONFIGURED
+        if self.schedule.type is ScheduleType.MANUAL:
+            return Standing.MANUAL
+        return Standing.ACTIVE
+
+
+@dataclass(frozen=True, slots=True)
+class RegistryProblem:
+    """Something in the registry that a person must mend; the rest of the registry is used all the same."""
+
+    place: str
+    problem: str
+
+
+@dataclass(frozen=True, slots=True)
+class Registry:
+    """Who is served, as read from `source` at `read_at`; retired connections included, so that history keeps a name."""
+
+    tenants: tuple[Tenant, ...]
+    connections: tuple[Connection, ...]
+    source: str
+    read_at: datetime
+    problems: tuple[RegistryProblem, ...] = ()
+
+    def tenant(self, tenant_id: UUID) -> Tenant:
+        """Returns the tenant with this id; `KeyError` when the registry does not hold it."""
+        for tenant in self.tenants:
+            if tenant.id == tenant_id:
+                return tenant
+        raise KeyError(tenant_id)
+
+    def by_partition(self) -> dict[str, Connection]:
+        """Connections by partition key."""
+        return {c.partition_key: c for c in self.connections if c.partition_key}

@@ -1,0 +1,84 @@
+"""Fixtures that every domain's tests share: a real Postgres, databases in it, a migrated ops store."""
+
+from __future__ import annotations
+
+import os
+import socket
+import tempfile
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr
+
+from adinsights_orchestration.local.postgres import EmbeddedPostgres
+from adinsights_orchestration.ops_store.store import OpsStore
+from adinsights_orchestration.settings import OpsStoreSettings
+
+DEBIAN_POSTGRES_15 = Path("/usr/lib/postgresql/15/bin")
+
+
+def free_port() -> int:
+    """A loopback port that was free a moment ago."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class PostgresServer:
+    """What tests see of a server: its address, and fresh databases."""
+
+    def __init__(self, server: EmbeddedPostgres) -> None:
+        self.server = server
+        self.host, self.port, self.user, self.password = server.host, server.port, server.user, server.password
+
+    def create_database(self, prefix: str = "test") -> str:
+        """Creates a database of its own and returns its address."""
+        return self.server.create_database(f"{prefix}_{uuid.uuid4().hex[:10]}")
+
+
+def _server(name: str, bin_dir: Path | None) -> Iterator[PostgresServer]:
+    with tempfile.TemporaryDirectory(prefix=f"adinsights-{name}-") as folder:
+        os.chmod(folder, 0o755)  # noqa: S103  (root's server runs as another user)
+        server = EmbeddedPostgres(
+            Path(folder) / "pg",
+            free_port(),
+            bin_dir=bin_dir,
+            settings={"fsync": "off", "full_page_writes": "off"},
+            die_with_parent=True,
+        )
+        server.start()
+        try:
+            yield PostgresServer(server)
+        finally:
+            server.stop()
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[PostgresServer]:
+    """The embedded Postgres, one for the whole test session."""
+    yield from _server("pg", None)
+
+
+@pytest.fixture(scope="session")
+def postgres_15_server() -> Iterator[PostgresServer]:
+    """Debian's PostgreSQL 15, which production runs; skipped where the machine has none."""
+    if not (DEBIAN_POSTGRES_15 / "initdb").exists():
+        pytest.skip("Debian's postgresql-15 is not installed")
+    yield from _server("pg15", DEBIAN_POSTGRES_15)
+
+
+@pytest.fixture
+def database(postgres_server: PostgresServer) -> str:
+    """The address of an empty database of this test's own."""
+    return postgres_server.create_database()
+
+
+@pytest.fixture
+def ops_store(postgres_server: PostgresServer) -> Iterator[OpsStore]:
+    """A migrated ops store in a database of this test's own."""
+    store = OpsStore(OpsStoreSettings(dsn=SecretStr(postgres_server.create_database("ops"))))
+    store.migrate()
+    yield store
+    store.dispose()

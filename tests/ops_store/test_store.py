@@ -1,0 +1,82 @@
+"""The ops store: migrations, locks, and errors that say what to do."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from pydantic import SecretStr
+
+from adinsights_orchestration.errors import OpsStoreError
+from adinsights_orchestration.ops_store.store import OpsStore
+from adinsights_orchestration.ops_store.tables import SCHEMA, cursor, metadata
+from adinsights_orchestration.settings import OpsStoreSettings
+from tests.conftest import PostgresServer, free_port
+
+
+def _differences(store: OpsStore) -> list[object]:
+    with store.begin() as connection:
+        options = {
+            "include_schemas": True,
+            "version_table_schema": SCHEMA,
+            "include_name": lambda name, kind, _parents: kind != "schema" or name == SCHEMA,
+        }
+        return list(compare_metadata(MigrationContext.configure(connection, opts=options), metadata))
+
+
+def test_migrations_and_tables_describe_the_same_schema(ops_store: OpsStore) -> None:
+    assert _differences(ops_store) == []
+
+
+def test_the_same_migrations_hold_on_postgres_15(postgres_15_server: PostgresServer) -> None:
+    store = OpsStore(OpsStoreSettings(dsn=SecretStr(postgres_15_server.create_database("ops"))))
+    store.migrate()
+    assert _differences(store) == []
+    store.dispose()
+
+
+def test_migrating_twice_and_from_several_processes_at_once_does_the_work_once(postgres_server: PostgresServer) -> None:
+    dsn = SecretStr(postgres_server.create_database("ops"))
+    stores = [OpsStore(OpsStoreSettings(dsn=dsn)) for _ in range(4)]
+    threads = [threading.Thread(target=store.migrate) for store in stores]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert _differences(stores[0]) == []
+    for store in stores:
+        store.dispose()
+
+
+def test_an_exclusive_section_turns_the_second_one_away_and_lets_the_next_in(ops_store: OpsStore) -> None:
+    with ops_store.exclusive("tick") as first:
+        with ops_store.exclusive("tick") as second, ops_store.exclusive("another tick") as other:
+            assert (first, second, other) == (True, False, True)
+    with ops_store.exclusive("tick") as again:
+        assert again
+
+
+def test_an_exclusive_section_is_free_again_after_its_body_failed(ops_store: OpsStore) -> None:
+    with pytest.raises(ValueError, match="broken"), ops_store.exclusive("tick"):
+        raise ValueError("broken")
+    with ops_store.exclusive("tick") as again:
+        assert again
+
+
+def test_an_unreachable_store_names_the_setting_and_not_the_password() -> None:
+    dsn = SecretStr(f"postgresql://someone:canary-secret@127.0.0.1:{free_port()}/nowhere")
+    store = OpsStore(OpsStoreSettings(dsn=dsn))
+    with pytest.raises(OpsStoreError) as caught, store.begin() as connection:
+        connection.execute(sa.select(1))
+    assert "ADINSIGHTS_OPS_STORE__DSN" in str(caught.value)
+    assert "canary-secret" not in str(caught.value)
+
+
+def test_an_unmigrated_store_says_which_command_to_run(postgres_server: PostgresServer) -> None:
+    store = OpsStore(OpsStoreSettings(dsn=SecretStr(postgres_server.create_database("empty"))))
+    with pytest.raises(OpsStoreError, match="adinsights migrate"), store.begin() as connection:
+        connection.execute(sa.select(cursor))
+    store.dispose()
