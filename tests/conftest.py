@@ -7,9 +7,12 @@ import socket
 import tempfile
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import dagster as dg
 import pytest
+from dagster._core.test_utils import instance_for_test
 from pydantic import SecretStr
 
 from adinsights_orchestration.local.postgres import EmbeddedPostgres
@@ -82,3 +85,21 @@ def ops_store(postgres_server: PostgresServer) -> Iterator[OpsStore]:
     store.migrate()
     yield store
     store.dispose()
+
+
+@contextmanager
+def dagster_instance_on(server: PostgresServer) -> Iterator[dg.DagsterInstance]:
+    """A Dagster instance whose storage is a fresh Postgres database, as in production."""
+    database = server.create_database("dagster").rsplit("/", 1)[1]
+    postgres = {"hostname": server.host, "port": server.port, "username": server.user, "password": server.password}
+    postgres |= {"db_name": database, "scheme": "postgresql+psycopg2"}
+    overrides = {"storage": {"postgres": {"postgres_db": postgres}}, "telemetry": {"enabled": False}}
+    with instance_for_test(overrides=overrides) as instance:
+        yield instance
+
+
+@pytest.fixture
+def postgres_instance(postgres_server: PostgresServer) -> Iterator[dg.DagsterInstance]:
+    """A Dagster instance on Postgres storage of this test's own."""
+    with dagster_instance_on(postgres_server) as instance:
+        yield instance

@@ -6,6 +6,8 @@ Migrations in `migrations/` bring a database to this shape; a test holds the two
 
 from __future__ import annotations
 
+from datetime import datetime
+
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import JSONB, UUID
 
@@ -22,7 +24,7 @@ metadata = sa.MetaData(
 )
 
 
-def _moment(name: str, *, nullable: bool = True) -> sa.Column[sa.DateTime]:
+def _moment(name: str, *, nullable: bool = True) -> sa.Column[datetime]:
     return sa.Column(name, sa.DateTime(timezone=True), nullable=nullable)
 
 

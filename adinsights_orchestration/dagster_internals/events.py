@@ -1,0 +1,265 @@
+"""Events without a run: backdated materializations and partitioned check evaluations, in batches.
+
+Belongs here: one function per kind of event, each a bounded number of statements however many partitions there are. Does
+not belong here: when or why to report. Dagster's public way stores one event a transaction (25 to 45 ms each on Postgres);
+its storage can insert a batch of one asset's materializations at once, and this module uses that.
+"""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from itertools import islice
+from typing import Any, TypeVar
+
+import dagster as dg
+from dagster._core.definitions.asset_checks.asset_check_evaluation import (
+    AssetCheckEvaluation,
+    AssetCheckEvaluationTargetMaterializationData,
+)
+from dagster._core.event_api import EventRecordsFilter
+from dagster._core.events import (
+    AssetMaterializationPlannedData,
+    DagsterEvent,
+    DagsterEventType,
+    StepMaterializationData,
+)
+from dagster._core.events.log import EventLogEntry
+from dagster._core.instance.utils import RUNLESS_JOB_NAME, RUNLESS_RUN_ID
+from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
+from dagster._core.storage.event_log.schema import AssetCheckExecutionsTable, SqlEventLogStorageTable
+from dagster._core.storage.event_log.sql_event_log import SqlEventLogStorage
+from dagster._serdes import serialize_value
+from dagster_postgres.event_log import PostgresEventLogStorage
+
+_Item = TypeVar("_Item")
+_BATCH = 500
+SYNC_ID_KEY = "airbyte/job_id"
+
+
+@dataclass(frozen=True, slots=True)
+class Materialized:
+    """One partition's materialization, at the moment it happened in the world."""
+
+    partition: str
+    at: datetime
+    metadata: Mapping[str, Any]
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class MaterializationRef:
+    """The newest materialization of a partition, as a check evaluation has to point at it."""
+
+    storage_id: int
+    run_id: str
+    timestamp: float
+    metadata: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class CheckResult:
+    """One partition's result of a check."""
+
+    partition: str
+    passed: bool
+    description: str
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    severity: dg.AssetCheckSeverity = dg.AssetCheckSeverity.ERROR
+
+
+def event_cursor(instance: dg.DagsterInstance) -> int:
+    """Returns the event log's highest storage id; 0 for an empty log."""
+    return instance.event_log_storage.get_maximum_record_id() or 0
+
+
+def report_materializations(instance: dg.DagsterInstance, key: dg.AssetKey, items: Iterable[Materialized]) -> int:
+    """Reports materializations of one asset without a run, oldest first, and returns how many.
+
+    The event that is stored last is what Dagster takes for the newest, whatever its timestamp: give them in order of `at`.
+    Up to 500 events share two transactions on Postgres; other storages take them one by one.
+    """
+    reported = 0
+    for batch in _batches((_materialization_entry(key, item) for item in items), _BATCH):
+        _store_batch(instance, batch)
+        reported += len(batch)
+    return reported
+
+
+def materialized_values(
+    instance: dg.DagsterInstance, key: dg.AssetKey, *, after: int, metadata_key: str = SYNC_ID_KEY
+) -> set[Any]:
+    """Returns the values of one metadata entry in all materializations of `key` stored after the cursor `after`."""
+    records = instance.event_log_storage.get_event_records(
+        EventRecordsFilter(DagsterEventType.ASSET_MATERIALIZATION, asset_key=key, after_cursor=after)
+    )
+    return {
+        value for record in records if (value := _metadata(record.asset_materialization).get(metadata_key)) is not None
+    }
+
+
+def latest_materializations(
+    instance: dg.DagsterInstance, key: dg.AssetKey, partitions: Iterable[str]
+) -> dict[str, MaterializationRef]:
+    """Returns the newest materialization of each partition that has one; two statements for any number of partitions."""
+    wanted = set(partitions)
+    if not wanted:
+        return {}
+    storage = instance.event_log_storage
+    ids = storage.get_latest_storage_id_by_partition(key, DagsterEventType.ASSET_MATERIALIZATION, wanted)
+    if not ids:
+        return {}
+    records = storage.get_event_records(
+        EventRecordsFilter(DagsterEventType.ASSET_MATERIALIZATION, asset_key=key, storage_ids=list(ids.values()))
+    )
+    return {
+        record.partition_key: MaterializationRef(
+            record.storage_id, record.run_id, record.timestamp, _metadata(record.asset_materialization)
+        )
+        for record in records
+        if record.partition_key is not None
+    }
+
+
+def check_evaluation(
+    key: dg.AssetKey, check_name: str, result: CheckResult, target: MaterializationRef | None
+) -> AssetCheckEvaluation:
+    """Builds a partition's check evaluation.
+
+    Without `target` the status of a partition that was ever materialized is not shown, so give it whenever there is one.
+    """
+    return AssetCheckEvaluation(
+        asset_key=key,
+        check_name=check_name,
+        passed=result.passed,
+        description=result.description,
+        severity=result.severity,
+        partition=result.partition,
+        metadata=_normalized(result.metadata),
+        target_materialization_data=_target(target) if target else None,
+    )
+
+
+def _target(target: MaterializationRef) -> AssetCheckEvaluationTargetMaterializationData:
+    return AssetCheckEvaluationTargetMaterializationData(
+        storage_id=target.storage_id, run_id=target.run_id, timestamp=target.timestamp
+    )
+
+
+def report_checks(
+    instance: dg.DagsterInstance, key: dg.AssetKey, check_name: str, results: Iterable[CheckResult], *, at: datetime
+) -> int:
+    """Reports partitions' check results without a run and returns how many.
+
+    Each batch carries a made-up run id: Dagster allows one evaluation per check, partition and run id, and counts all
+    events without a run as one. The price is a run link in the UI that leads nowhere.
+    """
+    reported = 0
+    for batch in _batches(results, _BATCH):
+        targets = latest_materializations(instance, key, (result.partition for result in batch))
+        run_id = str(uuid.uuid4())
+        entries = [
+            _entry(
+                DagsterEvent(
+                    DagsterEventType.ASSET_CHECK_EVALUATION.value,
+                    RUNLESS_JOB_NAME,
+                    event_specific_data=check_evaluation(key, check_name, result, targets.get(result.partition)),
+                ),
+                at,
+                run_id,
+            )
+            for result in batch
+        ]
+        _store_checks(instance, entries)
+        reported += len(entries)
+    return reported
+
+
+def plan_partitions(context: dg.AssetExecutionContext, key: dg.AssetKey, partitions: Iterable[str]) -> None:
+    """Marks partitions as planned in a run that has no partition tags, so that those it does not materialize show as failed."""
+    step_key = context.op_execution_context._step_execution_context.step.key  # noqa: SLF001
+    for partition in partitions:
+        event = DagsterEvent.build_asset_materialization_planned_event(
+            context.job_name, step_key, AssetMaterializationPlannedData(key, partition=partition)
+        )
+        context.instance.report_dagster_event(event, run_id=context.run.run_id)
+
+
+def _materialization_entry(key: dg.AssetKey, item: Materialized) -> EventLogEntry:
+    materialization = dg.AssetMaterialization(key, partition=item.partition, metadata=item.metadata, tags=item.tags)
+    event = DagsterEvent(
+        DagsterEventType.ASSET_MATERIALIZATION.value,
+        RUNLESS_JOB_NAME,
+        event_specific_data=StepMaterializationData(materialization),
+    )
+    return _entry(event, item.at, RUNLESS_RUN_ID)
+
+
+def _entry(event: DagsterEvent, at: datetime, run_id: str) -> EventLogEntry:
+    return EventLogEntry(  # type: ignore[no-untyped-call]
+        error_info=None,
+        level=logging.INFO,
+        user_message="",
+        run_id=run_id,
+        timestamp=at.timestamp(),
+        job_name=event.job_name,
+        dagster_event=event,
+    )
+
+
+def _store_batch(instance: dg.DagsterInstance, entries: Sequence[EventLogEntry]) -> None:
+    storage = instance.event_log_storage
+    if isinstance(storage, PostgresEventLogStorage):
+        storage.store_event_batch(entries)
+        return
+    for entry in entries:
+        instance.handle_new_event(entry)
+
+
+def _store_checks(instance: dg.DagsterInstance, entries: Sequence[EventLogEntry]) -> None:
+    storage = instance.event_log_storage
+    if not isinstance(storage, PostgresEventLogStorage):
+        for entry in entries:
+            instance.handle_new_event(entry)
+        return
+    # One transaction for both tables: Dagster's own writer commits the event before the row that points at it.
+    insert = storage.prepare_insert_event_batch(entries).returning(SqlEventLogStorageTable.c.id)
+    with storage.index_transaction() as connection:
+        ids = [row[0] for row in connection.execute(insert)]
+        rows = [_check_row(storage, entry, event_id) for entry, event_id in zip(entries, ids, strict=True)]
+        connection.execute(AssetCheckExecutionsTable.insert(), rows)
+
+
+def _check_row(storage: SqlEventLogStorage, entry: EventLogEntry, event_id: int) -> dict[str, Any]:
+    evaluation = entry.get_dagster_event().asset_check_evaluation_data
+    status = AssetCheckExecutionRecordStatus
+    target = evaluation.target_materialization_data
+    return {
+        "asset_key": evaluation.asset_key.to_string(),
+        "check_name": evaluation.check_name,
+        "partition": evaluation.partition,
+        "run_id": entry.run_id,
+        "execution_status": (status.SUCCEEDED if evaluation.passed else status.FAILED).value,
+        "evaluation_event": serialize_value(entry),
+        "evaluation_event_timestamp": datetime.fromtimestamp(entry.timestamp, UTC).replace(tzinfo=None),
+        "evaluation_event_storage_id": event_id,
+        "materialization_event_storage_id": target.storage_id if target else None,
+    }
+
+
+def _metadata(materialization: dg.AssetMaterialization | None) -> Mapping[str, Any]:
+    entries = materialization.metadata if materialization else {}
+    return {name: entry.value for name, entry in entries.items()}
+
+
+def _normalized(metadata: Mapping[str, Any]) -> Mapping[str, Any]:
+    return dg.AssetMaterialization("_", metadata=metadata).metadata
+
+
+def _batches(items: Iterable[_Item], size: int) -> Iterator[list[_Item]]:
+    iterator = iter(items)
+    while batch := list(islice(iterator, size)):
+        yield batch
