@@ -1,7 +1,8 @@
 """Tables of the ops store (schema `adinsights_ops`), as SQLAlchemy Core.
 
-Belongs here: shapes, keys and what each row means. Does not belong here: who writes when (each domain's own edge module).
-Migrations in `migrations/` bring a database to this shape; a test holds the two together. All moments are timestamptz.
+Belongs here: shapes, keys and what each row means. Does not belong here: who writes when (each domain's own edge
+module). Migrations in `migrations/` bring a database to this shape; a test holds the two together. All moments are
+timestamptz.
 """
 
 from __future__ import annotations
@@ -199,7 +200,9 @@ sa.Index(
     "uq_finding_open", finding.c.kind, finding.c.subject, unique=True, postgresql_where=finding.c.cleared_at.is_(None)
 )
 
-# Audit rows that the orchestrator owes the backend: journalled here first, delivered with the same id, so none is lost or doubled.
+# Audit rows that the orchestrator owes the backend: journalled here first, delivered with the same id, so none is lost
+# or doubled.
+# `refused_at`: the backend can never take it (its tenant was deleted); kept here, no longer owed.
 audit_entry = sa.Table(
     "audit_entry",
     metadata,
@@ -211,9 +214,14 @@ audit_entry = sa.Table(
     sa.Column("detail", JSONB, nullable=False),
     _moment("created_at", nullable=False),
     _moment("delivered_at"),
+    _moment("refused_at"),
     sa.Column("last_error", sa.Text),
 )
-sa.Index("ix_audit_entry_owed", audit_entry.c.created_at, postgresql_where=audit_entry.c.delivered_at.is_(None))
+sa.Index(
+    "ix_audit_entry_owed",
+    audit_entry.c.created_at,
+    postgresql_where=sa.and_(audit_entry.c.delivered_at.is_(None), audit_entry.c.refused_at.is_(None)),
+)
 
 # One row per dbt command that Dagster ran.
 dbt_invocation = sa.Table(
