@@ -1,0 +1,1 @@
+"""The two code locations that `workspace.yaml` loads."""

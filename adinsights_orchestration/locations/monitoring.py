@@ -1,0 +1,12 @@
+"""Code location `monitoring`: it must load when `pipelines` does not. Everything is put together in `build.py`."""
+
+import dagster as dg
+
+from adinsights_orchestration.build import build_monitoring
+from adinsights_orchestration.settings import load_settings
+
+
+@dg.definitions
+def defs() -> dg.Definitions:
+    """Builds the location from the environment."""
+    return build_monitoring(load_settings())
