@@ -1,0 +1,227 @@
+"""Logs: one JSON object a line, the same fields from every process, nothing secret in any of them.
+
+Belongs here: the shape of a line, configuring a process, binding fields to what happens inside a block. Does not belong
+here: what must not be read (`redaction`), Dagster's own loggers and event log (`dagster_logs`), and text that other
+programs print (`log_stream`). A line says what, when, where (`component`), for whom (`tenant`, `connection`), in which
+Airbyte `job` and Dagster `run_id`, how long (`duration_ms`), and what else belongs to it (`correlation_id`).
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+import time
+import uuid
+from collections.abc import Iterator, Mapping, MutableMapping
+from contextlib import AbstractContextManager, contextmanager
+from datetime import UTC, datetime
+from typing import Any, TextIO
+
+import structlog
+
+from adinsights_orchestration import redaction
+from adinsights_orchestration.settings import Settings
+
+# The first keys of a line, in this order; the rest follow in the order in which they were given.
+LEADING_FIELDS = (
+    *("timestamp", "level", "component", "message", "tenant", "connection", "job", "run_id", "duration_ms"),
+    "correlation_id",
+)
+CORRELATION_TAG = "adinsights/correlation_id"
+_FIELDS_ATTRIBUTE = "adinsights_fields"
+_RECORD_ATTRIBUTES = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
+_DAGSTER_ATTRIBUTES = frozenset(("dagster_meta", "dagster_event", "dagster_event_batch_metadata"))
+# These write a line per request or statement at INFO: volume without news.
+_CHATTY = ("httpx", "httpcore", "urllib3", "alembic", "asyncio", "uvicorn.access")
+
+
+def get_logger(name: str) -> structlog.stdlib.BoundLogger:
+    """Returns a logger whose keyword arguments become fields of the line."""
+    logger: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(name)
+    return logger
+
+
+def bound(**fields: object) -> AbstractContextManager[None]:
+    """Adds fields to every line written inside the block, whoever writes it (this thread or task only)."""
+    return structlog.contextvars.bound_contextvars(**fields)
+
+
+def bind(**fields: object) -> None:
+    """Adds fields to every later line of this thread or task."""
+    structlog.contextvars.bind_contextvars(**fields)
+
+
+def new_correlation_id() -> str:
+    """Returns an id that ties the lines of one tick, command or request together across processes."""
+    return uuid.uuid4().hex[:16]
+
+
+@contextmanager
+def timed(logger: structlog.stdlib.BoundLogger, message: str, **fields: object) -> Iterator[dict[str, object]]:
+    """Writes one line with `duration_ms` and `outcome` when the block ends; the block may add fields to it."""
+    started = time.monotonic()
+    added: dict[str, object] = {}
+    try:
+        yield added
+    except BaseException:
+        # The exception itself is for whoever handles it; written here too it would stand in the log twice.
+        logger.error(message, **fields, **added, outcome="failed", duration_ms=_since(started))  # noqa: TRY400
+        raise
+    logger.info(message, **fields, **added, outcome="done", duration_ms=_since(started))
+
+
+def configure_logging(settings: Settings, component: str, *, stream: TextIO | None = None) -> None:
+    """Makes this process log in the project's shape, and hides everything that its settings and environment hold.
+
+    Args:
+        settings: `log.level`, `log.json_lines`, and every secret.
+        component: What this process is: `cli`, `pipelines`, `monitoring`.
+        stream: Where lines go; standard error when None, because standard output belongs to a command's result.
+    """
+    secrets = [*redaction.settings_secrets(settings), *redaction.environment_secrets(os.environ)]
+    redaction.use(redaction.Redactor(secrets))
+    handler = logging.StreamHandler(stream or sys.stderr)
+    handler.setFormatter(JsonFormatter(component) if settings.log.json_lines else PlainFormatter(component))
+    handler.set_name("adinsights")
+    handler.addFilter(_not_printed_by_dagster)
+    _install(handler, settings.log.level)
+    structlog.configure(
+        processors=[structlog.stdlib.filter_by_level, _as_record],
+        wrapper_class=structlog.stdlib.BoundLogger,
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        cache_logger_on_first_use=False,
+    )
+
+
+class JsonFormatter(logging.Formatter):
+    """Formats any log record, ours, a library's or Dagster's, as one JSON object.
+
+    Usable from `dagster.yaml` as a formatter with `(): adinsights_orchestration.logs.JsonFormatter`.
+    """
+
+    def __init__(self, component: str = "dagster") -> None:
+        super().__init__()
+        self.component = component
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Returns the record's line, without the line end."""
+        return to_json(redaction.redact_value(envelope(record, self.component)))
+
+
+class PlainFormatter(JsonFormatter):
+    """The same fields for a person at a terminal."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Returns `time level message field=value ...`."""
+        fields = redaction.redact_value(envelope(record, self.component))
+        head = f"{fields.pop('timestamp')[11:23]} {fields.pop('level'):<7} {fields.pop('message')}"
+        exception = fields.pop("exception", None)
+        rest = " ".join(f"{key}={value}" for key, value in fields.items() if key not in ("component", "logger"))
+        return "\n".join(part for part in (f"{head}  {rest}".rstrip(), exception) if part)
+
+
+def envelope(record: logging.LogRecord, component: str) -> dict[str, Any]:
+    """The fields of a record in the project's order; nothing is redacted yet.
+
+    Sources, the later ones winning: the context (`bound`), the run that Dagster attached, the record's own fields.
+    """
+    attached = record.__dict__
+    fields: dict[str, Any] = dict(structlog.contextvars.get_contextvars())
+    meta = attached.get("dagster_meta")
+    if meta is not None:
+        fields.update(_run_fields(meta))
+    fields.update({key: value for key, value in attached.items() if _is_extra(key)})
+    fields.update(attached.get(_FIELDS_ATTRIBUTE, {}))
+    fields.setdefault("component", component)
+    fields["message"] = _message(record) if meta is None else meta["orig_message"]
+    fields["timestamp"] = iso_milliseconds(record.created)
+    fields["level"] = record.levelname.lower()
+    fields["logger"] = record.name
+    if record.exc_info and record.exc_info[0] is not None:
+        fields["exception"] = logging.Formatter().formatException(record.exc_info)
+    return ordered(fields)
+
+
+def ordered(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields with the leading ones first, without empty ones; a connection's tenant is derived from its key."""
+    connection = fields.get("connection")
+    tenant = connection.split("/")[0] if isinstance(connection, str) and "/" in connection else None
+    known = {"tenant": tenant, **{key: value for key, value in fields.items() if value is not None}}
+    leading = {key: known.pop(key) for key in LEADING_FIELDS if known.get(key) is not None}
+    known.pop("tenant", None)
+    return {**leading, **known}
+
+
+def to_json(fields: Mapping[str, Any]) -> str:
+    """One line of JSON; what JSON cannot hold becomes its text."""
+    return json.dumps(fields, default=str, ensure_ascii=False, separators=(",", ":"))
+
+
+def iso_milliseconds(epoch_seconds: float) -> str:
+    """UTC in ISO 8601 with milliseconds: `2026-11-23T08:19:38.123Z`."""
+    return datetime.fromtimestamp(epoch_seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _message(record: logging.LogRecord) -> str:
+    try:
+        return record.getMessage()
+    except (TypeError, ValueError):  # arguments that do not fit the text: a line all the same
+        return f"{record.msg} {record.args}"
+
+
+def _run_fields(meta: Mapping[str, Any]) -> dict[str, Any]:
+    """What Dagster knows of the run a record was written in; `meta` is its log record metadata."""
+    tags: Mapping[str, str] = meta.get("job_tags") or {}
+    fields = {
+        "run_id": meta.get("run_id"),
+        "dagster_job": meta.get("job_name"),
+        "step": meta.get("step_key"),
+        "connection": tags.get("dagster/partition"),
+        "correlation_id": tags.get(CORRELATION_TAG),
+    }
+    event = meta.get("dagster_event")
+    if event is not None:
+        data = event.event_specific_data
+        error = getattr(data, "error", None)
+        fields |= {
+            "dagster_event": event.event_type_value,
+            "duration_ms": getattr(data, "duration_ms", None),
+            "exception": error.to_string() if error is not None else None,
+        }
+    return fields
+
+
+def _is_extra(key: str) -> bool:
+    return key not in _RECORD_ATTRIBUTES and key not in _DAGSTER_ATTRIBUTES and key != _FIELDS_ATTRIBUTE
+
+
+def _as_record(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """The last structlog processor: hands the event to stdlib logging, its fields under one attribute.
+
+    One attribute, because stdlib refuses fields named like its own (`name`, `args`), and because Dagster shows a
+    captured record's message: a whole dictionary there would be noise.
+    """
+    passed = {key: event.pop(key) for key in ("exc_info", "stack_info", "stacklevel") if key in event}
+    return {"msg": event.pop("event"), "extra": {_FIELDS_ATTRIBUTE: dict(event)}, **passed}
+
+
+def _not_printed_by_dagster(record: logging.LogRecord) -> bool:
+    """Inside a run Dagster hands every captured record to the run's own logger, which prints it."""
+    return not hasattr(record, "dagster_meta")
+
+
+def _install(handler: logging.Handler, level: str) -> None:
+    root = logging.getLogger()
+    for old in [old for old in root.handlers if old.get_name() == handler.get_name()]:
+        root.removeHandler(old)
+    root.addHandler(handler)
+    root.setLevel(level)
+    for name in _CHATTY:
+        logging.getLogger(name).setLevel(logging.WARNING)
+    logging.captureWarnings(True)
+
+
+def _since(started: float) -> int:
+    return round((time.monotonic() - started) * 1000)
