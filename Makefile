@@ -36,10 +36,11 @@ test: install ## the tests
 soak: install ## the long suites
 	@.venv/bin/python -m pytest -m soak --timeout 3600 $(ARGS)
 
-lint: install ## ruff, mypy and sqlfluff
+lint: install ## ruff, mypy, hadolint and sqlfluff
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
+	.venv/bin/hadolint deploy/Dockerfile
 	@.venv/bin/python scripts/lint_sql.py
 
 bench: install ## the benchmarks, one JSON line each
