@@ -1,0 +1,1 @@
+"""The edges to the Django backend: its database, its audit log."""
