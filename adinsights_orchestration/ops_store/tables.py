@@ -76,6 +76,7 @@ partition_connection = sa.Table(
 # What the orchestrator wants to run: committed before the POST, so that no POST is ever forgotten or repeated.
 # States: planned -> starting -> running -> succeeded | failed | cancelled; starting -> planned (never reached Airbyte);
 # failed attempt with attempts left -> planned (with not_before); abandoned: given up or superseded.
+# `attempt` counts jobs asked for; `refusals` the times since then that Airbyte took none (down, busy, rate limited).
 sync_intent = sa.Table(
     "sync_intent",
     metadata,
@@ -87,6 +88,7 @@ sync_intent = sa.Table(
     sa.Column("job_type", sa.Text, nullable=False, server_default="sync"),  # sync | clear | refresh
     sa.Column("state", sa.Text, nullable=False),
     sa.Column("attempt", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("refusals", sa.Integer, nullable=False, server_default="0"),
     sa.Column("job_id", sa.BigInteger),
     sa.Column("run_id", sa.Text),  # the Dagster run that a person waits in
     sa.Column("requested_by", sa.Text),
@@ -108,6 +110,11 @@ sa.Index(
     postgresql_where=sync_intent.c.state.in_(("planned", "starting", "running")),
 )
 sa.Index("ix_sync_intent_job", sync_intent.c.job_id)
+sa.Index(
+    "ix_sync_intent_run",
+    sync_intent.c.run_id,
+    postgresql_where=sync_intent.c.run_id.is_not(None),
+)
 
 # The ledger: one row per Airbyte job, whoever started it.
 # report_state: none (still running) -> pending -> reporting -> reported; `skipped` where there is nothing to report.
@@ -130,7 +137,7 @@ sync_job = sa.Table(
     sa.Column("rows_synced", sa.BigInteger),
     sa.Column("bytes_synced", sa.BigInteger),
     sa.Column("streams", JSONB),  # [{"name", "namespace", "rows", "bytes"}]
-    sa.Column("attempts", sa.Integer),
+    sa.Column("attempts", sa.Integer),  # null until the configuration API's details were read
     sa.Column("failure_origin", sa.Text),
     sa.Column("failure_type", sa.Text),
     sa.Column("failure_message", sa.Text),
@@ -150,6 +157,13 @@ sa.Index(
     sync_job.c.ended_at,
     postgresql_where=sync_job.c.report_state.in_(("pending", "reporting")),
 )
+sa.Index("ix_sync_job_running", sync_job.c.observed_at, postgresql_where=sync_job.c.report_state == "none")
+sa.Index(
+    "ix_sync_job_without_details",
+    sync_job.c.ended_at,
+    postgresql_where=sa.and_(sync_job.c.attempts.is_(None), sync_job.c.report_state != "none"),
+)
+sa.Index("ix_sync_job_run", sync_job.c.run_id, postgresql_where=sync_job.c.run_id.is_not(None))
 
 # One row per batch of materializations handed to Dagster: after a crash between the two databases' commits, the event
 # log is searched from `event_cursor` for what did arrive, so that nothing is reported twice and nothing is lost.
