@@ -1,14 +1,13 @@
 """Logs: one JSON object a line, the same fields from every process, nothing secret in any of them.
 
-Belongs here: the shape of a line, configuring a process, binding fields to what happens inside a block. Does not belong
-here: what must not be read (`redaction`), Dagster's own loggers and event log (`dagster_logs`), and text that other
+Belongs here: the shape of a line, configuring a process, binding fields to what happens inside a block. Not here:
+what must not be read (`redaction`), Dagster's own loggers and event log (`dagster_internals`), and text that other
 programs print (`log_stream`). A line says what, when, where (`component`), for whom (`tenant`, `connection`), in which
 Airbyte `job` and Dagster `run_id`, how long (`duration_ms`), and what else belongs to it (`correlation_id`).
 """
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import sys
@@ -16,19 +15,14 @@ import time
 import uuid
 from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import AbstractContextManager, contextmanager
-from datetime import UTC, datetime
 from typing import Any, TextIO
 
 import structlog
 
 from adinsights_orchestration import redaction
+from adinsights_orchestration.log_shape import iso_milliseconds, ordered, to_json
 from adinsights_orchestration.settings import Settings
 
-# The first keys of a line, in this order; the rest follow in the order in which they were given.
-LEADING_FIELDS = (
-    *("timestamp", "level", "component", "message", "tenant", "connection", "job", "run_id", "duration_ms"),
-    "correlation_id",
-)
 CORRELATION_TAG = "adinsights/correlation_id"
 _FIELDS_ATTRIBUTE = "adinsights_fields"
 _RECORD_ATTRIBUTES = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
@@ -83,7 +77,7 @@ def configure_logging(settings: Settings, component: str, *, stream: TextIO | No
     secrets = [*redaction.settings_secrets(settings), *redaction.environment_secrets(os.environ)]
     redaction.use(redaction.Redactor(secrets))
     handler = logging.StreamHandler(stream or sys.stderr)
-    handler.setFormatter(JsonFormatter(component) if settings.log.json_lines else PlainFormatter(component))
+    handler.setFormatter(_formatter(settings, component))
     handler.set_name("adinsights")
     handler.addFilter(_not_printed_by_dagster)
     _install(handler, settings.log.level)
@@ -93,6 +87,21 @@ def configure_logging(settings: Settings, component: str, *, stream: TextIO | No
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=False,
     )
+
+
+def configure_dagster_logging(settings: Settings, component: str) -> None:
+    """`configure_logging` for a process that runs Dagster's user code: a code server, a run, a step.
+
+    On top of it, runs print in the same shape, and neither a record's message nor an error's text reaches Dagster's
+    event log, its ticks or its UI before it was redacted. Called by the code locations when they load.
+    """
+    from adinsights_orchestration.dagster_internals import process_logs
+
+    configure_logging(settings, component)
+    process_logs.use_root_handler()
+    process_logs.use_run_formatter(_formatter(settings, component))
+    process_logs.redact_records(redaction.redact)
+    process_logs.redact_errors(redaction.redact)
 
 
 class JsonFormatter(logging.Formatter):
@@ -122,6 +131,10 @@ class PlainFormatter(JsonFormatter):
         return "\n".join(part for part in (f"{head}  {rest}".rstrip(), exception) if part)
 
 
+def _formatter(settings: Settings, component: str) -> JsonFormatter:
+    return JsonFormatter(component) if settings.log.json_lines else PlainFormatter(component)
+
+
 def envelope(record: logging.LogRecord, component: str) -> dict[str, Any]:
     """The fields of a record in the project's order; nothing is redacted yet.
 
@@ -142,26 +155,6 @@ def envelope(record: logging.LogRecord, component: str) -> dict[str, Any]:
     if record.exc_info and record.exc_info[0] is not None:
         fields["exception"] = logging.Formatter().formatException(record.exc_info)
     return ordered(fields)
-
-
-def ordered(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields with the leading ones first, without empty ones; a connection's tenant is derived from its key."""
-    connection = fields.get("connection")
-    tenant = connection.split("/")[0] if isinstance(connection, str) and "/" in connection else None
-    known = {"tenant": tenant, **{key: value for key, value in fields.items() if value is not None}}
-    leading = {key: known.pop(key) for key in LEADING_FIELDS if known.get(key) is not None}
-    known.pop("tenant", None)
-    return {**leading, **known}
-
-
-def to_json(fields: Mapping[str, Any]) -> str:
-    """One line of JSON; what JSON cannot hold becomes its text."""
-    return json.dumps(fields, default=str, ensure_ascii=False, separators=(",", ":"))
-
-
-def iso_milliseconds(epoch_seconds: float) -> str:
-    """UTC in ISO 8601 with milliseconds: `2026-11-23T08:19:38.123Z`."""
-    return datetime.fromtimestamp(epoch_seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _message(record: logging.LogRecord) -> str:

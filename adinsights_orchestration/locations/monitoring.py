@@ -3,10 +3,13 @@
 import dagster as dg
 
 from adinsights_orchestration.build import build_monitoring
+from adinsights_orchestration.logs import configure_dagster_logging
 from adinsights_orchestration.settings import load_settings
 
 
 @dg.definitions
 def defs() -> dg.Definitions:
     """Builds the location from the environment."""
-    return build_monitoring(load_settings())
+    settings = load_settings()
+    configure_dagster_logging(settings, "monitoring")
+    return build_monitoring(settings)

@@ -3,10 +3,13 @@
 import dagster as dg
 
 from adinsights_orchestration.build import build_pipelines
+from adinsights_orchestration.logs import configure_dagster_logging
 from adinsights_orchestration.settings import load_settings
 
 
 @dg.definitions
 def defs() -> dg.Definitions:
     """Builds the location from the environment."""
-    return build_pipelines(load_settings())
+    settings = load_settings()
+    configure_dagster_logging(settings, "pipelines")
+    return build_pipelines(settings)
