@@ -63,7 +63,8 @@ def _stack(seconds: int | None = None, cron: str | None = None, at_once: int = 1
 
 
 # Runbook: production refreshes every 15 minutes, staging nightly, local is one command on a laptop. A staging whose
-# connections synced all day would double the load on the ad platforms' quotas, so there only the nightly run starts syncs.
+# connections synced all day would double the load on the ad platforms' quotas, so there only the nightly run starts
+# syncs.
 UNATTENDED: dict[Environment, dict[Automation, Unattended]] = {
     Environment.LOCAL: {
         Automation.REGISTRY: _stack(seconds=30),

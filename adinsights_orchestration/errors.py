@@ -1,8 +1,9 @@
 """Typed failures: one class per kind, each saying what to do next.
 
 Belongs here: the exception types that cross domain boundaries. Does not belong here: failures of one module that
-nobody else catches. An `AdinsightsError` carries a one-line problem, the next step for whoever reads it, and the place
-it concerns (a file with a line, a connection, a setting); it never carries a secret, because its text reaches logs and the UI.
+nobody else catches. An `AdinsightsError` carries a one-line problem, the next step for whoever reads it, and the
+place it concerns (a file with a line, a connection, a setting); it never carries a secret, because its text reaches
+logs and the UI.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """Every setting: name, unit, default, consequence; one frozen object, validated once.
 
-Belongs here: what an operator may change, with its environment variable (`ADINSIGHTS_` plus the path, joined by `__`).
-Does not belong here: constants of the product (they live beside the code they govern) and the local stack's own settings
-(`local/settings.py`). `docs/settings.md` is generated from this module. Secrets are `SecretStr`: they never print.
+Belongs here: what an operator may change, with its environment variable (`ADINSIGHTS_` plus the path, joined by
+`__`). Does not belong here: constants of the product (they live beside the code they govern) and the local stack's
+own settings (`local/settings.py`). `docs/settings.md` is generated from this module. Secrets are `SecretStr`: they
+never print.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Annotated, Any
 from uuid import UUID
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
+from pydantic.config import JsonDict
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from adinsights_orchestration.environments import Environment
@@ -25,7 +27,7 @@ PROJECT_ROOT = Path(__file__).resolve().parent.parent
 
 
 def _setting(default: Any, description: str, *, unit: str = "", consequence: str = "", **kwargs: Any) -> Any:
-    extra = {"unit": unit, "consequence": consequence}
+    extra: JsonDict = {"unit": unit, "consequence": consequence}
     return Field(default=default, description=description, json_schema_extra=extra, **kwargs)
 
 
@@ -117,7 +119,7 @@ class AirbyteSettings(_Group):
     ui_url: str = _setting(f"{_LOCAL_SERVICE}/airbyte", "Base URL of Airbyte's UI, for links.")
     workspace_ids: Annotated[tuple[UUID, ...], NoDecode, CommaSeparated] = _setting(
         (),
-        "Workspaces to list jobs in, comma separated; empty means those that the registry names, else all visible ones.",
+        "Workspaces to list jobs in, comma separated; empty: those the registry names, else all visible ones.",
     )
     client_id: str | None = _setting(None, "Application client id; with it `client_secret` is needed.")
     client_secret: SecretStr | None = _setting(None, "Application client secret.")
@@ -267,7 +269,7 @@ class Settings(BaseSettings):
 
 
 def load_settings() -> Settings:
-    """Reads and validates the environment; a wrong value is a `ConfigurationError` that names the variable, never its value."""
+    """Reads the environment; a wrong value is a `ConfigurationError` that names the variable, never its value."""
     try:
         return Settings()
     except ValidationError as error:

@@ -1,7 +1,8 @@
 """From the table of what runs unattended to Dagster's schedules and sensors.
 
-Belongs here: whether an automation exists in this environment and in what state it starts. Does not belong here: the table
-itself (`environments.py`) and what the automations do. Domains ask here and register only what they are given.
+Belongs here: whether an automation exists in this environment and in what state it starts. Does not belong here:
+the table itself (`environments.py`) and what the automations do. Domains ask here and register only what they are
+given.
 """
 
 from __future__ import annotations

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import tempfile
 import uuid
@@ -43,7 +42,7 @@ class PostgresServer:
 
 def _server(name: str, bin_dir: Path | None) -> Iterator[PostgresServer]:
     with tempfile.TemporaryDirectory(prefix=f"adinsights-{name}-") as folder:
-        os.chmod(folder, 0o755)  # noqa: S103  (root's server runs as another user)
+        Path(folder).chmod(0o755)
         server = EmbeddedPostgres(
             Path(folder) / "pg",
             free_port(),

@@ -1,8 +1,8 @@
 """Events without a run: backdated materializations and partitioned check evaluations, in batches.
 
-Belongs here: one function per kind of event, each a bounded number of statements however many partitions there are. Does
-not belong here: when or why to report. Dagster's public way stores one event a transaction (25 to 45 ms each on Postgres);
-its storage can insert a batch of one asset's materializations at once, and this module uses that.
+Belongs here: one function per kind of event, each a bounded number of statements however many partitions there are.
+Does not belong here: when or why to report. Dagster's public way stores one event a transaction (25 to 45 ms each
+on Postgres); its storage can insert a batch of one asset's materializations at once, and this module uses that.
 """
 
 from __future__ import annotations
@@ -31,7 +31,6 @@ from dagster._core.events.log import EventLogEntry
 from dagster._core.instance.utils import RUNLESS_JOB_NAME, RUNLESS_RUN_ID
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 from dagster._core.storage.event_log.schema import AssetCheckExecutionsTable, SqlEventLogStorageTable
-from dagster._core.storage.event_log.sql_event_log import SqlEventLogStorage
 from dagster._serdes import serialize_value
 from dagster_postgres.event_log import PostgresEventLogStorage
 
@@ -79,7 +78,7 @@ def event_cursor(instance: dg.DagsterInstance) -> int:
 def report_materializations(instance: dg.DagsterInstance, key: dg.AssetKey, items: Iterable[Materialized]) -> int:
     """Reports materializations of one asset without a run, oldest first, and returns how many.
 
-    The event that is stored last is what Dagster takes for the newest, whatever its timestamp: give them in order of `at`.
+    Give them in order of `at`: what is stored last is what Dagster takes for the newest, whatever its timestamp.
     Up to 500 events share two transactions on Postgres; other storages take them one by one.
     """
     reported = 0
@@ -104,7 +103,7 @@ def materialized_values(
 def latest_materializations(
     instance: dg.DagsterInstance, key: dg.AssetKey, partitions: Iterable[str]
 ) -> dict[str, MaterializationRef]:
-    """Returns the newest materialization of each partition that has one; two statements for any number of partitions."""
+    """Returns the newest materialization of each partition that has one, in two statements."""
     wanted = set(partitions)
     if not wanted:
         return {}
@@ -129,7 +128,7 @@ def check_evaluation(
 ) -> AssetCheckEvaluation:
     """Builds a partition's check evaluation.
 
-    Without `target` the status of a partition that was ever materialized is not shown, so give it whenever there is one.
+    Without `target` the status of a partition that was ever materialized is not shown: give it where there is one.
     """
     return AssetCheckEvaluation(
         asset_key=key,
@@ -179,7 +178,7 @@ def report_checks(
 
 
 def plan_partitions(context: dg.AssetExecutionContext, key: dg.AssetKey, partitions: Iterable[str]) -> None:
-    """Marks partitions as planned in a run that has no partition tags, so that those it does not materialize show as failed."""
+    """Marks partitions as planned in a run without partition tags; those it never materializes show as failed."""
     step_key = context.op_execution_context._step_execution_context.step.key  # noqa: SLF001
     for partition in partitions:
         event = DagsterEvent.build_asset_materialization_planned_event(
@@ -229,11 +228,11 @@ def _store_checks(instance: dg.DagsterInstance, entries: Sequence[EventLogEntry]
     insert = storage.prepare_insert_event_batch(entries).returning(SqlEventLogStorageTable.c.id)
     with storage.index_transaction() as connection:
         ids = [row[0] for row in connection.execute(insert)]
-        rows = [_check_row(storage, entry, event_id) for entry, event_id in zip(entries, ids, strict=True)]
+        rows = [_check_row(entry, event_id) for entry, event_id in zip(entries, ids, strict=True)]
         connection.execute(AssetCheckExecutionsTable.insert(), rows)
 
 
-def _check_row(storage: SqlEventLogStorage, entry: EventLogEntry, event_id: int) -> dict[str, Any]:
+def _check_row(entry: EventLogEntry, event_id: int) -> dict[str, Any]:
     evaluation = entry.get_dagster_event().asset_check_evaluation_data
     status = AssetCheckExecutionRecordStatus
     target = evaluation.target_materialization_data

@@ -1,8 +1,9 @@
 """Pruning what open-source Dagster keeps for ever: finished runs, and events without a run.
 
-Belongs here: which rows may go, and deleting them in bounded pieces. Does not belong here: for how long to keep (settings).
-What the UI and freshness read is always kept: the newest materialization and observation of every asset and partition, the
-newest evaluation of every check and partition, the newest freshness state of every asset. A run that holds one of them stays whole.
+Belongs here: which rows may go, and deleting them in bounded pieces. Does not belong here: for how long to keep
+(settings). What the UI and freshness read is always kept: the newest materialization and observation of every asset
+and partition, the newest evaluation of every check and partition, the newest freshness state of every asset. A run
+that holds one of them stays whole.
 """
 
 from __future__ import annotations

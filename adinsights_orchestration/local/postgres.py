@@ -35,7 +35,6 @@ _SETTINGS: Mapping[str, str] = {
     "listen_addresses": "127.0.0.1",
     "shared_buffers": "128MB",
     "max_connections": "200",
-    "synchronous_commit": "off",  # a laptop's demo data: losing the last half second in a power cut is cheaper than waiting for the disk
     "max_wal_size": "2GB",
     "timezone": "UTC",
     "log_timezone": "UTC",
@@ -91,7 +90,7 @@ class EmbeddedPostgres:
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,
             start_new_session=True,
-            preexec_fn=_die_with_parent if self.die_with_parent else None,
+            preexec_fn=_die_with_parent if self.die_with_parent else None,  # noqa: PLW1509  (one call into libc)
             **_as_service_user(),
         )
         log.close()

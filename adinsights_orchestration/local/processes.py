@@ -53,7 +53,7 @@ class BackgroundProcess:
             process = psutil.Process(record["pid"])
             same = abs(process.create_time() - record["created"]) < 1.0
             return process if same and process.status() != psutil.STATUS_ZOMBIE else None
-        except (FileNotFoundError, ValueError, KeyError, psutil.Error):
+        except (FileNotFoundError, ValueError, TypeError, KeyError, psutil.Error):
             return None
 
     def start(self, env: Mapping[str, str]) -> None:
@@ -77,7 +77,7 @@ class BackgroundProcess:
         unfinished.replace(self._record)
 
     def wait_until(self, ready: Callable[[], bool], *, timeout_seconds: float) -> None:
-        """Returns once `ready()`; a process that ends or is not ready in time is a `ProcessError` with its last lines."""
+        """Returns once `ready()`; a process that ends or is late is a `ProcessError` with its last lines."""
         deadline = time.monotonic() + timeout_seconds
         while not ready():
             if self.find() is None:

@@ -52,9 +52,12 @@ def test_migrating_twice_and_from_several_processes_at_once_does_the_work_once(p
 
 
 def test_an_exclusive_section_turns_the_second_one_away_and_lets_the_next_in(ops_store: OpsStore) -> None:
-    with ops_store.exclusive("tick") as first:
-        with ops_store.exclusive("tick") as second, ops_store.exclusive("another tick") as other:
-            assert (first, second, other) == (True, False, True)
+    with (
+        ops_store.exclusive("tick") as first,
+        ops_store.exclusive("tick") as second,
+        ops_store.exclusive("another tick") as other,
+    ):
+        assert (first, second, other) == (True, False, True)
     with ops_store.exclusive("tick") as again:
         assert again
 

@@ -1,0 +1,121 @@
+"""The embedded Postgres starts, stops, survives kills and names what is in its way."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from adinsights_orchestration.local import postgres as embedded
+from adinsights_orchestration.local.postgres import EmbeddedPostgres, PostgresError
+from tests.conftest import free_port
+
+
+@pytest.fixture
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that root's service user can reach."""
+    path = tmp_path_factory.mktemp("pg")
+    for parent in (path, *path.parents):
+        if parent == Path("/tmp"):
+            break
+        parent.chmod(parent.stat().st_mode | stat.S_IXOTH)
+    return path
+
+
+@pytest.fixture
+def server(folder: Path) -> Iterator[EmbeddedPostgres]:
+    """A server that was never started."""
+    it = EmbeddedPostgres(folder / "cluster", free_port(), settings={"fsync": "off"}, die_with_parent=True)
+    yield it
+    it.stop()
+
+
+def _pid(server: EmbeddedPostgres) -> int:
+    return int((server.data_dir / "postmaster.pid").read_text().splitlines()[0])
+
+
+def test_what_was_written_is_there_after_a_stop_and_a_start(server: EmbeddedPostgres) -> None:
+    server.start()
+    dsn = server.create_database("kept")
+    with psycopg.connect(dsn) as connection:
+        connection.execute("create table t as select 41 + 1 as answer")
+    server.stop()
+    assert not server.is_ready()
+    server.start()
+    with psycopg.connect(dsn) as connection:
+        assert connection.execute("select answer from t").fetchone() == (42,)
+
+
+def test_starting_a_running_server_keeps_it(server: EmbeddedPostgres) -> None:
+    server.start()
+    pid = _pid(server)
+    server.start()
+    EmbeddedPostgres(server.data_dir, server.port).start()
+    assert _pid(server) == pid
+
+
+def test_a_killed_server_starts_again_with_its_committed_data(server: EmbeddedPostgres) -> None:
+    server.start()
+    with psycopg.connect(server.dsn()) as connection:
+        connection.execute("create table t as select generate_series(1, 100) as n")
+        connection.execute("checkpoint")
+    os.kill(_pid(server), signal.SIGKILL)
+    assert server._process is not None
+    server._process.wait()
+    server.start()
+    with psycopg.connect(server.dsn()) as connection:
+        assert connection.execute("select count(*) from t").fetchone() == (100,)
+
+
+def test_a_cluster_whose_making_was_killed_is_made_anew(server: EmbeddedPostgres) -> None:
+    server.data_dir.mkdir()
+    (server.data_dir / "PG_VERSION").write_text("16\n")
+    server.start()
+    assert server.is_ready()
+
+
+def test_a_taken_port_is_named_with_the_setting_that_changes_it(server: EmbeddedPostgres) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", server.port))
+        other.listen()
+        with pytest.raises(PostgresError, match=rf"port {server.port} .*ADINSIGHTS_LOCAL_POSTGRES_PORT"):
+            server.start()
+
+
+def test_another_cluster_on_the_same_port_is_not_taken_for_ours(server: EmbeddedPostgres, folder: Path) -> None:
+    server.start()
+    other = EmbeddedPostgres(folder / "other", server.port)
+    assert not other.is_ready()
+    with pytest.raises(PostgresError, match="taken"):
+        other.start()
+
+
+def test_a_password_is_needed_even_on_loopback(server: EmbeddedPostgres) -> None:
+    server.start()
+    with pytest.raises(psycopg.OperationalError, match="password"):
+        psycopg.connect(server.dsn().replace(server.password, "wrong"))
+    assert not list(server.data_dir.parent.glob("*.pw"))
+
+
+def test_stopping_a_stopped_server_does_nothing(server: EmbeddedPostgres) -> None:
+    server.stop()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root's server runs as another user")
+def test_a_clone_that_roots_service_user_cannot_reach_still_runs(folder: Path) -> None:
+    closed = folder / "closed"
+    closed.mkdir(mode=0o700)
+    server = EmbeddedPostgres(closed / "cluster", free_port(), settings={"fsync": "off"}, die_with_parent=True)
+    try:
+        server.start()
+        assert server.is_ready()
+        assert closed not in server.data_dir.parents
+    finally:
+        server.stop()
+        embedded.shutil.rmtree(server.data_dir.parent)
