@@ -251,6 +251,7 @@ dbt_invocation = sa.Table(
     _moment("started_at", nullable=False),
     sa.Column("elapsed_seconds", sa.Float, nullable=False),
     sa.Column("models", sa.Integer, nullable=False),
+    sa.Column("artifact", JSONB),  # the metadata of dbt's run results, for publishing
 )
 sa.Index("ix_dbt_invocation_generated", dbt_invocation.c.generated_at.desc())
 

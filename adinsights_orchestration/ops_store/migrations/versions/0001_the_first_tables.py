@@ -58,6 +58,7 @@ def upgrade() -> None:
         sa.Column("started_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("elapsed_seconds", sa.Float(), nullable=False),
         sa.Column("models", sa.Integer(), nullable=False),
+        sa.Column("artifact", postgresql.JSONB(astext_type=sa.Text()), nullable=True),
         sa.PrimaryKeyConstraint("invocation_id", name=op.f("pk_dbt_invocation")),
         schema="adinsights_ops",
     )
