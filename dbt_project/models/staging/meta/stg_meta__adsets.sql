@@ -1,0 +1,33 @@
+{{ config(enabled=provider_enabled('meta')) }}
+
+with current_rows as (
+    {{ current_records(source('raw_meta', 'adsets'), key=['tenant_id', 'id']) }}
+),
+
+-- As for campaigns: the account's reports know its currency.
+account_currencies as (
+    select
+        tenant_id,
+        {{ meta_account_id() }} as ad_account_id,
+        max(account_currency) as currency
+    from {{ source('raw_meta', 'ad_insights') }}
+    group by 1, 2
+)
+
+select
+    {{ tenant_uuid('current_rows.tenant_id') }} as tenant_id,
+    'meta' as source_platform,
+    {{ meta_account_id('current_rows.account_id') }} as ad_account_id,
+    {{ or_none('current_rows.campaign_id') }} as campaign_id,
+    cast(current_rows.id as text) as adset_id,
+    cast(current_rows.name as text) as adset_name,
+    cast(current_rows.status as text) as platform_status,
+    {{ delivery_status('current_rows.status') }} as status,
+    {{ from_meta_minor_units('nullif(current_rows.daily_budget, 0)', 'account_currencies.currency') }} as daily_budget,
+    current_rows.updated_time as platform_updated_at,
+    current_rows._airbyte_extracted_at as extracted_at
+from current_rows
+left join account_currencies
+    on
+        current_rows.tenant_id = account_currencies.tenant_id
+        and {{ meta_account_id('current_rows.account_id') }} = account_currencies.ad_account_id

@@ -1,0 +1,8 @@
+{#-
+  Late rows are not lost and gone rows do not survive: per tenant, account and day the fact holds the spend, clicks and
+  conversions that the staging models hold now.
+-#}
+{{ config(tags=['reconciliation'], meta={'dagster': {'ref': {'name': 'fct_ad_performance'}}}) }}
+{{ slice_differences(
+    ref('fct_ad_performance'), ref('int_ad_performance'), 'ads', ['spend', 'impressions', 'clicks', 'conversions']
+) }}

@@ -1,0 +1,6 @@
+{#-
+  The parish lookup neither drops nor multiplies anything: per tenant, account and day the parishes and the unmapped
+  bucket together hold the spend of the staged geographic rows.
+-#}
+{{ config(tags=['reconciliation'], meta={'dagster': {'ref': {'name': 'agg_parish_daily'}}}) }}
+{{ slice_differences(ref('agg_parish_daily'), ref('int_geo_performance'), 'geo', ['spend', 'impressions', 'clicks']) }}
