@@ -74,16 +74,45 @@ class OpsStoreSettings(_Group):
         "Postgres address of the orchestrator's own database (never the backend's).",
         consequence="Without it nothing is driven or observed; Dagster's UI stays up.",
     )
-    pool_size: int = _setting(4, "Connections each process may hold.", unit="connections", ge=1, le=50)
-    connect_timeout_seconds: int = _setting(5, "How long a connection attempt may take.", unit="s", ge=1, le=60)
-    statement_timeout_seconds: int = _setting(20, "How long one statement may run.", unit="s", ge=1, le=600)
+    pool_size: int = _setting(
+        4,
+        "Connections each process may hold.",
+        unit="connections",
+        consequence="Times the number of processes it must stay below the server's `max_connections`.",
+        ge=1,
+        le=50,
+    )
+    connect_timeout_seconds: int = _setting(
+        5,
+        "How long a connection attempt may take.",
+        unit="s",
+        consequence="An unreachable server costs every tick this long.",
+        ge=1,
+        le=60,
+    )
+    statement_timeout_seconds: int = _setting(
+        20,
+        "How long one statement may run.",
+        unit="s",
+        consequence="The server ends it then; the tick fails and the next one tries again.",
+        ge=1,
+        le=600,
+    )
 
 
 class RegistrySettings(_Group):
     """Who is served."""
 
-    source: RegistrySource = _setting(RegistrySource.BACKEND, "Read the backend's tables, or a YAML file.")
-    yaml_path: Path | None = _setting(None, "The registry file; needed when the source is `yaml`.")
+    source: RegistrySource = _setting(
+        RegistrySource.BACKEND,
+        "Read the backend's tables, or a YAML file.",
+        consequence="With `yaml` a tenant that signs up is served once somebody adds it to the file.",
+    )
+    yaml_path: Path | None = _setting(
+        None,
+        "The registry file; needed when the source is `yaml`.",
+        consequence="While it cannot be read, the last good registry stays in force.",
+    )
     overlay_path: Path | None = _setting(
         None,
         "Optional `tenants.yaml` that adds slug, timezone, retention, legal hold, owner and SLA overrides.",
@@ -97,36 +126,69 @@ class BackendSettings(_Group):
     dsn: SecretStr = _setting(
         SecretStr(f"{_LOCAL_DATABASE}/backend"),
         "Postgres address of the backend's database, with the orchestrator's role.",
+        consequence="While it does not answer, the last good registry stays in force and audit rows wait.",
     )
-    url: str = _setting(f"{_LOCAL_SERVICE}/backend", "Base URL of the backend, without a trailing slash.")
+    url: str = _setting(
+        f"{_LOCAL_SERVICE}/backend",
+        "Base URL of the backend, without a trailing slash.",
+        consequence="Health probes and webhook posts go there.",
+    )
     webhook_secret: SecretStr | None = _setting(
         None,
         "Value of X-Airbyte-Webhook-Secret.",
         consequence="Needed when the orchestrator posts finished jobs (`webhook.sender` orchestrator or reconcile).",
     )
-    request_timeout_seconds: float = _setting(10.0, "Deadline of one request.", unit="s", gt=0, le=60)
+    request_timeout_seconds: float = _setting(
+        10.0,
+        "Deadline of one request.",
+        unit="s",
+        consequence="A backend slower than this counts as not answering.",
+        gt=0,
+        le=60,
+    )
 
 
 class AirbyteSettings(_Group):
     """Airbyte's two HTTP APIs."""
 
-    public_api_url: str = _setting(f"{_LOCAL_SERVICE}/airbyte/api/public/v1", "Base URL of the public API.")
+    public_api_url: str = _setting(
+        f"{_LOCAL_SERVICE}/airbyte/api/public/v1",
+        "Base URL of the public API.",
+        consequence="While it does not answer, nothing is started or observed; running syncs go on.",
+    )
     config_api_url: str = _setting(
         f"{_LOCAL_SERVICE}/airbyte/api/v1",
         "Base URL of the configuration API (failure reasons, catalog, statistics).",
         consequence="When it fails, syncs are still driven and observed, without reasons and per-stream rows.",
     )
-    ui_url: str = _setting(f"{_LOCAL_SERVICE}/airbyte", "Base URL of Airbyte's UI, for links.")
+    ui_url: str = _setting(
+        f"{_LOCAL_SERVICE}/airbyte", "Base URL of Airbyte's UI, for links.", consequence="Links only."
+    )
     workspace_ids: Annotated[tuple[UUID, ...], NoDecode, CommaSeparated] = _setting(
         (),
         "Workspaces to list jobs in, comma separated; empty: those the registry names, else all visible ones.",
     )
-    client_id: str | None = _setting(None, "Application client id; with it `client_secret` is needed.")
-    client_secret: SecretStr | None = _setting(None, "Application client secret.")
-    username: str | None = _setting(None, "Basic authentication user, where no application is used.")
-    password: SecretStr | None = _setting(None, "Basic authentication password.")
+    client_id: str | None = _setting(
+        None,
+        "Application client id; with it `client_secret` is needed.",
+        consequence="Without application and user, requests go out unauthenticated.",
+    )
+    client_secret: SecretStr | None = _setting(
+        None, "Application client secret.", consequence="A wrong one is an error 401 at the first request."
+    )
+    username: str | None = _setting(
+        None, "Basic authentication user, where no application is used.", consequence="Ignored when a client id is set."
+    )
+    password: SecretStr | None = _setting(
+        None, "Basic authentication password.", consequence="A wrong one is an error 401 at the first request."
+    )
     request_timeout_seconds: float = _setting(
-        15.0, "Deadline of one request, POST /jobs included.", unit="s", gt=0, le=60
+        15.0,
+        "Deadline of one request, POST /jobs included.",
+        unit="s",
+        consequence="A POST that takes longer is not repeated: its job is looked for and adopted.",
+        gt=0,
+        le=60,
     )
     max_concurrent_requests: int = _setting(
         5,
@@ -136,7 +198,14 @@ class AirbyteSettings(_Group):
         ge=1,
         le=64,
     )
-    page_size: int = _setting(100, "Rows per page of a listing; Airbyte's maximum is 100.", unit="rows", ge=1, le=100)
+    page_size: int = _setting(
+        100,
+        "Rows per page of a listing; Airbyte's maximum is 100.",
+        unit="rows",
+        consequence="Smaller pages mean more requests per observation.",
+        ge=1,
+        le=100,
+    )
 
 
 class IngestionSettings(_Group):
@@ -154,12 +223,38 @@ class IngestionSettings(_Group):
         consequence="Empty: the environment's own bound.",
         ge=1,
     )
-    tick_budget_seconds: float = _setting(40.0, "Work of one tick; Dagster ends a tick at 60 s.", unit="s", gt=0, le=50)
-    retry_max_attempts: int = _setting(5, "Attempts per due slot, the first included.", unit="attempts", ge=1, le=10)
-    retry_base_seconds: float = _setting(
-        60.0, "Delay before the second attempt; it doubles from there.", unit="s", gt=0, le=3600
+    tick_budget_seconds: float = _setting(
+        40.0,
+        "Work of one tick; Dagster ends a tick at 60 s.",
+        unit="s",
+        consequence="What does not fit is left to the next tick.",
+        gt=0,
+        le=50,
     )
-    retry_jitter: float = _setting(0.2, "Share of the delay that is random, either way.", ge=0, le=0.5)
+    retry_max_attempts: int = _setting(
+        5,
+        "Attempts per due slot, the first included.",
+        unit="attempts",
+        consequence="After the last one the slot has failed; the next slot starts afresh.",
+        ge=1,
+        le=10,
+    )
+    retry_base_seconds: float = _setting(
+        60.0,
+        "Delay before the second attempt; it doubles from there.",
+        unit="s",
+        consequence="Five attempts at 60 s are spread over a quarter of an hour.",
+        gt=0,
+        le=3600,
+    )
+    retry_jitter: float = _setting(
+        0.2,
+        "Share of the delay that is random, either way.",
+        unit="share",
+        consequence="At 0 all connections that failed together come back together.",
+        ge=0,
+        le=0.5,
+    )
     observe_overlap_seconds: float = _setting(
         120.0,
         "How far each observation reads back before its cursor.",
@@ -168,9 +263,21 @@ class IngestionSettings(_Group):
         ge=0,
         le=3600,
     )
-    observe_max_jobs_per_tick: int = _setting(1000, "Finished jobs that one tick takes.", unit="jobs", ge=1, le=10_000)
+    observe_max_jobs_per_tick: int = _setting(
+        1000,
+        "Finished jobs that one tick takes.",
+        unit="jobs",
+        consequence="A larger backlog takes several ticks, oldest first.",
+        ge=1,
+        le=10_000,
+    )
     first_observation_hours: float = _setting(
-        48.0, "How far back the very first observation reads.", unit="h", gt=0, le=24 * 90
+        48.0,
+        "How far back the very first observation reads.",
+        unit="h",
+        consequence="Older syncs never show in Dagster.",
+        gt=0,
+        le=24 * 90,
     )
 
 
@@ -183,35 +290,68 @@ class WebhookSettings(_Group):
         consequence="A doubled post writes a second audit row and hides the webhook-silence alert.",
     )
     reconcile_after_minutes: float = _setting(
-        10.0, "How long the backend may be behind a finished job before it is posted.", unit="min", gt=0, le=24 * 60
+        10.0,
+        "How long the backend may be behind a finished job before it is posted.",
+        unit="min",
+        consequence="Too short, and Airbyte's own post may still be on its way: the backend gets it twice.",
+        gt=0,
+        le=24 * 60,
     )
 
 
 class WarehouseSettings(_Group):
     """The Postgres warehouse that Airbyte writes and dbt models; also read by `dbt_project/profiles.yml`."""
 
-    host: str = _setting("127.0.0.1", "Host name.")
-    port: int = _setting(15432, "Port.", ge=1, le=65535)
-    user: str = _setting("adinsights", "Role.")
-    password: SecretStr = _setting(SecretStr("adinsights-local"), "The role's password.")
-    dbname: str = _setting("warehouse", "Database name.")
+    host: str = _setting(
+        "127.0.0.1", "Host name.", consequence="Where dbt builds; Airbyte's destination must write to the same."
+    )
+    port: int = _setting(15432, "Port.", unit="TCP port", ge=1, le=65535)
+    user: str = _setting("adinsights", "Role.", consequence="It needs to read raw_* and to create the models' schemas.")
+    password: SecretStr = _setting(
+        SecretStr("adinsights-local"), "The role's password.", consequence="A wrong one fails every build."
+    )
+    dbname: str = _setting("warehouse", "Database name.", consequence="Raw and modelled data share it.")
 
 
 class DbtSettings(_Group):
     """The dbt project and what is published of it."""
 
-    project_dir: Path = _setting(PROJECT_ROOT / "dbt_project", "The dbt project's folder.")
-    schema_: str = _setting("analytics", "Schema prefix of the models.", alias="schema")
-    threads: int = _setting(4, "Models that dbt builds at once.", unit="threads", ge=1, le=64)
+    project_dir: Path = _setting(
+        PROJECT_ROOT / "dbt_project",
+        "The dbt project's folder.",
+        consequence="Without its manifest the pipelines location does not load.",
+    )
+    schema_: str = _setting(
+        "analytics",
+        "Schema prefix of the models.",
+        consequence="Dashboards read it: a change leaves the old schemas behind and the dashboards stale.",
+        alias="schema",
+    )
+    threads: int = _setting(
+        4,
+        "Models that dbt builds at once.",
+        unit="threads",
+        consequence="Each holds one connection to the warehouse.",
+        ge=1,
+        le=64,
+    )
     enabled_providers: Annotated[tuple[Provider, ...], NoDecode, CommaSeparated] = _setting(
-        tuple(Provider), "Providers whose models exist, comma separated."
+        tuple(Provider),
+        "Providers whose models exist, comma separated.",
+        consequence="Data of the others is synced and not modelled.",
     )
     run_results_path: Path = _setting(
         PROJECT_ROOT / ".local" / "run_results.json",
         "Where the backend's dbt health endpoint reads run results; replaced atomically after every build.",
+        consequence="Another path than the backend's makes it report `missing_run_results` or `stale`.",
     )
     keep_target_hours: float = _setting(
-        24.0, "How long dbt's per-run target folders are kept.", unit="h", gt=0, le=24 * 90
+        24.0,
+        "How long dbt's per-run target folders are kept.",
+        unit="h",
+        consequence="Each is about a megabyte and holds the compiled SQL of one run.",
+        gt=0,
+        le=24 * 90,
     )
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
@@ -220,8 +360,19 @@ class DbtSettings(_Group):
 class DagsterSettings(_Group):
     """Dagster itself."""
 
-    ui_url: str = _setting("http://127.0.0.1:3000", "Base URL of the Dagster UI, for links.")
-    keep_runs_days: int = _setting(30, "How long finished runs and their events are kept.", unit="days", ge=1, le=3650)
+    ui_url: str = _setting(
+        "http://127.0.0.1:3000",
+        "Base URL of the Dagster UI, for links and for runs that the command line starts.",
+        consequence="While it does not answer, `adinsights sync` runs in its own process.",
+    )
+    keep_runs_days: int = _setting(
+        30,
+        "How long finished runs and their events are kept.",
+        unit="days",
+        consequence="Older ones leave the UI; ledger and findings stay.",
+        ge=1,
+        le=3650,
+    )
     keep_runless_events_days: int = _setting(
         30,
         "How long events without a run are kept.",
@@ -235,8 +386,13 @@ class DagsterSettings(_Group):
 class LogSettings(_Group):
     """Logs: one JSON object a line."""
 
-    level: str = _setting("INFO", "Least severe level that is written.", pattern="^(DEBUG|INFO|WARNING|ERROR)$")
-    json_lines: bool = _setting(True, "JSON lines; off prints for people.")
+    level: str = _setting(
+        "INFO",
+        "Least severe level that is written.",
+        consequence="DEBUG holds every step event of every run.",
+        pattern="^(DEBUG|INFO|WARNING|ERROR)$",
+    )
+    json_lines: bool = _setting(True, "JSON lines; off prints for people.", consequence="Log collectors need them on.")
 
 
 class Settings(BaseSettings):
@@ -252,9 +408,15 @@ class Settings(BaseSettings):
     local_stack: bool = _setting(
         False, "Set by the local stack itself.", consequence="Lets automation run unattended in the local environment."
     )
-    home_timezone: str = _setting("America/Jamaica", "Timezone of nightly schedules.")
+    home_timezone: str = _setting(
+        "America/Jamaica",
+        "Timezone of nightly schedules, and of tenants without one of their own.",
+        consequence="A wrong one moves every nightly run, and what counts as due.",
+    )
     runbook_url: str = _setting(
-        "https://github.com/adinsights/adinsights-orchestration/blob/main/docs/runbook.md", "Runbook, for links."
+        "https://github.com/adinsights/adinsights-orchestration/blob/main/docs/runbook.md",
+        "Runbook, for links.",
+        consequence="Every asset and alert links it; a wrong one leaves on-call without instructions.",
     )
     ops_store: OpsStoreSettings = OpsStoreSettings()
     registry: RegistrySettings = RegistrySettings()
