@@ -167,6 +167,7 @@ class AirbyteSettings(_Group):
     workspace_ids: Annotated[tuple[UUID, ...], NoDecode, CommaSeparated] = _setting(
         (),
         "Workspaces to list jobs in, comma separated; empty: those the registry names, else all visible ones.",
+        consequence="Syncs in a workspace that is left out are not observed.",
     )
     client_id: str | None = _setting(
         None,
@@ -305,7 +306,7 @@ class WarehouseSettings(_Group):
     host: str = _setting(
         "127.0.0.1", "Host name.", consequence="Where dbt builds; Airbyte's destination must write to the same."
     )
-    port: int = _setting(15432, "Port.", unit="TCP port", ge=1, le=65535)
+    port: int = _setting(15432, "Port.", unit="TCP port", consequence="As for the host name.", ge=1, le=65535)
     user: str = _setting("adinsights", "Role.", consequence="It needs to read raw_* and to create the models' schemas.")
     password: SecretStr = _setting(
         SecretStr("adinsights-local"), "The role's password.", consequence="A wrong one fails every build."
