@@ -1,0 +1,334 @@
+"""The calls that ingestion makes on Airbyte, typed on both sides.
+
+Belongs here: one method per call, its parameters and its reply as values. Does not belong here: connections, tokens,
+repetition (`airbyte_http`), reading many pages (`job_feed`), when to call what. Starting, watching and cancelling use
+the public API, which is a promise; failure reasons, statistics per stream and catalogs exist only in the configuration
+API, which is none: callers must get on without those.
+"""
+
+from __future__ import annotations
+
+import ssl
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from types import TracebackType
+from typing import Any, Self
+from uuid import UUID
+
+from adinsights_orchestration.ingestion.airbyte_auth import TokenShelf
+from adinsights_orchestration.ingestion.airbyte_errors import (
+    InvalidRequestError,
+    MalformedReplyError,
+    NotFoundError,
+)
+from adinsights_orchestration.ingestion.airbyte_http import READ_DEADLINE_SECONDS, AirbyteHttp
+from adinsights_orchestration.ingestion.airbyte_models import (
+    AirbyteJob,
+    JobType,
+    config_job,
+    public_job,
+)
+from adinsights_orchestration.logs import get_logger
+from adinsights_orchestration.settings import AirbyteSettings
+
+_log = get_logger(__name__)
+_CONFIG_TYPES = ("sync", "reset_connection", "refresh", "clear")
+_CONFIG_TYPES_BEFORE_REFRESH = ("sync", "reset_connection")  # servers before 0.57 refuse a type that they do not know
+
+ApiFactory = Callable[[], "AirbyteApi"]
+
+
+@dataclass(frozen=True, slots=True)
+class ListedJobs:
+    """One page of a listing: its jobs about data, in the server's order, and whether it was full."""
+
+    jobs: tuple[AirbyteJob, ...]
+    full: bool
+
+
+@dataclass(frozen=True, slots=True)
+class AirbyteConnectionRead:
+    """A connection as the configuration API tells it; `raw` is what an update has to send back."""
+
+    connection_id: UUID
+    name: str
+    status: str
+    breaking_change: bool
+    catalog: Mapping[str, Any]
+    raw: Mapping[str, Any]
+    catalog_id: str | None = None
+
+
+class AirbyteApi:
+    """One process' client of one Airbyte server; an asynchronous context manager.
+
+    Args:
+        settings: Addresses, credentials, deadlines, bounds.
+        shelf: Where tokens are kept between clients; one of its own when None.
+        tls: The TLS context; made when needed.
+        read_deadline_seconds: How long one read may take with its repetitions.
+    """
+
+    def __init__(
+        self,
+        settings: AirbyteSettings,
+        shelf: TokenShelf | None = None,
+        *,
+        tls: ssl.SSLContext | None = None,
+        read_deadline_seconds: float = READ_DEADLINE_SECONDS,
+    ) -> None:
+        self._settings = settings
+        self._http = AirbyteHttp(
+            settings, shelf or TokenShelf(time.monotonic), tls=tls, read_deadline_seconds=read_deadline_seconds
+        )
+        self._public = settings.public_api_url
+        self._config = settings.config_api_url
+        self._config_types: Sequence[str] = _CONFIG_TYPES
+
+    async def __aenter__(self) -> Self:
+        """Opens the client."""
+        await self._http.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Closes the client."""
+        await self._http.__aexit__(kind, error, trace)
+
+    @property
+    def requests(self) -> int:
+        """Requests sent so far."""
+        return self._http.requests
+
+    @property
+    def page_size(self) -> int:
+        """Rows that a full page of a listing has."""
+        return self._settings.page_size
+
+    # --------------------------------------------------------------------------------------------------- public API
+
+    async def start(
+        self, connection_id: UUID, job_type: JobType, *, deadline_seconds: float | None = None
+    ) -> AirbyteJob:
+        """Starts a sync or a clear, with one request and never a second one.
+
+        Args:
+            connection_id: Which connection.
+            job_type: `sync` or `clear`; a server that does not know `clear` is asked for its older name, `reset`.
+            deadline_seconds: How long to wait for the reply; the settings' deadline when None.
+
+        Raises:
+            AirbyteError: `nothing_happened` tells whether a job may have been started all the same.
+        """
+        try:
+            return await self._post_job(connection_id, job_type, deadline_seconds)
+        except InvalidRequestError:
+            if job_type is not JobType.CLEAR:
+                raise
+        return await self._post_job(connection_id, JobType.RESET, deadline_seconds)
+
+    async def refresh(self, connection_id: UUID, *, deadline_seconds: float | None = None) -> AirbyteJob | None:
+        """Asks for all history to be read again, rows staying in place until the new ones are there.
+
+        Returns:
+            The job, or None when a job is running and the next sync will carry the refresh out.
+
+        Raises:
+            NotFoundError: The server's version has no refreshes.
+        """
+        body = {"connectionId": str(connection_id), "refreshMode": "Truncate"}
+        url = f"{self._config}/connections/refresh"
+        reply = await self._http.act("POST", url, body=body, deadline_seconds=deadline_seconds)
+        job = reply.get("job") if isinstance(reply, Mapping) else None
+        return config_job({"job": job}) if job else None
+
+    async def job(self, job_id: int) -> AirbyteJob:
+        """Reads one job; `NotFoundError` when there is none."""
+        return _known(public_job(await self._http.read("GET", f"{self._public}/jobs/{job_id}")))
+
+    async def cancel(self, job_id: int) -> AirbyteJob:
+        """Cancels a job; `StateConflictError` when it is over."""
+        return _known(public_job(await self._http.act("DELETE", f"{self._public}/jobs/{job_id}")))
+
+    async def connection_jobs(self, connection_id: UUID, *, since: datetime | None = None) -> tuple[AirbyteJob, ...]:
+        """Returns a connection's newest jobs of every type, newest first: at most one page of each type.
+
+        A listing without a job type shows syncs and resets only, so refreshes and clears are asked for by name.
+        """
+        found: dict[int, AirbyteJob] = {}
+        for kind in (None, JobType.REFRESH, JobType.CLEAR):
+            params = {"connectionId": str(connection_id), "orderBy": "createdAt|DESC", "limit": str(self.page_size)}
+            if since is not None:
+                params["createdAtStart"] = _iso(since)
+            page = await self._public_page(params, kind)
+            found |= {job.job_id: job for job in page.jobs}
+        return tuple(sorted(found.values(), key=lambda job: (job.created_at, job.job_id), reverse=True))
+
+    async def public_changes(
+        self, since: datetime, workspaces: Iterable[UUID], kind: JobType | None, *, offset: int = 0
+    ) -> ListedJobs:
+        """One page of jobs that changed at or after `since`, in that order; syncs and resets when `kind` is None."""
+        params: dict[str, Any] = {"updatedAtStart": _iso(since), "orderBy": "updatedAt|ASC"}
+        params |= {"limit": str(self.page_size), "offset": str(offset)}
+        if ids := ",".join(str(workspace) for workspace in workspaces):
+            params["workspaceIds"] = ids
+        return await self._public_page(params, kind)
+
+    async def workspaces(self) -> tuple[UUID, ...]:
+        """Returns the ids of every workspace that the credentials may see."""
+        found: list[UUID] = []
+        while True:
+            params = {"limit": str(self.page_size), "offset": str(len(found))}
+            rows = _rows(await self._http.read("GET", f"{self._public}/workspaces", params=params))
+            fresh = [UUID(str(row["workspaceId"])) for row in rows]
+            found += [workspace for workspace in fresh if workspace not in found]
+            if len(rows) < self.page_size:
+                return tuple(found)
+
+    async def set_status(self, connection_id: UUID, status: str) -> None:
+        """Sets a connection `active` or `inactive`."""
+        await self._http.act("PATCH", f"{self._public}/connections/{connection_id}", body={"status": status})
+
+    # -------------------------------------------------------------------------------------------- configuration API
+
+    async def changes(
+        self,
+        since: datetime,
+        workspaces: Iterable[UUID],
+        *,
+        offset: int = 0,
+        statuses: Sequence[str] | None = None,
+    ) -> ListedJobs:
+        """One page of jobs that changed at or after `since`, in that order, with attempts, reasons and statistics."""
+        body = {
+            "workspaceIds": [str(workspace) for workspace in workspaces],
+            "pagination": {"pageSize": self.page_size, "rowOffset": offset},
+            "updatedAtStart": _iso(since),
+            "orderByField": "updatedAt",
+            "orderByMethod": "ASC",
+        }
+        if statuses is not None:
+            body["statuses"] = list(statuses)
+        rows = await self._list_with_attempts(body)
+        return ListedJobs(_parsed(rows, config_job), full=len(rows) >= self.page_size)
+
+    async def detailed_job(self, job_id: int) -> AirbyteJob:
+        """Reads one job with its attempts, failure reasons and statistics."""
+        url = f"{self._config}/jobs/get_without_logs"
+        return _known(config_job(await self._http.read("POST", url, body={"id": job_id})))
+
+    async def connection(self, connection_id: UUID, *, rediscover: bool = False) -> AirbyteConnectionRead:
+        """Reads a connection with its catalog.
+
+        Args:
+            connection_id: Which connection.
+            rediscover: Ask the source what it offers now: the catalog is then the new one, with today's choices.
+        """
+        url = f"{self._config}/web_backend/connections/get"
+        body = {"connectionId": str(connection_id), "withRefreshedCatalog": rediscover}
+        reply = await self._http.read("POST", url, body=body)
+        return _connection(reply)
+
+    async def apply_catalog(self, connection_id: UUID, offered: AirbyteConnectionRead) -> AirbyteConnectionRead:
+        """Makes the rediscovered catalog the connection's own and switches the connection on; nothing is cleared."""
+        body = {
+            "connectionId": str(connection_id),
+            "syncCatalog": offered.catalog,
+            "sourceCatalogId": offered.catalog_id,
+            "status": "active",
+            "skipReset": True,
+        }
+        url = f"{self._config}/web_backend/connections/update"
+        return _connection(await self._http.act("POST", url, body=body))
+
+    async def _list_with_attempts(self, body: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+        url = f"{self._config}/jobs/list_for_workspaces"
+        try:
+            reply = await self._http.read("POST", url, body={**body, "configTypes": list(self._config_types)})
+        except InvalidRequestError:
+            if self._config_types is _CONFIG_TYPES_BEFORE_REFRESH:
+                raise
+            self._config_types = _CONFIG_TYPES_BEFORE_REFRESH
+            return await self._list_with_attempts(body)
+        return _rows(reply, "jobs")
+
+    async def _post_job(self, connection_id: UUID, job_type: JobType, deadline_seconds: float | None) -> AirbyteJob:
+        body = {"connectionId": str(connection_id), "jobType": job_type.value}
+        reply = await self._http.act("POST", f"{self._public}/jobs", body=body, deadline_seconds=deadline_seconds)
+        return _known(public_job(reply))
+
+    async def _public_page(self, params: Mapping[str, Any], kind: JobType | None) -> ListedJobs:
+        wanted = dict(params) if kind is None else {**params, "jobType": kind.value}
+        try:
+            rows = _rows(await self._http.read("GET", f"{self._public}/jobs", params=wanted))
+        except InvalidRequestError:
+            if kind is None:
+                raise
+            return ListedJobs((), full=False)  # a server that does not know the type has no such jobs
+        return ListedJobs(_parsed(rows, public_job), full=len(rows) >= self.page_size)
+
+
+def api_factory(settings: AirbyteSettings) -> ApiFactory:
+    """Returns what makes clients; they share tokens and the TLS context, so that making one costs next to nothing."""
+    shelf = TokenShelf(time.monotonic)
+    contexts: list[ssl.SSLContext] = []
+
+    def make() -> AirbyteApi:
+        if not contexts and settings.public_api_url.startswith("https:"):
+            contexts.append(ssl.create_default_context())
+        return AirbyteApi(settings, shelf, tls=contexts[0] if contexts else None)
+
+    return make
+
+
+def has_no_such_call(error: Exception) -> bool:
+    """Whether the server's version does not have what was asked for."""
+    return isinstance(error, NotFoundError | InvalidRequestError)
+
+
+def _known(job: AirbyteJob | None) -> AirbyteJob:
+    if job is None:
+        raise MalformedReplyError("the server spoke of a job of another kind than was asked for")
+    return job
+
+
+def _rows(reply: Any, name: str = "data") -> Sequence[Mapping[str, Any]]:
+    rows = reply.get(name) if isinstance(reply, Mapping) else None
+    if not isinstance(rows, list):
+        raise MalformedReplyError(f"a listing without `{name}`")
+    return rows
+
+
+def _parsed(
+    rows: Iterable[Mapping[str, Any]], parse: Callable[[Mapping[str, Any]], AirbyteJob | None]
+) -> tuple[AirbyteJob, ...]:
+    """Every readable job: one that cannot be read must not hide the others of its page for ever."""
+    jobs: list[AirbyteJob] = []
+    for row in rows:
+        try:
+            job = parse(row)
+        except MalformedReplyError as error:
+            _log.warning("an unreadable job was passed over", reason=error.problem)
+            continue
+        if job is not None:
+            jobs.append(job)
+    return tuple(jobs)
+
+
+def _connection(reply: Mapping[str, Any]) -> AirbyteConnectionRead:
+    return AirbyteConnectionRead(
+        connection_id=UUID(str(reply["connectionId"])),
+        name=str(reply.get("name", "")),
+        status=str(reply.get("status", "")),
+        breaking_change=bool(reply.get("breakingChange")) or reply.get("schemaChange") == "breaking",
+        catalog=reply.get("syncCatalog") or {"streams": []},
+        raw=reply,
+        catalog_id=reply.get("catalogId") or reply.get("sourceCatalogId"),
+    )
+
+
+def _iso(moment: datetime) -> str:
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
