@@ -252,7 +252,10 @@ class AirbyteWorld:
 
     def _new_job(self, connection: AirbyteConnection, config_type: ConfigType, streams: tuple[StreamName, ...]) -> Job:
         refresh = connection.pending_refresh if config_type is ConfigType.SYNC else None
-        if refresh is not None or config_type is not ConfigType.SYNC:
+        whole_reset = config_type is not ConfigType.SYNC and set(streams or connection.streams) >= set(
+            connection.streams
+        )
+        if refresh is not None or whole_reset:
             connection = replace(connection, pending_refresh=None, generation=connection.generation + 1)
             self.resources.put(connection)
         now = self.clock()
