@@ -1,8 +1,8 @@
 """Meta's Graph API: insights by region, campaigns, ad sets, ads, with cursor paging.
 
 Belongs here: the Graph API's paths, fields, paging and error codes. Does not belong here: figures. Insights carry
-numbers as strings and leave out what is zero, budgets are strings in minor units, and errors are HTTP 400 with a
-code of their own (17: too many calls, 190: the token is no longer valid).
+numbers as strings and leave out what is zero, budgets are strings in minor units, and errors carry a code of their
+own (17: too many calls, 190: the token is no longer valid).
 """
 
 from __future__ import annotations
@@ -33,6 +33,8 @@ from adinsights_orchestration.local.ad_platforms.world import RegionDay
 from adinsights_orchestration.tenants.model import Provider
 
 _LARGEST_PAGE = 500
+# One purchase is reported under each of these, and whoever adds them up counts it three times.
+_PURCHASES = ("omni_purchase", "purchase", "offsite_conversion.fb_pixel_purchase")
 
 
 def _error(status: int, code: int, message: str, kind: str = "OAuthException", **more: Any) -> Response:
@@ -49,7 +51,7 @@ DIALECT = Dialect(
     token=_token,
     unauthorized=lambda: _error(401, 190, "Error validating access token: The session has been invalidated."),
     forbidden=lambda account: _error(403, 200, f"(#200) Ad account owner has NOT granted ads_read: {account}"),
-    rate_limited=lambda: _error(400, 17, "User request limit reached", error_subcode=2446079, is_transient=True),
+    rate_limited=lambda: _error(429, 17, "User request limit reached", error_subcode=2446079, is_transient=True),
     unavailable=lambda: _error(500, 2, "Service temporarily unavailable", "ServiceException", is_transient=True),
     bad_request=lambda message: _error(400, 100, message),
 )
@@ -80,13 +82,14 @@ def _actions(metrics: Metrics) -> Json:
     counts = {
         "link_click": metrics.clicks * 9 // 10,
         "landing_page_view": metrics.clicks * 7 // 10,
-        "purchase": metrics.conversions,
+        **dict.fromkeys(_PURCHASES, metrics.conversions),
     }
     found: Json = {}
     if listed := [{"action_type": kind, "value": str(count)} for kind, count in counts.items() if count]:
         found["actions"] = listed
     if metrics.revenue_micros:
-        found["action_values"] = [{"action_type": "purchase", "value": _amount(metrics.revenue_micros)}]
+        value = _amount(metrics.revenue_micros)
+        found["action_values"] = [{"action_type": kind, "value": value} for kind in _PURCHASES]
     return found
 
 

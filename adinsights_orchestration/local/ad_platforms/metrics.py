@@ -140,12 +140,18 @@ def split(total: Metrics, weights: tuple[float, ...]) -> list[Metrics]:
     return [Metrics(*values) for values in zip(*columns, strict=True)]
 
 
-def known(final: Metrics, so_far: Maturity) -> Metrics:
-    """Returns what the platform shows of `final`; it never shrinks as time passes."""
+def known(final: Metrics, so_far: Maturity, phase: float = 0.0) -> Metrics:
+    """Returns what the platform shows of `final`; it never shrinks as time passes.
+
+    Args:
+        final: The day's final figures.
+        so_far: How much of them there is.
+        phase: In [0, 1): how soon the next conversion is counted, so that single ones do not all arrive last.
+    """
     if so_far.elapsed == so_far.attributed == 1.0:
         return final
     clicks = int(final.clicks * so_far.elapsed)
-    conversions = int(final.conversions * so_far.elapsed * so_far.attributed)
+    conversions = min(clicks, int(final.conversions * so_far.elapsed * so_far.attributed + phase), final.conversions)
     return Metrics(
         impressions=int(final.impressions * so_far.elapsed),
         clicks=clicks,

@@ -175,18 +175,21 @@ class World:
     def region_days(self, ad: Ad, day: date, now: datetime) -> list[RegionDay]:
         """Returns what is known at `now` of an ad's day, by region; regions sum to the ad's day."""
         so_far = maturity(day, now, ad.campaign.account.zone)
-        return [RegionDay(ad, day, region, known(final, so_far)) for region, final in self._final(ad, day)]
+        return [
+            RegionDay(ad, day, region, known(final, so_far, phase)) for region, final, phase in self._final(ad, day)
+        ]
 
     def ad_day(self, ad: Ad, day: date, now: datetime) -> Metrics:
         """Returns what is known at `now` of an ad's day."""
         return sum((part.metrics for part in self.region_days(ad, day, now)), Metrics())
 
-    def _final_region_days(self, ad: Ad, day: date) -> tuple[tuple[Region, Metrics], ...]:
+    def _final_region_days(self, ad: Ad, day: date) -> tuple[tuple[Region, Metrics, float], ...]:
         account = ad.campaign.account
         season = seasonality(account.provider, day)
         total = final_day(traits(self.seed, ad.id), account.tenant.currency, season, self.seed, ad.id, day)
         regions = self.regions(ad.campaign)
-        return tuple(zip(regions, split(total, tuple(r.weight for r in regions)), strict=True))
+        phases = units(len(regions), self.seed, "phase", ad.id, day)
+        return tuple(zip(regions, split(total, tuple(r.weight for r in regions)), phases, strict=True))
 
     def _usual_budget(self, part: Campaign | Group) -> int:
         account = part.account if isinstance(part, Campaign) else part.campaign.account

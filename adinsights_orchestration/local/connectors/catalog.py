@@ -62,11 +62,6 @@ class StreamSpec:
     cursor_field: str | None
     json_schema: Mapping[str, Any]
 
-    @property
-    def sync_mode(self) -> str:
-        """The protocol's name for how the stream is read."""
-        return "full_refresh" if self.cursor_field is None else "incremental"
-
 
 def manifest_path(provider: Provider) -> Path:
     """Returns where the provider's manifest lies."""
@@ -119,19 +114,19 @@ def chosen(specs: Iterable[StreamSpec], names: tuple[str, ...]) -> tuple[StreamS
     return tuple(known[name] for name in names)
 
 
+def as_catalog(specs: Iterable[StreamSpec]) -> dict[str, Any]:
+    """Returns the streams as a catalog, in the form that `discover` gives."""
+    return {"streams": [_as_stream(spec) for spec in specs]}
+
+
 def configured_catalog(specs: Iterable[StreamSpec], generation_id: int, sync_id: int) -> dict[str, Any]:
     """Returns the catalog with which a read is started."""
     return {
         "streams": [
             {
-                "stream": {
-                    "name": spec.name,
-                    "json_schema": dict(spec.json_schema),
-                    "supported_sync_modes": [spec.sync_mode],
-                    "source_defined_primary_key": [[name] for name in spec.primary_key],
-                },
-                "sync_mode": spec.sync_mode,
-                "cursor_field": [spec.cursor_field] if spec.cursor_field else [],
+                "stream": _as_stream(spec),
+                "sync_mode": "full_refresh" if spec.cursor_field is None else "incremental",
+                "cursor_field": _path(spec.cursor_field),
                 "destination_sync_mode": "append_dedup",
                 "primary_key": [[name] for name in spec.primary_key],
                 "generation_id": generation_id,
@@ -167,7 +162,30 @@ def _spec(
     provider: Provider, name: str, schema: Mapping[str, Any], primary_key: Iterable[str], cursor_field: str | None
 ) -> StreamSpec:
     columns = tuple(Column(field, column_type(kind)) for field, kind in schema["properties"].items())
-    return StreamSpec(name, f"raw_{provider.value}", columns, tuple(primary_key), cursor_field, schema)
+    key = tuple(primary_key)
+    if missing := set(key) - {column.name for column in columns}:
+        raise ConfigurationError(
+            f"stream {name} has no {', '.join(sorted(missing))} any more, which is part of its key",
+            next_step="Refresh the connection's schema and approve the change.",
+        )
+    return StreamSpec(name, f"raw_{provider.value}", columns, key, cursor_field, schema)
+
+
+def _as_stream(spec: StreamSpec) -> dict[str, Any]:
+    modes = ["full_refresh"] if spec.cursor_field is None else ["full_refresh", "incremental"]
+    return {
+        "name": spec.name,
+        "json_schema": dict(spec.json_schema),
+        "supported_sync_modes": modes,
+        "source_defined_cursor": spec.cursor_field is not None,
+        "default_cursor_field": _path(spec.cursor_field),
+        "source_defined_primary_key": [[name] for name in spec.primary_key],
+        "is_resumable": spec.cursor_field is not None,
+    }
+
+
+def _path(field: str | None) -> list[str]:
+    return [] if field is None else [field]
 
 
 def _inline_schema(loader: Mapping[str, Any] | list[Mapping[str, Any]]) -> Mapping[str, Any]:

@@ -1,7 +1,7 @@
 """A connector's configuration for an account of the local world.
 
-Belongs here: which account ids, token and address a tenant's connector is given. Does not belong here: what it does with
-them (its manifest).
+Belongs here: which account ids, token and address a tenant's connector is given. Does not belong here: what it does
+with them (its manifest).
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ from adinsights_orchestration.tenants.model import Provider
 LOOKBACK_DAYS = 3  # as long as conversions arrive late
 
 
-def connector_config(world: World, tenant_slug: str, tenant_id: UUID, provider: Provider, ads_url: str) -> dict[str, Any]:
+def connector_config(
+    world: World, tenant_slug: str, tenant_id: UUID, provider: Provider, ads_url: str
+) -> dict[str, Any]:
     """Returns the configuration of a tenant's connector for one platform.
 
     Args:

@@ -110,13 +110,21 @@ class ConnectorRuntime:
         warehouse_dsn: The warehouse, with a user that may create schemas and tables.
         state_dir: Folder for the connectors' temporary files and log.
         heartbeat_seconds: The longest silence of a connector.
+        batch_rows: Rows per stream after which they are committed even without a state that covers them.
     """
 
     def __init__(
-        self, python: Path, warehouse_dsn: str, state_dir: Path, *, heartbeat_seconds: float = HEARTBEAT_SECONDS
+        self,
+        python: Path,
+        warehouse_dsn: str,
+        state_dir: Path,
+        *,
+        heartbeat_seconds: float = HEARTBEAT_SECONDS,
+        batch_rows: int = warehouse.BATCH_ROWS,
     ) -> None:
         self._warehouse_dsn = warehouse_dsn
         self._heartbeat_seconds = heartbeat_seconds
+        self._batch_rows = batch_rows
         self._server = ForkServer(python, state_dir)
         self._manifests: dict[Provider, Mapping[str, Any]] = {}
 
@@ -157,6 +165,10 @@ class ConnectorRuntime:
         _log.info("cleared %d rows of connection %s", sum(deleted.values()), connection_id)
         return SyncResult(True, tuple(StreamStats(name, owner.namespace, 0, 0) for name in streams), None)
 
+    def declared(self, provider: Provider) -> Mapping[str, Any]:
+        """Returns the catalog that the manifest alone declares, without asking the platform."""
+        return catalogs.as_catalog(catalogs.declared_streams(provider, self._manifest(provider)))
+
     async def discover(self, provider: Provider, config: Mapping[str, object]) -> Mapping[str, Any]:
         """Returns the source's catalog as it is now; `ConnectorError` when the source fails."""
         found = [m for m in await self._ask("discover", provider, config) if isinstance(m, messages.Catalog)]
@@ -178,7 +190,7 @@ class ConnectorRuntime:
         manifest = self._manifest(request.provider)
         specs = catalogs.chosen(_specs(request, manifest), request.streams)
         owner = _owner(request.connection_id, request.tenant_id, request.provider)
-        async with warehouse.exclusive(self._warehouse_dsn, owner) as session:
+        async with warehouse.exclusive(self._warehouse_dsn, owner, self._batch_rows) as session:
             states = await session.begin(request.job_id, request.generation_id, specs)
             command = self._command(
                 "read",

@@ -67,9 +67,10 @@ class Written:
 class Session:
     """One connection's exclusive session; made by `exclusive`."""
 
-    def __init__(self, connection: psycopg.AsyncConnection[Any], owner: Owner) -> None:
+    def __init__(self, connection: psycopg.AsyncConnection[Any], owner: Owner, batch_rows: int) -> None:
         self._connection = connection
         self._owner = owner
+        self._batch_rows = batch_rows
         self._streams: dict[str, _Stream] = {}
         self._generation_id = 0
 
@@ -102,7 +103,7 @@ class Session:
         stream.batch[key] = row
         stream.pending_rows += 1
         stream.pending_bytes += record.size
-        if len(stream.batch) < BATCH_ROWS:
+        if len(stream.batch) < self._batch_rows:
             return None
         async with self._connection.transaction():
             await self._write(stream)
@@ -214,7 +215,7 @@ class Session:
 
 
 @asynccontextmanager
-async def exclusive(dsn: str, owner: Owner) -> AsyncIterator[Session]:
+async def exclusive(dsn: str, owner: Owner, batch_rows: int = BATCH_ROWS) -> AsyncIterator[Session]:
     """Opens the connection's session, alone: another one's end is waited for, half a minute at most.
 
     The wait is for a service that was killed: its session is gone once Postgres notices, not before.
@@ -226,4 +227,4 @@ async def exclusive(dsn: str, owner: Owner) -> AsyncIterator[Session]:
         await connection.execute("set timezone to 'UTC'")
         await connection.execute("select set_config('lock_timeout', %s, false)", (_LOCK_TIMEOUT,))
         await connection.execute("select pg_advisory_lock(%s)", (tables.connection_lock(owner.connection_id),))
-        yield Session(connection, owner)
+        yield Session(connection, owner, batch_rows)
