@@ -26,8 +26,10 @@ class AdinsightsError(Exception):
 
     def _text(self) -> str:
         where = f"{self.place}: " if self.place else ""
-        then = f" {self.next_step}" if self.next_step else ""
-        return f"{where}{self.problem}{then}"
+        if not self.next_step:
+            return f"{where}{self.problem}"
+        stop = "" if self.problem.endswith((".", "!", "?")) else "."
+        return f"{where}{self.problem}{stop} {self.next_step}"
 
 
 class ConfigurationError(AdinsightsError):
