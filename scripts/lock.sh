@@ -18,7 +18,7 @@ lock() { # lock OUTPUT SOURCE [OPTION...]
   shift
   echo "lock: $output"
   "$UV" pip compile --quiet --python-version 3.11 --python-platform linux --only-binary :all: --generate-hashes \
-    --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" \
+    --custom-compile-command "make lock" \
     ${UPGRADE:+--upgrade} --output-file "$output" "$@"
 }
 

@@ -1,0 +1,1 @@
+"""The repository itself: pins, Makefile, installer, container files, and rules that hold for every file."""

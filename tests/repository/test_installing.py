@@ -1,0 +1,256 @@
+"""`make install` against a tiny project: real interpreters, real pip, pins that lie in a folder; nothing is downloaded."""
+
+from __future__ import annotations
+
+import base64
+import fcntl
+import hashlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from scripts.install import (
+    InstallError,
+    Venv,
+    alone,
+    ensure_manifest,
+    ensure_venv,
+    make_venv,
+    sources_digest,
+    stamp_found,
+    stamp_wanted,
+)
+from tests.repository.checkout import ROOT
+
+VENV = Venv(".venv", "requirements/dev.txt", holds_project=True)
+# A pinned package that also builds the project, as hatchling does: proof that no build is isolated and none is fetched.
+BUILDER = """
+import pathlib, zipfile
+def build_editable(wheel_directory, config_settings=None, metadata_directory=None):
+    name = "tiny_project-1.0-py3-none-any.whl"
+    with zipfile.ZipFile(pathlib.Path(wheel_directory) / name, "w") as wheel:
+        wheel.writestr("tiny_project.pth", str(pathlib.Path.cwd()))
+        wheel.writestr("tiny_project-1.0.dist-info/METADATA", "Metadata-Version: 2.1\\nName: tiny-project\\nVersion: 1.0\\n")
+        wheel.writestr("tiny_project-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n")
+        wheel.writestr("tiny_project-1.0.dist-info/RECORD", "")
+    return name
+"""
+
+
+def _wheel(folder: Path, version: str) -> str:
+    """Writes a wheel of the builder and returns its pin."""
+    path = folder / f"tiny_builder-{version}-py3-none-any.whl"
+    info = f"tiny_builder-{version}.dist-info"
+    members = {
+        "tiny_builder.py": BUILDER + f"VERSION = '{version}'\n",
+        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: tiny-builder\nVersion: {version}\n",
+        f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: by-hand\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+    }
+    rows = [
+        f"{name},sha256={base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest()).rstrip(b'=').decode()},{len(text)}"
+        for name, text in members.items()
+    ]
+    with zipfile.ZipFile(path, "w") as wheel:
+        for name, text in members.items():
+            wheel.writestr(name, text)
+        wheel.writestr(f"{info}/RECORD", "\n".join([*rows, f"{info}/RECORD,,"]) + "\n")
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    return f"tiny-builder @ {path.as_uri()} --hash=sha256:{digest}\n"
+
+
+def _project(root: Path) -> Path:
+    """A project with a space in its path: one pin in each environment."""
+    (root / "requirements").mkdir(parents=True)
+    for name in ("dev", "connectors"):
+        (root / "requirements" / f"{name}.txt").write_text(_wheel(root, "1.0"))
+    (root / "pyproject.toml").write_text(
+        '[build-system]\nrequires = ["nothing-of-the-kind"]\nbuild-backend = "tiny_builder"\n'
+    )
+    (root / "adinsights_orchestration").mkdir()
+    (root / "adinsights_orchestration" / "__init__.py").write_text('__version__ = "1.0"\n')
+    shutil.copytree(ROOT / "scripts", root / "scripts", ignore=shutil.ignore_patterns("__pycache__"))
+    return root
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return _project(tmp_path / "a project")
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A project whose environment was installed once; tests that take it leave it finished."""
+    root = _project(tmp_path_factory.mktemp("install") / "a project")
+    with alone(root) as lock:
+        assert ensure_venv(root, VENV, lock)
+    yield root
+
+
+def _in_venv(root: Path, code: str) -> str:
+    python = root / ".venv" / "bin" / "python"
+    return subprocess.run([python, "-c", code], cwd="/", capture_output=True, text=True, check=True).stdout.strip()
+
+
+def _install(root: Path) -> subprocess.Popen[str]:
+    script = [sys.executable, str(root / "scripts" / "install.py")]
+    return subprocess.Popen(script, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def test_the_pins_and_the_project_are_installed_in_a_path_with_spaces(finished: Path) -> None:
+    code = "import tiny_builder, adinsights_orchestration as a; print(tiny_builder.VERSION, a.__file__)"
+    assert _in_venv(finished, code) == f"1.0 {finished / 'adinsights_orchestration' / '__init__.py'}"
+
+
+def test_the_second_installation_has_nothing_to_do(finished: Path) -> None:
+    with alone(finished) as lock:
+        assert not ensure_venv(finished, VENV, lock)
+
+
+def test_a_new_version_of_the_project_keeps_the_packages(finished: Path) -> None:
+    mark = finished / ".venv" / "still-the-same"
+    mark.touch()
+    (finished / "adinsights_orchestration" / "__init__.py").write_text('__version__ = "1.1"\n')
+    with alone(finished) as lock:
+        assert ensure_venv(finished, VENV, lock)
+    assert mark.exists()
+    assert stamp_found(finished, VENV) == stamp_wanted(finished, VENV)
+
+
+def test_a_lost_interpreter_counts_as_no_environment(finished: Path) -> None:
+    python = finished / ".venv" / "bin" / "python"
+    target = python.readlink()
+    python.unlink()
+    python.symlink_to("/nowhere/python3.11")
+    try:
+        assert stamp_found(finished, VENV) == {}
+    finally:
+        python.unlink()
+        python.symlink_to(target)
+
+
+def test_a_clone_that_was_moved_has_no_environment_yet(finished: Path, tmp_path: Path) -> None:
+    moved = tmp_path / "moved"
+    shutil.copytree(finished, moved, symlinks=True)
+    assert stamp_found(moved, VENV) != stamp_wanted(moved, VENV)
+
+
+def test_an_installation_waits_for_the_one_that_is_under_way(finished: Path) -> None:
+    with (finished / ".local" / "install.lock").open("r+") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        waiting = _install(finished)
+        assert waiting.stdout is not None
+        assert waiting.stdout.readline() == "install: waiting for another installation in this folder to end\n"
+        waiting.kill()
+        waiting.wait()
+        waiting.stdout.close()
+
+
+def test_other_pins_make_another_environment(root: Path) -> None:
+    with alone(root) as lock:
+        ensure_venv(root, VENV, lock)
+        (root / VENV.pins).write_text(_wheel(root, "2.0"))
+        (root / ".venv" / "left-over").touch()
+        assert ensure_venv(root, VENV, lock)
+    assert _in_venv(root, "import tiny_builder; print(tiny_builder.VERSION)") == "2.0"
+    assert not (root / ".venv" / "left-over").exists()
+
+
+def test_a_file_with_another_hash_is_refused_and_leaves_no_stamp(root: Path) -> None:
+    pin = (root / VENV.pins).read_text()
+    (root / VENV.pins).write_text(pin.split("sha256:")[0] + "sha256:" + "0" * 64 + "\n")
+    with alone(root) as lock, pytest.raises(InstallError, match="THESE PACKAGES DO NOT MATCH THE HASHES"):
+        ensure_venv(root, VENV, lock)
+    assert stamp_found(root, VENV) == {}
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_kill_in_the_middle_is_mended_by_the_next_installation(root: Path, number: signal.Signals) -> None:
+    killed = _install(root)
+    while not (root / ".venv" / "bin" / "python").exists():
+        assert killed.poll() is None
+        time.sleep(0.01)
+    killed.send_signal(number)
+    killed.communicate()
+    assert stamp_found(root, VENV) == {}
+    again = _install(root)
+    output, _ = again.communicate()
+    assert (again.returncode, "install: done in" in output) == (0, True), output
+    assert _in_venv(root, "import tiny_builder; print(tiny_builder.VERSION)") == "1.0"
+
+
+def test_a_python_without_venv_is_answered_with_debian_s_package(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ensurepip", None)
+    with alone(root) as lock, pytest.raises(InstallError, match=r"^python3\.\d+ .* apt-get install python3\.\d+-venv$"):
+        make_venv(root, VENV, lock)
+
+
+def test_a_machine_without_python_is_told_what_to_install_in_one_line(root: Path, tmp_path: Path) -> None:
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    for name in ("sh", "dirname"):
+        (tools / name).symlink_to(str(shutil.which(name)))
+    done = subprocess.run(
+        [str(root / "scripts" / "install.sh")], env={"PATH": str(tools)}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert "apt-get install python3.11 python3.11-venv" in done.stderr
+
+
+def test_an_interpreter_that_was_asked_for_is_never_replaced_by_another(root: Path) -> None:
+    done = subprocess.run(
+        [str(root / "scripts" / "install.sh")],
+        env=os.environ | {"PYTHON": "python2.7"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (1, "install: PYTHON=python2.7 is not a Python 3.11 or 3.12\n")
+
+
+def test_what_dbt_generates_does_not_count_as_a_source(tmp_path: Path) -> None:
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "a.sql").write_text("select 1")
+    before = sources_digest(tmp_path)
+    (tmp_path / "target").mkdir()
+    (tmp_path / "target" / "manifest.json").write_text("{}")
+    assert sources_digest(tmp_path) == before
+
+
+@pytest.mark.parametrize("change", ["edit", "rename", "add", "remove"])
+def test_any_change_of_a_source_has_dbt_parse_again(tmp_path: Path, change: str) -> None:
+    (tmp_path / "models").mkdir()
+    model = tmp_path / "models" / "a.sql"
+    model.write_text("select 1")
+    before = sources_digest(tmp_path)
+    if change == "edit":
+        model.write_text("select 2")
+    elif change == "rename":
+        model.rename(model.with_name("b.sql"))
+    elif change == "add":
+        (tmp_path / "models" / "b.sql").write_text("select 1")
+    else:
+        model.unlink()
+    assert sources_digest(tmp_path) != before
+
+
+def test_dbt_parses_once_and_again_when_its_manifest_is_gone(root: Path) -> None:
+    project = root / "dbt_project"
+    project.mkdir()
+    (project / "dbt_project.yml").write_text("name: tiny\n")
+    adinsights = root / ".venv" / "bin" / "adinsights"
+    adinsights.parent.mkdir(parents=True)
+    adinsights.write_text(f"#!/bin/sh\nmkdir -p '{project}/target' && echo '{{}}' > '{project}/target/manifest.json'\n")
+    adinsights.chmod(0o755)
+    with alone(root) as lock:
+        assert [ensure_manifest(root, lock), ensure_manifest(root, lock)] == [True, False]
+        (project / "target" / "manifest.json").unlink()
+        assert ensure_manifest(root, lock)
