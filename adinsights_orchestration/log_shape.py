@@ -28,8 +28,8 @@ def ordered(fields: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def to_json(fields: Mapping[str, Any]) -> str:
-    """One line of JSON; what JSON cannot hold becomes its text."""
-    return json.dumps(fields, default=str, ensure_ascii=False, separators=(",", ":"))
+    """One line of ASCII JSON (no reader takes a character for a line end); what JSON cannot hold becomes its text."""
+    return json.dumps(fields, default=str, separators=(",", ":"))
 
 
 def iso_milliseconds(epoch_seconds: float) -> str:

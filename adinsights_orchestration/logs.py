@@ -99,7 +99,7 @@ def configure_dagster_logging(settings: Settings, component: str) -> None:
 
     configure_logging(settings, component)
     process_logs.use_root_handler()
-    process_logs.use_run_formatter(_formatter(settings, component))
+    process_logs.use_console_formatter(_formatter(settings, component))
     process_logs.redact_records(redaction.redact)
     process_logs.redact_errors(redaction.redact)
 
@@ -165,7 +165,7 @@ def _message(record: logging.LogRecord) -> str:
 
 
 def _run_fields(meta: Mapping[str, Any]) -> dict[str, Any]:
-    """What Dagster knows of the run a record was written in; `meta` is its log record metadata."""
+    """What Dagster knows of the run or tick a record was written in; `meta` is its log record metadata."""
     tags: Mapping[str, str] = meta.get("job_tags") or {}
     fields = {
         "run_id": meta.get("run_id"),
@@ -173,6 +173,7 @@ def _run_fields(meta: Mapping[str, Any]) -> dict[str, Any]:
         "step": meta.get("step_key"),
         "connection": tags.get("dagster/partition"),
         "correlation_id": tags.get(CORRELATION_TAG),
+        "automation": meta.get("name"),
     }
     event = meta.get("dagster_event")
     if event is not None:

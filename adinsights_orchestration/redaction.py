@@ -39,7 +39,7 @@ _PERSONAL_MARKS = ("mail", "ip", "addr", "forwarded", "agent")
 
 # Every run in these patterns is bounded or anchored: a line of 100 kB must not cost the square of its length.
 _QUOTED = r"""(?:"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')"""
-_HARMLESS = r"(?!SecretStr\b|\[redacted|\*{3}|(?:none|null|true|false)\b)"
+_HARMLESS = r"""(?!["']?(?:SecretStr\b|\[redacted|\*{3}|(?:none|null|true|false)\b))"""
 # `name=value`: addresses, keyword arguments, query strings. A bare `name: words` is prose and stays.
 _ASSIGNED = re.compile(
     rf"""({_SENSITIVE}[\w.-]{{0,64}}\s*=\s*){_HARMLESS}({_QUOTED}|[^\s"',;&)\]}}]+)""", re.IGNORECASE
@@ -50,7 +50,7 @@ _ENTRY = re.compile(
     re.IGNORECASE,
 )
 _HEADER = re.compile(
-    rf"((?:x-api-key|x-airbyte-webhook-secret|(?:proxy-)?authorization|(?:set-)?cookie)\s*[:=]\s*){_HARMLESS}[^\r\n\"',\]}}]+",
+    rf"((?:x-api-key|x-airbyte-webhook-secret|(?:proxy-)?authorization|(?:set-)?cookie)\s*[:=]\s*)(?!\s){_HARMLESS}(?:{_QUOTED}|[^\r\n\"',\]}}]+)",
     re.IGNORECASE,
 )
 _PERSONAL_ENTRY = re.compile(

@@ -1,8 +1,8 @@
 """What a Dagster process writes and stores, brought under our control: its loggers, its runs' console, its errors.
 
-Belongs here: the four places where Dagster decides how a record looks or what text of an error is kept. Does not belong
-here: the look itself and what must be hidden; both are handed in. Dagster offers settings for none of them: the console
-logger of a run cannot be replaced without run config, and an error's text goes to the event log and the UI as it is.
+Belongs here: the places where Dagster decides how a record looks or what text of an error is kept. Not here: the look
+itself and what must be hidden; both are handed in. Dagster has settings for none of them: the console logger of a run
+cannot be replaced without run config, a tick's not at all, and an error's text goes to the UI as it is.
 """
 
 from __future__ import annotations
@@ -11,17 +11,23 @@ import logging
 import sys
 import traceback
 from collections.abc import Callable
+from types import TracebackType
 from typing import Any
 
-import dagster as dg
 import dagster._loggers as dagster_loggers
+from dagster._core.definitions import instigation_logger
 from dagster_shared.error import SerializableErrorInfo
 
 Redact = Callable[[str], str]
+_ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None] | None
 
 # `dagster._utils.log.configure_loggers` gives each of these a handler of its own.
 _DAGSTER_LOGGERS = ("dagster", "dagit", "dagster-webserver")
 _original_from_traceback = SerializableErrorInfo.from_traceback.__func__  # type: ignore[attr-defined]
+
+
+class RedactedError(Exception):
+    """Stands in a log record for an exception whose text had to be redacted; its own text is that text."""
 
 
 def use_root_handler() -> None:
@@ -33,22 +39,22 @@ def use_root_handler() -> None:
             logger.removeHandler(handler)
 
 
-def use_run_formatter(formatter: logging.Formatter) -> None:
-    """Makes every run of this process print its records with `formatter`, to standard error."""
+def use_console_formatter(formatter: logging.Formatter) -> None:
+    """Makes every run and every tick of this process print its records with `formatter`, to standard error."""
 
-    def console(context: dg.InitLoggerContext) -> logging.Logger:
-        logger = logging.getLoggerClass()(context.logger_config["name"], context.logger_config["log_level"])
+    def create_console_logger(name: str, level: str | int) -> logging.Logger:
+        logger = logging.getLoggerClass()(name, level)
         handler = logging.StreamHandler(sys.stderr)
         handler.setFormatter(formatter)
         logger.addHandler(handler)
         return logger
 
-    schema = dagster_loggers.colored_console_logger.config_schema  # run config may name the console logger
-    dagster_loggers.colored_console_logger = dg.LoggerDefinition(console, schema, "The project's log lines.")
+    dagster_loggers.create_console_logger = create_console_logger  # type: ignore[attr-defined]
+    instigation_logger.create_console_logger = create_console_logger  # type: ignore[attr-defined]
 
 
 def redact_records(redact: Redact) -> None:
-    """Redacts every log record's message as it is made, so that what Dagster captures into its event log is clean."""
+    """Redacts every log record as it is made, so that what Dagster captures of it for its UI is clean."""
     make = getattr(logging.getLogRecordFactory(), "without_redaction", logging.getLogRecordFactory())
 
     def redacted(*args: Any, **kwargs: Any) -> logging.LogRecord:
@@ -57,6 +63,7 @@ def redact_records(redact: Redact) -> None:
             record.msg, record.args = redact(record.getMessage()), ()
         except (TypeError, ValueError):  # arguments that do not fit the text
             record.msg, record.args = redact(f"{record.msg} {record.args}"), ()
+        record.exc_info = _clean_exception(record.exc_info, redact)
         return record
 
     redacted.without_redaction = make  # type: ignore[attr-defined]
@@ -73,6 +80,18 @@ def redact_errors(redact: Redact) -> None:
         )
 
     SerializableErrorInfo.from_traceback = classmethod(from_traceback)  # type: ignore[method-assign, assignment]
+
+
+def _clean_exception(exc_info: _ExcInfo, redact: Redact) -> _ExcInfo:
+    """The exception itself when there is nothing to hide in it, else one that only holds the redacted text."""
+    if exc_info is None or exc_info[0] is None:
+        return exc_info
+    text = "".join(traceback.format_exception(*exc_info))
+    cleaned = redact(text)
+    if cleaned == text:
+        return exc_info
+    stand_in = RedactedError(cleaned.rstrip())
+    return type(stand_in), stand_in, None
 
 
 def _writes_to_the_console(handler: logging.Handler) -> bool:
