@@ -22,7 +22,7 @@ from adinsights_orchestration.clock import Clock, utc_now
 from adinsights_orchestration.local.airbyte.auth import Gate, GuardedServer
 from adinsights_orchestration.local.airbyte.config_connections import ConfigConnections
 from adinsights_orchestration.local.airbyte.config_jobs import ConfigJobs
-from adinsights_orchestration.local.airbyte.config_schema import ConfigSchema
+from adinsights_orchestration.local.airbyte.config_schema import ConfigSchema, Discover
 from adinsights_orchestration.local.airbyte.faults import FaultyServer, declare
 from adinsights_orchestration.local.airbyte.http import configuration, json_object, public
 from adinsights_orchestration.local.airbyte.problems import known_exception
@@ -44,6 +44,7 @@ def create_airbyte_app(
     clock: Clock = utc_now,
     gate: Gate | None = None,
     background: tuple[Background, ...] = (),
+    discover: Discover | None = None,
 ) -> Starlette:
     """Builds the server over a world.
 
@@ -54,6 +55,7 @@ def create_airbyte_app(
         clock: Decides when tokens expire.
         gate: Who may ask; everyone when None.
         background: Coroutine functions that run while the server does (an executor's tasks, the webhook's sender).
+        discover: Asks a source for its streams; without it a source offers what was discovered last.
     """
     if knobs is not None and knobs is not world.knobs.knobs:
         raise ValueError("the world was built on another store of knobs")
@@ -73,7 +75,7 @@ def create_airbyte_app(
             await asyncio.gather(*tasks, return_exceptions=True)
 
     return Starlette(
-        routes=_routes(world, entrance),
+        routes=_routes(world, entrance, discover),
         lifespan=life,
         middleware=[
             Middleware(FaultyServer, knobs=declare(world.knobs.knobs)),
@@ -82,7 +84,7 @@ def create_airbyte_app(
     )
 
 
-def _routes(world: AirbyteWorld, gate: Gate) -> list[BaseRoute]:
+def _routes(world: AirbyteWorld, gate: Gate, discover: Discover | None) -> list[BaseRoute]:
     public_routes: list[BaseRoute] = [
         Route("/health", _public_health, methods=["GET"]),
         Route("/applications/token", public(_public_token(gate)), methods=["POST"]),
@@ -97,7 +99,7 @@ def _routes(world: AirbyteWorld, gate: Gate) -> list[BaseRoute]:
         Route("/applications/token", configuration(_config_token(gate)), methods=["POST"]),
         *ConfigJobs(world).routes(),
         *ConfigConnections(world).routes(),
-        *ConfigSchema(world).routes(),
+        *ConfigSchema(world, discover).routes(),
     ]
     return [
         Mount("/api/public/v1", app=Router(public_routes)),

@@ -57,7 +57,7 @@ def broken(catalog: Catalog) -> Catalog:
         primary_key=tuple(tuple(f"{f}_v2" if f == lost else f for f in path) for path in hit.primary_key),
     )
     streams = tuple(renamed if stream is hit else stream for stream in catalog.streams)
-    return Catalog(uuid.uuid5(_NAMESPACE, f"{catalog.id}:{hit.name}:{lost}"), streams)
+    return Catalog(uuid.uuid5(_NAMESPACE, f"{catalog.id}:{hit.name}:{lost}"), streams, simulated=True)
 
 
 def difference(used: Catalog, offered: Catalog) -> tuple[StreamChange, ...]:

@@ -7,14 +7,18 @@ calls, which are how a person (or a tool) approves a breaking change. Does not b
 
 from __future__ import annotations
 
+import json
 import uuid
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any
 
+import structlog
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from adinsights_orchestration.errors import AdinsightsError
 from adinsights_orchestration.local.airbyte import catalog_views, catalogs, connection_views
 from adinsights_orchestration.local.airbyte.http import (
     BadInputError,
@@ -28,6 +32,7 @@ from adinsights_orchestration.local.airbyte.model import (
     Actor,
     AirbyteConnection,
     Catalog,
+    CatalogStream,
     ConfigType,
     ConnectionStatus,
 )
@@ -37,11 +42,16 @@ from adinsights_orchestration.local.airbyte.world import AirbyteWorld
 _PROPAGATING = ("propagate_columns", "propagate_fully")
 
 
+Discover = Callable[[Actor], Awaitable[tuple[CatalogStream, ...]]]
+log = structlog.get_logger(component="local.airbyte.schema")
+
+
 class ConfigSchema:
     """Handlers of everything that has to do with catalogs."""
 
-    def __init__(self, world: AirbyteWorld) -> None:
+    def __init__(self, world: AirbyteWorld, discover: Discover | None = None) -> None:
         self._world = world
+        self._ask = discover
         self._resources = world.resources
         self._served = Served(world)
 
@@ -60,7 +70,8 @@ class ConfigSchema:
         body = await json_object(request)
         source = self._resources.source(uuid_of(required(body, "sourceId"), "sourceId"))
         now = epoch(self._world.clock() + self._served.telling.skew)
-        catalog = self._offered(source)
+        succeeded = await self._rediscovered(source)
+        catalog = self._offered(self._resources.source(source.id))
         shown: dict[str, Any] = {
             "catalog": catalog_views.catalog(catalog),
             "catalogId": str(catalog.id),
@@ -70,7 +81,7 @@ class ConfigSchema:
                 "configId": str(source.definition_id),
                 "createdAt": now,
                 "endedAt": now,
-                "succeeded": True,
+                "succeeded": succeeded,
                 "connectorConfigurationUpdated": False,
                 "logType": "formatted",
                 "logs": {"logLines": []},
@@ -117,7 +128,11 @@ class ConfigSchema:
 
     async def _web_get(self, request: Request) -> Response:
         body = await json_object(request)
-        return JSONResponse(self._web_view(self._named(body), refreshed=bool(body.get("withRefreshedCatalog"))))
+        connection = self._named(body)
+        refreshed = bool(body.get("withRefreshedCatalog"))
+        if refreshed:
+            await self._rediscovered(self._resources.source(connection.source_id))
+        return JSONResponse(self._web_view(self._named(body), refreshed=refreshed))
 
     async def _web_update(self, request: Request) -> Response:
         """Takes over the catalog that the caller approves; what it changes is reset first unless told otherwise."""
@@ -160,6 +175,20 @@ class ConfigSchema:
             shown["latestSyncJobCreatedAt"] = epoch(jobs[-1].created_at + self._served.telling.skew)
             shown["latestSyncJobStatus"] = self._served.telling.status(jobs[-1].status)
         return shown
+
+    async def _rediscovered(self, source: Actor) -> bool:
+        """Asks the source what it offers and keeps the answer; False when it failed, and the last answer stays."""
+        if self._ask is None or (source.discovered is not None and source.discovered.simulated):
+            return True
+        try:
+            streams = await self._ask(source)
+        except AdinsightsError as error:
+            log.warning("airbyte.discover_failed", source=source.name, reason=error.problem)
+            return False
+        digest = json.dumps([[stream.name, dict(stream.json_schema)] for stream in streams], sort_keys=True)
+        catalog = Catalog(uuid.uuid5(source.id, digest), streams)
+        self._resources.put(replace(self._resources.source(source.id), discovered=catalog))
+        return True
 
     def _offered(self, source: Actor) -> Catalog:
         used = (c.catalog for c in self._resources.connections() if c.source_id == source.id)

@@ -22,6 +22,7 @@ from adinsights_orchestration.local.airbyte.model import (
     Actor,
     AirbyteConnection,
     Catalog,
+    CatalogStream,
     ConfigType,
     FailureReason,
     FailureType,
@@ -32,6 +33,12 @@ from adinsights_orchestration.local.airbyte.model import (
 )
 from adinsights_orchestration.local.airbyte.source_kinds import PROVIDERS
 from adinsights_orchestration.local.airbyte.world import AirbyteWorld
+from adinsights_orchestration.local.connectors.catalog import (
+    StreamSpec,
+    declared_streams,
+    discovered_streams,
+    load_manifest,
+)
 from adinsights_orchestration.local.connectors.sync import Failure, SyncRequest, SyncResult
 from adinsights_orchestration.local.connectors.sync import StreamStats as Synced
 from adinsights_orchestration.tenants.model import Provider
@@ -52,6 +59,9 @@ class Connectors(Protocol):
         self, connection_id: UUID, provider: Provider, tenant_id: UUID, streams: tuple[str, ...]
     ) -> SyncResult:
         """Deletes a connection's rows and state."""
+
+    async def discover(self, provider: Provider, config: Mapping[str, object]) -> Mapping[str, Any]:
+        """Asks the source for its catalog."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +109,12 @@ class ConnectorExecutor:
 
     def settle(self, now: datetime) -> None:
         """Nothing to do: real syncs tell of themselves."""
+
+    async def discover(self, source: Actor) -> tuple[CatalogStream, ...]:
+        """What the source offers now; `ConnectorError` when it fails."""
+        provider = PROVIDERS[source.kind]
+        found = await self.connectors.discover(provider, source.configuration)
+        return tuple(_catalog_stream(spec) for spec in discovered_streams(provider, found))
 
     async def run(self) -> None:
         """Starts waiting jobs as slots become free, until cancelled; running connectors end with it."""
@@ -188,6 +204,20 @@ class ConnectorExecutor:
         )
 
 
+def declared_catalog(provider: Provider) -> tuple[CatalogStream, ...]:
+    """The streams that a provider's manifest declares: what a connection is set up with."""
+    return tuple(_catalog_stream(spec) for spec in declared_streams(provider, load_manifest(provider)))
+
+
+def _catalog_stream(spec: StreamSpec) -> CatalogStream:
+    return CatalogStream(
+        name=spec.name,
+        json_schema=spec.json_schema,
+        primary_key=tuple((name,) for name in spec.primary_key),
+        cursor_field=(spec.cursor_field,) if spec.cursor_field else (),
+    )
+
+
 class _Progress:
     """Collects what streams have committed and passes it on."""
 
@@ -230,7 +260,7 @@ def _approved(connection: AirbyteConnection, source: Actor) -> Mapping[str, Any]
     connector reads what its manifest declares.
     """
     catalog: Catalog = connection.catalog
-    if source.discovered is not None and source.discovered.id == catalog.id:
+    if source.discovered is not None and source.discovered.simulated and source.discovered.id == catalog.id:
         return None
     return {
         "streams": [

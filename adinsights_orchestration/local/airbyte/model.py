@@ -101,6 +101,7 @@ class Catalog:
 
     id: UUID
     streams: tuple[CatalogStream, ...]
+    simulated: bool = False  # made by the knob `schema_break`: the platform never had these fields
 
 
 @dataclass(frozen=True, slots=True)
