@@ -114,7 +114,8 @@ class Standing(StrEnum):
 class Tenant:
     """An agency or one of its clients.
 
-    `slug`, `timezone`, `owner`, `retention_days`, `legal_hold` and `sla` are not in the backend's tables; they come from the overlay.
+    What the backend's tables lack (`slug`, `timezone`, `owner`, `retention_days`, `legal_hold`, `sla`) comes from the
+    overlay. A retired tenant is gone from the source and stays here for the connections that it had.
     """
 
     id: UUID
@@ -125,6 +126,7 @@ class Tenant:
     retention_days: int = MINIMUM_RETENTION_DAYS
     legal_hold: bool = False
     sla: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
+    retired: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,3 +191,15 @@ class Registry:
     def by_partition(self) -> dict[str, Connection]:
         """Connections by partition key."""
         return {c.partition_key: c for c in self.connections if c.partition_key}
+
+    def by_connection_id(self) -> dict[UUID, Connection]:
+        """Connections by Airbyte's id; where a retired one had the same, the one in use."""
+        return {c.connection_id: c for c in sorted(self.connections, key=lambda c: not c.retired)}
+
+    def partitions(self) -> dict[Provider, tuple[str, ...]]:
+        """The partition keys of every provider, without the retired ones: what its dynamic partitions should be."""
+        keys: dict[Provider, list[str]] = {provider: [] for provider in Provider}
+        for connection in self.connections:
+            if connection.partition_key and not connection.retired:
+                keys[connection.provider].append(connection.partition_key)
+        return {provider: tuple(sorted(found)) for provider, found in keys.items()}

@@ -1,0 +1,163 @@
+"""The overlay, `tenants.yaml`: what people know of tenants and the backend does not.
+
+Belongs here: the file's keys, their checks, and which entry means which tenant. Does not belong here: reading the file
+(`sources`), what follows from a retention or an SLA (their own domains). An entry that is wrong in itself makes the
+whole file an error with its line, because half an overlay would shorten somebody's retention; one that fits no tenant
+is a problem beside a registry that still works, because tenants leave.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+from adinsights_orchestration.tenants.model import MINIMUM_RETENTION_DAYS, Provider, RegistryProblem
+from adinsights_orchestration.tenants.raw import RawTenant
+from adinsights_orchestration.tenants.slugs import LONGEST_SLUG, SLUG
+from adinsights_orchestration.tenants.yaml_lines import Node, parse_yaml
+
+_LONGEST_RETENTION_DAYS = 36_500
+# What an SLA override may change, each with its unit; the defaults and their sources are the freshness domain's.
+SLA_NAMES: tuple[str, ...] = (
+    "sync_age_warn_minutes",
+    "sync_age_page_minutes",
+    "dashboard_age_warn_minutes",
+    "dashboard_age_page_minutes",
+    *(f"{provider.value}_source_warn_hours" for provider in Provider),
+    *(f"{provider.value}_source_error_hours" for provider in Provider),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class TenantOverlay:
+    """One entry: the tenant that it means, by id or by name, and what it says of it; None where it says nothing."""
+
+    place: str
+    id: UUID | None = None
+    name: str | None = None
+    slug: str | None = None
+    timezone: str | None = None
+    owner: str | None = None
+    retention_days: int | None = None
+    legal_hold: bool | None = None
+    sla: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def label(self) -> str:
+        """The tenant as the entry calls it."""
+        return str(self.id) if self.id is not None else repr(self.name)
+
+
+def parse_overlay(text: str, file: str) -> tuple[TenantOverlay, ...]:
+    """Returns the entries of `tenants.yaml`; anything wrong with it is a `ConfigurationError` with file and line.
+
+    Args:
+        text: The file's text.
+        file: What errors call it.
+    """
+    root = parse_yaml(text, file)
+    if root is None:
+        return ()
+    tenants = root.mapping(("tenants",)).get("tenants")
+    entries = tuple(_entry(node) for node in tenants.items()) if tenants else ()
+    _refuse_repeated(tenants, entries)
+    return entries
+
+
+def match_overlay(
+    entries: Iterable[TenantOverlay], tenants: Iterable[RawTenant]
+) -> tuple[dict[UUID, TenantOverlay], tuple[RegistryProblem, ...]]:
+    """Finds each entry's tenant; an entry that means none, several, or one that is already meant, is a problem."""
+    known = {tenant.id: tenant.name.strip() for tenant in tenants}
+    by_name: dict[str | None, list[UUID]] = {}
+    for tenant_id, name in known.items():
+        by_name.setdefault(name, []).append(tenant_id)
+    matched: dict[UUID, TenantOverlay] = {}
+    problems = []
+    for entry in entries:
+        found = [entry.id] if entry.id is not None and entry.id in known else by_name.get(entry.name, [])
+        if problem := _mismatch(entry, found, matched):
+            problems.append(RegistryProblem(entry.place, problem))
+        else:
+            matched[found[0]] = entry
+    return matched, tuple(problems)
+
+
+def _mismatch(entry: TenantOverlay, found: list[UUID], matched: Mapping[UUID, TenantOverlay]) -> str:
+    if not found:
+        return f"no tenant is {entry.label}; remove the entry if it left"
+    if len(found) > 1:
+        return f"{len(found)} tenants are called {entry.label}; name the one by its id"
+    earlier = matched.get(found[0])
+    return f"it means the same tenant as {earlier.place}, which is used" if earlier else ""
+
+
+def _entry(node: Node) -> TenantOverlay:
+    keys = node.mapping(("id", "name", *_READERS))
+    if ("id" in keys) == ("name" in keys):
+        raise node.error("an entry names its tenant by 'id' or by 'name', one of them")
+    return TenantOverlay(
+        place=node.place,
+        id=keys["id"].uuid() if "id" in keys else None,
+        name=keys["name"].text() if "name" in keys else None,
+        **{name: read(keys[name]) for name, read in _READERS.items() if name in keys},
+    )
+
+
+def _slug(node: Node) -> str:
+    slug = node.text()
+    if not SLUG.fullmatch(slug) or len(slug) > LONGEST_SLUG:
+        raise node.error(f"a slug is at most {LONGEST_SLUG} of a-z, 0-9 and single hyphens between them, not {slug!r}")
+    return slug
+
+
+def _timezone(node: Node) -> str:
+    name = node.text()
+    try:
+        ZoneInfo(name)
+    except (KeyError, ValueError, OSError):  # unknown; not a relative path; a folder of the timezone database
+        raise node.error(f"unknown timezone {name!r}", "Use an IANA name such as America/Jamaica.") from None
+    return name
+
+
+def _retention_days(node: Node) -> int:
+    days = node.integer()
+    if not MINIMUM_RETENTION_DAYS <= days <= _LONGEST_RETENTION_DAYS:
+        raise node.error(
+            f"retention_days is {days}; it must be from {MINIMUM_RETENTION_DAYS} to {_LONGEST_RETENTION_DAYS}",
+            "The runbook keeps audit rows for at least a year.",
+        )
+    return days
+
+
+def _sla(node: Node) -> dict[str, float]:
+    entries = node.mapping(SLA_NAMES)
+    for name, value in entries.items():
+        if value.number() <= 0:
+            raise value.error(f"{name} must be above zero")
+    return {name: value.number() for name, value in entries.items()}
+
+
+_READERS: Mapping[str, Callable[[Node], Any]] = {
+    "slug": _slug,
+    "timezone": _timezone,
+    "owner": Node.text,
+    "retention_days": _retention_days,
+    "legal_hold": Node.boolean,
+    "sla": _sla,
+}
+
+
+def _refuse_repeated(tenants: Node | None, entries: tuple[TenantOverlay, ...]) -> None:
+    seen: dict[object, str] = {}
+    for node, entry in zip(tenants.items() if tenants else (), entries, strict=True):
+        marks: list[tuple[object, str]] = [(entry.id or entry.name, f"the tenant {entry.label} is there twice")]
+        if entry.slug:
+            marks.append((("slug", entry.slug), f"the slug {entry.slug!r} is there twice"))
+        for mark, problem in marks:
+            if mark in seen:
+                raise node.error(problem, f"It first stands in {seen[mark]}.")
+            seen[mark] = entry.place

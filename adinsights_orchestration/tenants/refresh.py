@@ -1,0 +1,166 @@
+"""One refresh of the registry: read, judge, give keys, store; or keep what there was and say why.
+
+Belongs here: the order of these steps and what a failed one means. Does not belong here: the steps. A refresh that
+finds nothing new writes one row (when it looked); one that fails changes nothing that is served; one that reads an
+empty source where tenants were is taken for a failure until a person confirms it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+
+import sqlalchemy as sa
+
+from adinsights_orchestration import __version__
+from adinsights_orchestration.errors import AdinsightsError
+from adinsights_orchestration.ingestion.due import parse_cron
+from adinsights_orchestration.ops_store import findings
+from adinsights_orchestration.ops_store.store import OpsStore
+from adinsights_orchestration.settings import Settings
+from adinsights_orchestration.tenants import store as registry_store
+from adinsights_orchestration.tenants.keys import Assignment, FrozenKeys, assign_keys, with_keys
+from adinsights_orchestration.tenants.model import Provider, Registry
+from adinsights_orchestration.tenants.raw import RawRegistry, digest_of
+from adinsights_orchestration.tenants.rules import CheckCron, build_registry
+from adinsights_orchestration.tenants.sources import Reading, read
+from adinsights_orchestration.tenants.store import NEVER_READ, Snapshot
+
+UNREADABLE = "registry_unreadable"
+PROBLEM = "registry_problem"
+LOCK = "registry_refresh"
+
+
+@dataclass(frozen=True, slots=True)
+class RefreshReport:
+    """What a refresh did.
+
+    Attributes:
+        registry: What is served now, whether or not this refresh could read the source.
+        changed: Whether it differs from what was served before.
+        new_partitions: Keys given now, or that now belong to another provider. Adding partitions to Dagster must not
+            rest on this alone (a process may die in between): `registry.partitions()` is what should be there.
+        retired: Keys whose connection left.
+        returned: Retired keys whose connection is back.
+        error: Why the source could not be used, with the next step; None when it was.
+        busy: Another refresh was under way, and this one did nothing.
+    """
+
+    registry: Registry
+    changed: bool = False
+    new_partitions: dict[Provider, list[str]] = field(default_factory=dict)
+    retired: tuple[str, ...] = ()
+    returned: tuple[str, ...] = ()
+    error: str | None = None
+    busy: bool = False
+
+
+def refresh(
+    settings: Settings,
+    store: OpsStore,
+    now: datetime,
+    *,
+    check_cron: CheckCron = parse_cron,
+    accept_empty: bool = False,
+) -> RefreshReport:
+    """Reads the registry's source and makes what it says the registry that is served.
+
+    Args:
+        settings: Which source, which overlay, the home timezone.
+        store: Where it is kept.
+        now: The moment of the read.
+        check_cron: Raises `ValueError` for a cron expression that cannot be used.
+        accept_empty: Take an empty source for the truth. A person's answer to one refresh, and not a setting: a
+            setting would be left on and disarm the guard for the day when the source is empty by mistake.
+
+    Raises:
+        OpsStoreError: The ops store does not answer. Everything else that fails is in the report.
+    """
+    with store.exclusive(LOCK) as mine:
+        if not mine:
+            return RefreshReport(registry_store.load_registry(store), busy=True)
+        try:
+            reading, error = read(settings), None
+        except AdinsightsError as failure:
+            reading, error = None, str(failure)
+        with store.begin() as connection:
+            last = registry_store.last_snapshot(store, connection)
+            if reading is not None and not accept_empty:
+                error = _sudden_emptiness(reading.raw, last)
+            if reading is None or error is not None:
+                return _keep(connection, settings, last, error, now)
+            findings.clear_finding(connection, UNREADABLE, settings.registry.source, now)
+            return _take(connection, settings, reading, last, check_cron, now)
+
+
+def _sudden_emptiness(raw: RawRegistry, last: Snapshot | None) -> str | None:
+    served = last.registry if last else NEVER_READ
+    tenants = sum(not tenant.retired for tenant in served.tenants)
+    connections = sum(not connection.retired for connection in served.connections)
+    for what, had, has in (("tenants", tenants, raw.tenants), ("connections", connections, raw.connections)):
+        if had and not has:
+            return (
+                f"{raw.source} suddenly has no {what}, where {had} were. The last good registry stays in force; if they"
+                " all left, run `adinsights registry refresh --accept-empty` once."
+            )
+    return None
+
+
+def _keep(
+    connection: sa.Connection, settings: Settings, last: Snapshot | None, error: str | None, now: datetime
+) -> RefreshReport:
+    registry_store.write_failure(connection, error or "", now)
+    findings.open_finding(connection, UNREADABLE, settings.registry.source, {"error": error}, now)
+    return RefreshReport(last.registry if last else NEVER_READ, error=error)
+
+
+def _take(
+    connection: sa.Connection,
+    settings: Settings,
+    reading: Reading,
+    last: Snapshot | None,
+    check_cron: CheckCron,
+    now: datetime,
+) -> RefreshReport:
+    digest = digest_of(reading.raw, reading.overlay_text, settings.home_timezone, __version__)
+    if last is not None and last.digest == digest:
+        registry_store.write_success(connection, last.id, now)
+        return RefreshReport(replace(last.registry, read_at=now))
+    previous = last.registry if last else NEVER_READ
+    built = build_registry(
+        reading.raw,
+        reading.overlay,
+        previous,
+        check_cron=check_cron,
+        default_timezone=settings.home_timezone,
+        read_at=now,
+    )
+    frozen = registry_store.frozen_keys(connection)
+    assignment = assign_keys(built.connections, {tenant.id: tenant.slug for tenant in built.tenants}, frozen)
+    registry = with_keys(built, assignment, frozen, previous)
+    registry_store.write_keys(connection, assignment, now)
+    snapshot_id = registry_store.write_snapshot(connection, digest, registry, last)
+    registry_store.write_success(connection, snapshot_id, now)
+    findings.replace_findings(connection, PROBLEM, _problems(registry), now)
+    return RefreshReport(
+        registry,
+        changed=last is None or snapshot_id != last.id,
+        new_partitions=_new_partitions(assignment, frozen),
+        retired=assignment.retired,
+        returned=assignment.returned,
+    )
+
+
+def _problems(registry: Registry) -> dict[str, dict[str, str]]:
+    by_place: dict[str, list[str]] = {}
+    for problem in registry.problems:
+        by_place.setdefault(problem.place, []).append(problem.problem)
+    return {place: {"problem": "; ".join(found)} for place, found in by_place.items()}
+
+
+def _new_partitions(assignment: Assignment, frozen: FrozenKeys) -> dict[Provider, list[str]]:
+    new: dict[Provider, list[str]] = {}
+    moved = (key for key in assignment.changed if key.provider is not frozen.keys[key.key].provider)
+    for key in (*assignment.created, *moved):
+        new.setdefault(key.provider, []).append(key.key)
+    return new
