@@ -11,21 +11,52 @@
 {%- endmacro %}
 
 {#-
+  When each slice of the raw reports was last extracted. Read from the raw tables: the staging views sort whole reports
+  to find the rows that count, and this is known without.
+  reports: list of (platform, raw relation, expression of the account, day column), of which those whose provider is
+  switched off take no part; account: the account's name in the result.
+-#}
+{% macro reported_slices(reports, account='ad_account_id') -%}
+    {%- for platform, relation, account_expression, day in reports if provider_enabled(platform) %}
+    select
+        {{ tenant_uuid() }} as tenant_id,
+        '{{ platform }}' as source_platform,
+        {{ account_expression }} as {{ account }},
+        {{ day }} as date_day,
+        max(_airbyte_extracted_at) as extracted_at
+    from {{ relation }}
+    where {{ tenant_uuid() }} is not null
+    group by 1, 2, 3, 4
+    {%- if not loop.last %}
+    union all
+    {%- endif %}
+    {%- else %}
+    select
+        cast(null as uuid) as tenant_id,
+        cast(null as text) as source_platform,
+        cast(null as text) as {{ account }},
+        cast(null as date) as date_day,
+        cast(null as timestamptz) as extracted_at
+    where false
+    {%- endfor %}
+{%- endmacro %}
+
+{#-
   The slices that this build must compute. A slice is open when
   1. the table has never had it,
   2. the raw table holds a row of it that was extracted since it was built,
   3. it was extracted within `commit_lag_minutes` of its account's own watermark, because rows are stamped when they
      are read and seen when they are committed, not always in that order,
   4. it is at most `lookback_days` before its account's own newest day.
-  report: `ads`, `geo`, `web` or `search` (see int_report_slices). account: the account column's name in the fact.
+  reported: the relation of the fact's reported slices. account: the account column's name.
 -#}
-{% macro open_slices(report, account='ad_account_id') -%}
+{% macro open_slices(reported, account='ad_account_id') -%}
     select
         reported.tenant_id,
         reported.source_platform,
-        reported.ad_account_id as {{ account }},
+        reported.{{ account }},
         reported.date_day
-    from {{ ref('int_report_slices') }} as reported
+    from {{ reported }} as reported
     left join (
         select {{ slice_columns(account) | join(', ') }}, max(extracted_at) as extracted_at
         from {{ this }}
@@ -34,7 +65,7 @@
         on
             reported.tenant_id = built.tenant_id
             and reported.source_platform = built.source_platform
-            and reported.ad_account_id = built.{{ account }}
+            and reported.{{ account }} = built.{{ account }}
             and reported.date_day = built.date_day
     left join (
         select
@@ -47,34 +78,30 @@
         on
             reported.tenant_id = watermark.tenant_id
             and reported.source_platform = watermark.source_platform
-            and reported.ad_account_id = watermark.{{ account }}
+            and reported.{{ account }} = watermark.{{ account }}
     where
-        reported.report = '{{ report }}'
-        and (
-            built.date_day is null
-            or reported.extracted_at > built.extracted_at
-            or reported.extracted_at >= watermark.extracted_at - interval '{{ var("commit_lag_minutes") }} minutes'
-            or reported.date_day >= watermark.newest_day - {{ var("lookback_days") }}
-        )
+        built.date_day is null
+        or reported.extracted_at > built.extracted_at
+        or reported.extracted_at >= watermark.extracted_at - interval '{{ var("commit_lag_minutes") }} minutes'
+        or reported.date_day >= watermark.newest_day - {{ var("lookback_days") }}
 {%- endmacro %}
 
 {#-
   Post-hook, in the transaction of the build: drop slices of which the raw tables hold nothing any more (a cleared
   connection, a tenant that left). Those of a provider that is switched off stay as they are.
 -#}
-{% macro delete_vanished_slices(report, account='ad_account_id') -%}
+{% macro delete_vanished_slices(reported, account='ad_account_id') -%}
     {%- if is_incremental() %}
     delete from {{ this }} as built
     where
         built.source_platform in ('{{ var("enabled_providers") | join("', '") }}')
         and not exists (
             select 1
-            from {{ ref('int_report_slices') }} as reported
+            from {{ reported }} as reported
             where
-                reported.report = '{{ report }}'
-                and reported.tenant_id = built.tenant_id
+                reported.tenant_id = built.tenant_id
                 and reported.source_platform = built.source_platform
-                and reported.ad_account_id = built.{{ account }}
+                and reported.{{ account }} = built.{{ account }}
                 and reported.date_day = built.date_day
         )
     {%- endif %}
@@ -86,8 +113,9 @@
   Raw rows keep arriving while dbt runs, so a slice is judged only where both sides must agree by now: it has not been
   extracted since it was built, or it was extracted longer than `commit_lag_minutes` before the last build began.
   built: needs the slice columns, extracted_at, built_at and the measures. staged: the slice columns and the measures.
+  reported: the relation of the reported slices.
 -#}
-{% macro slice_differences(built, staged, report, measures, account='ad_account_id') -%}
+{% macro slice_differences(built, staged, reported, measures, account='ad_account_id') -%}
     with built_slices as (
         select
             {{ slice_columns(account) | join(', ') }},
@@ -107,9 +135,8 @@
     ),
 
     reported_slices as (
-        select tenant_id, source_platform, ad_account_id as {{ account }}, date_day, extracted_at as reported_at
-        from {{ ref('int_report_slices') }}
-        where report = '{{ report }}'
+        select {{ slice_columns(account) | join(', ') }}, extracted_at as reported_at
+        from {{ reported }}
     )
 
     select

@@ -1,9 +1,9 @@
 {#-
   Every ratio that a dashboard shows, defined once. Ratios are of sums, never averages of ratios, and null where the
-  denominator is zero: "no clicks" has no cost per click, and 0 would look like a free one. Rounded to six places.
+  denominator is zero: "no clicks" has no cost per click, and 0 would look like a free one.
 -#}
 {% macro ratio(numerator, denominator) -%}
-    round(cast({{ numerator }} as numeric) / nullif(cast({{ denominator }} as numeric), 0), 6)
+    {{ amount('cast(' ~ numerator ~ ' as numeric) / nullif(' ~ denominator ~ ', 0)') }}
 {%- endmacro %}
 
 {#- Click-through rate: clicks per impression, 0 to 1. -#}
@@ -18,7 +18,7 @@
 
 {#- Cost per thousand impressions, in the row's currency. -#}
 {% macro cpm(spend='spend', impressions='impressions') -%}
-    {{ ratio('1000 * ' ~ spend, impressions) }}
+    {{ ratio('(1000 * ' ~ spend ~ ')', impressions) }}
 {%- endmacro %}
 
 {#- Conversions per click. May exceed 1: a click can convert more than once. -#}

@@ -12,13 +12,18 @@
     coalesce(nullif(cast({{ expression }} as text), ''), '(not set)')
 {%- endmacro %}
 
-{#- A count or an amount as its common type (the raw tables' own precision); a platform leaves out what is zero. -#}
-{% macro count_of(column) -%}
+{#- Amounts and ratios have the precision of the raw tables' own numbers everywhere. -#}
+{% macro amount(expression) -%}
+    cast({{ expression }} as numeric(38, 9))
+{%- endmacro %}
+
+{#- A platform leaves out what is zero. -#}
+{% macro count_or_zero(column) -%}
     cast(coalesce({{ column }}, 0) as bigint)
 {%- endmacro %}
 
-{% macro amount_of(expression) -%}
-    cast(coalesce({{ expression }}, 0) as numeric(38, 9))
+{% macro amount_or_zero(expression) -%}
+    {{ amount('coalesce(' ~ expression ~ ', 0)') }}
 {%- endmacro %}
 
 {#- ISO 4217 code of an account's currency; XXX is ISO's own code for "no currency known". -#}
@@ -47,7 +52,7 @@
 {%- endmacro %}
 
 {% macro from_micros(column) -%}
-    (cast({{ column }} as numeric) / 1000000)
+    {{ amount('cast(' ~ column ~ ' as numeric) / 1000000') }}
 {%- endmacro %}
 
 {#-
@@ -56,11 +61,11 @@
   guess would be wrong by a factor of 100.
 -#}
 {% macro from_meta_minor_units(column, currency) -%}
-    (
-        cast({{ column }} as numeric) / case
+    cast(
+        {{ column }} / case
             when {{ currency }} in ('CLP', 'COP', 'CRC', 'HUF', 'ISK', 'IDR', 'JPY', 'KRW', 'PYG', 'TWD', 'VND') then 1
             when {{ currency }} is not null then 100
-        end
+        end as numeric(38, 9)
     )
 {%- endmacro %}
 

@@ -50,5 +50,5 @@
     select distinct on ({{ key | join(', ') }}) *
     from {{ relation }}
     where {{ tenant_uuid() }} is not null
-    order by {{ key | join(', ') }}, _airbyte_extracted_at desc, _airbyte_raw_id desc
+    order by {{ key | join(' asc, ') }} asc, _airbyte_extracted_at desc, _airbyte_raw_id desc
 {%- endmacro %}

@@ -4,5 +4,8 @@
 -#}
 {{ config(tags=['reconciliation'], meta={'dagster': {'ref': {'name': 'fct_ad_performance'}}}) }}
 {{ slice_differences(
-    ref('fct_ad_performance'), ref('int_ad_performance'), 'ads', ['spend', 'impressions', 'clicks', 'conversions']
+    built=ref('fct_ad_performance'),
+    staged=ref('int_ad_performance'),
+    reported=ref('int_ad_performance_slices'),
+    measures=['spend', 'impressions', 'clicks', 'conversions']
 ) }}

@@ -3,4 +3,9 @@
   bucket together hold the spend of the staged geographic rows.
 -#}
 {{ config(tags=['reconciliation'], meta={'dagster': {'ref': {'name': 'agg_parish_daily'}}}) }}
-{{ slice_differences(ref('agg_parish_daily'), ref('int_geo_performance'), 'geo', ['spend', 'impressions', 'clicks']) }}
+{{ slice_differences(
+    built=ref('agg_parish_daily'),
+    staged=ref('int_geo_performance'),
+    reported=ref('int_geo_performance_slices'),
+    measures=['spend', 'impressions', 'clicks']
+) }}

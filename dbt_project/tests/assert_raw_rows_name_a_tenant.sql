@@ -2,8 +2,8 @@
   A raw row without a valid tenant id belongs to nobody and is left out of every model. Here it is counted, so that a
   connection whose configuration lacks the tenant id is noticed.
 -#}
-{{ config(meta={'dagster': {'ref': {'name': 'int_report_slices'}}}) }}
--- depends_on: {{ ref('int_report_slices') }}
+{{ config(meta={'dagster': {'ref': {'name': 'int_ad_performance_slices'}}}) }}
+-- depends_on: {{ ref('int_ad_performance_slices') }}
 {%- set relations = [] %}
 {%- if provider_enabled('meta') %}
     {%- for table in ['ad_insights', 'campaigns', 'adsets', 'ads'] %}

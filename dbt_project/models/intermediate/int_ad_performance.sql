@@ -1,14 +1,14 @@
 {%- set columns = {
     'tenant_id': 'uuid', 'source_platform': 'text', 'ad_account_id': 'text', 'date_day': 'date',
-    'campaign_id': 'text', 'campaign_name': 'text', 'adset_id': 'text', 'adset_name': 'text',
-    'ad_id': 'text', 'ad_name': 'text', 'currency': 'text', 'impressions': 'bigint', 'clicks': 'bigint',
-    'spend': 'numeric', 'conversions': 'numeric', 'conversion_value': 'numeric', 'extracted_at': 'timestamptz'
+    'campaign_id': 'text', 'campaign_name': 'text', 'adset_id': 'text', 'adset_name': 'text', 'ad_id': 'text',
+    'ad_name': 'text', 'currency': 'text', 'impressions': 'bigint', 'clicks': 'bigint', 'spend': 'numeric(38, 9)',
+    'conversions': 'numeric(38, 9)', 'conversion_value': 'numeric(38, 9)', 'extracted_at': 'timestamptz'
 } %}
 {%- set reports = [] %}
-{%- if provider_enabled('meta') %}{% do reports.append(ref('stg_meta__ad_insights')) %}{% endif %}
-{%- if provider_enabled('google_ads') %}{% do reports.append(ref('stg_google_ads__campaign_daily')) %}{% endif %}
-{%- if provider_enabled('linkedin_ads') %}{% do reports.append(ref('stg_linkedin_ads__ad_analytics')) %}{% endif %}
-{%- if provider_enabled('tiktok_ads') %}{% do reports.append(ref('stg_tiktok_ads__ads_report_daily')) %}{% endif %}
+{%- do reports.append(ref('stg_meta__ad_insights')) if provider_enabled('meta') %}
+{%- do reports.append(ref('stg_google_ads__campaign_daily')) if provider_enabled('google_ads') %}
+{%- do reports.append(ref('stg_linkedin_ads__ad_analytics')) if provider_enabled('linkedin_ads') %}
+{%- do reports.append(ref('stg_tiktok_ads__ads_report_daily')) if provider_enabled('tiktok_ads') %}
 
 with reported as (
     {{ union_relations(reports, columns) }}
@@ -28,9 +28,9 @@ select
     {{ common_currency() }} as currency,
     cast(sum(impressions) as bigint) as impressions,
     cast(sum(clicks) as bigint) as clicks,
-    sum(spend) as spend,
-    sum(conversions) as conversions,
-    sum(conversion_value) as conversion_value,
+    {{ amount('sum(spend)') }} as spend,
+    {{ amount('sum(conversions)') }} as conversions,
+    {{ amount('sum(conversion_value)') }} as conversion_value,
     max(extracted_at) as extracted_at
 from reported
 group by tenant_id, source_platform, ad_account_id, date_day, campaign_id, adset_id, ad_id

@@ -5,8 +5,8 @@
     'thumbnail_url': 'text', 'platform_updated_at': 'timestamptz', 'extracted_at': 'timestamptz'
 } %}
 {%- set tables = [] %}
-{%- if provider_enabled('meta') %}{% do tables.append(ref('stg_meta__ads')) %}{% endif %}
-{%- if provider_enabled('linkedin_ads') %}{% do tables.append(ref('stg_linkedin_ads__creatives')) %}{% endif %}
-{%- if provider_enabled('tiktok_ads') %}{% do tables.append(ref('stg_tiktok_ads__ads')) %}{% endif %}
+{%- do tables.append(ref('stg_meta__ads')) if provider_enabled('meta') %}
+{%- do tables.append(ref('stg_linkedin_ads__creatives')) if provider_enabled('linkedin_ads') %}
+{%- do tables.append(ref('stg_tiktok_ads__ads')) if provider_enabled('tiktok_ads') %}
 
 {{ union_relations(tables, columns) }}

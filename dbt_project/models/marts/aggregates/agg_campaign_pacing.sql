@@ -19,7 +19,7 @@ adset_budgets as (
         source_platform,
         ad_account_id,
         campaign_id,
-        sum(daily_budget) as daily_budget
+        {{ amount('sum(daily_budget)') }} as daily_budget
     from {{ ref('dim_adset') }}
     where status = 'active'
     group by tenant_id, source_platform, ad_account_id, campaign_id
@@ -31,9 +31,10 @@ spend as (
         daily.source_platform,
         daily.ad_account_id,
         daily.campaign_id,
-        sum(daily.spend) as spend_to_date,
-        coalesce(sum(daily.spend) filter (where daily.date_day >= accounts.month_start), 0) as spend_month_to_date,
-        coalesce(sum(daily.spend) filter (where daily.date_day > accounts.as_of_date - 7), 0) / 7
+        {{ amount('sum(daily.spend)') }} as spend_to_date,
+        {{ amount_or_zero('sum(daily.spend) filter (where daily.date_day >= accounts.month_start)') }}
+            as spend_month_to_date,
+        {{ amount_or_zero('sum(daily.spend) filter (where daily.date_day > accounts.as_of_date - 7) / 7') }}
             as average_daily_spend_last_7_days
     from {{ ref('agg_campaign_daily') }} as daily
     inner join accounts using (tenant_id, source_platform, ad_account_id)
@@ -66,9 +67,9 @@ campaigns as (
         end as daily_budget,
         greatest(accounts.month_start, campaigns.start_date) as flight_start_in_month,
         least(accounts.month_end, campaigns.stop_date) as flight_end_in_month,
-        coalesce(spend.spend_to_date, 0) as spend_to_date,
-        coalesce(spend.spend_month_to_date, 0) as spend_month_to_date,
-        coalesce(spend.average_daily_spend_last_7_days, 0) as average_daily_spend_last_7_days
+        {{ amount_or_zero('spend.spend_to_date') }} as spend_to_date,
+        {{ amount_or_zero('spend.spend_month_to_date') }} as spend_month_to_date,
+        {{ amount_or_zero('spend.average_daily_spend_last_7_days') }} as average_daily_spend_last_7_days
     from {{ ref('dim_campaign') }} as campaigns
     inner join accounts using (tenant_id, source_platform, ad_account_id)
     left join adset_budgets using (tenant_id, source_platform, ad_account_id, campaign_id)
@@ -117,14 +118,14 @@ select
     lifetime_budget,
     flight_days_in_month,
     flight_days_elapsed,
-    round(budget_this_month, 6) as budget_this_month,
+    {{ amount('budget_this_month') }} as budget_this_month,
     spend_to_date,
     spend_month_to_date,
-    round(average_daily_spend_last_7_days, 6) as average_daily_spend_last_7_days,
-    round(expected_spend_month_to_date, 6) as expected_spend_month_to_date,
+    average_daily_spend_last_7_days,
+    {{ amount('expected_spend_month_to_date') }} as expected_spend_month_to_date,
     {{ ratio('spend_month_to_date', 'expected_spend_month_to_date') }} as pacing_ratio,
-    round(projected_spend_this_month, 6) as projected_spend_this_month,
-    round(projected_spend_this_month - budget_this_month, 6) as projected_variance,
+    {{ amount('projected_spend_this_month') }} as projected_spend_this_month,
+    {{ amount('projected_spend_this_month - budget_this_month') }} as projected_variance,
     {{ ratio('spend_to_date', 'lifetime_budget') }} as lifetime_budget_used,
     case
         when budget_this_month is null then 'no_budget'

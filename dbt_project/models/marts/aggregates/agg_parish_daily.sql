@@ -30,9 +30,9 @@ daily as (
         {{ common_currency() }} as currency,
         cast(sum(impressions) as bigint) as impressions,
         cast(sum(clicks) as bigint) as clicks,
-        sum(spend) as spend,
-        sum(conversions) as conversions,
-        sum(conversion_value) as conversion_value,
+        {{ amount('sum(spend)') }} as spend,
+        {{ amount('sum(conversions)') }} as conversions,
+        {{ amount('sum(conversion_value)') }} as conversion_value,
         max(extracted_at) as extracted_at,
         max(built_at) as built_at
     from placed

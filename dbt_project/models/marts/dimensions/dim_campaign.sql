@@ -27,7 +27,7 @@ select
     coalesce(current_versions.status, 'unknown') as status,
     current_versions.platform_status,
     current_versions.objective,
-    coalesce(current_versions.currency, accounts.currency, 'XXX') as currency,
+    coalesce(current_versions.currency, ad_accounts.currency, 'XXX') as currency,
     current_versions.daily_budget,
     current_versions.lifetime_budget,
     current_versions.start_date,
@@ -38,4 +38,4 @@ select
     current_versions.campaign_id is null as is_inferred
 from current_versions
 full outer join reported using (tenant_id, source_platform, ad_account_id, campaign_id)
-left join {{ ref('dim_ad_account') }} as accounts using (tenant_id, source_platform, ad_account_id)
+left join {{ ref('dim_ad_account') }} as ad_accounts using (tenant_id, source_platform, ad_account_id)

@@ -8,12 +8,12 @@
             'unique': true
         }
     ],
-    post_hook="{{ delete_vanished_slices('ads') }}"
+    post_hook="{{ delete_vanished_slices(ref('int_ad_performance_slices')) }}"
 ) }}
 
 {% if is_incremental() -%}
 with open_slices as (
-    {{ open_slices('ads') }}
+    {{ open_slices(ref('int_ad_performance_slices')) }}
 )
 {%- endif %}
 

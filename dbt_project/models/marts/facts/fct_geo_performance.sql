@@ -9,12 +9,12 @@
             'unique': true
         }
     ],
-    post_hook="{{ delete_vanished_slices('geo') }}"
+    post_hook="{{ delete_vanished_slices(ref('int_geo_performance_slices')) }}"
 ) }}
 
 {% if is_incremental() -%}
 with open_slices as (
-    {{ open_slices('geo') }}
+    {{ open_slices(ref('int_geo_performance_slices')) }}
 )
 {%- endif %}
 

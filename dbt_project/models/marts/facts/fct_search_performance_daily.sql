@@ -1,7 +1,7 @@
 {%- set columns = {
     'tenant_id': 'uuid', 'source_platform': 'text', 'site_url': 'text', 'date_day': 'date', 'query': 'text',
-    'country': 'text', 'device': 'text', 'clicks': 'bigint', 'impressions': 'bigint', 'average_position': 'numeric',
-    'extracted_at': 'timestamptz'
+    'country': 'text', 'device': 'text', 'clicks': 'bigint', 'impressions': 'bigint',
+    'average_position': 'numeric(38, 9)', 'extracted_at': 'timestamptz'
 } -%}
 {#- The index holds a hash of the query: a text of any length does not fit into one. -#}
 {{ config(
@@ -12,7 +12,7 @@
             'unique': true
         }
     ],
-    post_hook="{{ delete_vanished_slices('search', account='site_url') }}"
+    post_hook="{{ delete_vanished_slices(ref('int_search_performance_slices'), account='site_url') }}"
 ) }}
 
 with search as (
@@ -24,7 +24,7 @@ with search as (
 ,
 
 open_slices as (
-    {{ open_slices('search', account='site_url') }}
+    {{ open_slices(ref('int_search_performance_slices'), account='site_url') }}
 )
 {%- endif %}
 

@@ -2,7 +2,7 @@
     'tenant_id': 'uuid', 'source_platform': 'text', 'property_id': 'text', 'date_day': 'date',
     'session_source': 'text', 'session_medium': 'text', 'session_campaign': 'text', 'currency': 'text',
     'sessions': 'bigint', 'total_users': 'bigint', 'new_users': 'bigint', 'engaged_sessions': 'bigint',
-    'conversions': 'numeric', 'revenue': 'numeric', 'extracted_at': 'timestamptz'
+    'conversions': 'numeric(38, 9)', 'revenue': 'numeric(38, 9)', 'extracted_at': 'timestamptz'
 } -%}
 {{ config(
     unique_key=slice_columns('property_id'),
@@ -15,7 +15,7 @@
             'unique': true
         }
     ],
-    post_hook="{{ delete_vanished_slices('web', account='property_id') }}"
+    post_hook="{{ delete_vanished_slices(ref('int_web_traffic_slices'), account='property_id') }}"
 ) }}
 
 with traffic as (
@@ -25,7 +25,7 @@ with traffic as (
 ,
 
 open_slices as (
-    {{ open_slices('web', account='property_id') }}
+    {{ open_slices(ref('int_web_traffic_slices'), account='property_id') }}
 )
 {%- endif %}
 

@@ -3,7 +3,7 @@
 with current_rows as (
     {{ current_report_rows(
         source('raw_google_ads', 'campaign_daily'),
-        slice=['tenant_id', google_customer_id(), '"date"'],
+        slice=['tenant_id', google_customer_id(), 'date'],
         key=['campaign_id']
     ) }}
 )
@@ -19,13 +19,13 @@ select
     cast(null as text) as adset_name,
     '(none)' as ad_id,
     cast(null as text) as ad_name,
-    "date" as date_day,
+    date as date_day,
     {{ currency_code('customer_currency_code') }} as currency,
     {{ from_micros('campaign_budget_micros') }} as daily_budget,
-    {{ count_of('impressions') }} as impressions,
-    {{ count_of('clicks') }} as clicks,
-    {{ amount_of(from_micros('cost_micros')) }} as spend,
-    {{ amount_of('conversions') }} as conversions,
-    {{ amount_of('conversions_value') }} as conversion_value,
+    {{ count_or_zero('impressions') }} as impressions,
+    {{ count_or_zero('clicks') }} as clicks,
+    {{ amount_or_zero(from_micros('cost_micros')) }} as spend,
+    {{ amount_or_zero('conversions') }} as conversions,
+    {{ amount_or_zero('conversions_value') }} as conversion_value,
     _airbyte_extracted_at as extracted_at
 from current_rows

@@ -12,11 +12,11 @@ select distinct on (tenant_id, ad_account_id, campaign_id)
     cast(null as text) as objective,
     nullif(currency, 'XXX') as currency,
     daily_budget,
-    cast(null as numeric) as lifetime_budget,
+    {{ amount('null') }} as lifetime_budget,
     cast(null as date) as start_date,
     cast(null as date) as stop_date,
     extracted_at as platform_updated_at,
     extracted_at
 from {{ ref('stg_google_ads__campaign_daily') }}
 where campaign_id <> '(none)'
-order by tenant_id, ad_account_id, campaign_id, date_day desc
+order by tenant_id asc, ad_account_id asc, campaign_id asc, date_day desc

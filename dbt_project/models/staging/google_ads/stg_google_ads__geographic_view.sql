@@ -3,7 +3,7 @@
 with current_rows as (
     {{ current_report_rows(
         source('raw_google_ads', 'geographic_view'),
-        slice=['tenant_id', google_customer_id(), '"date"'],
+        slice=['tenant_id', google_customer_id(), 'date'],
         key=['campaign_id', 'country_code', 'geo_target_region']
     ) }}
 ),
@@ -15,7 +15,7 @@ account_currencies as (
         {{ google_customer_id() }} as ad_account_id,
         max(customer_currency_code) as currency
     from {{ source('raw_google_ads', 'campaign_daily') }}
-    group by 1, 2
+    group by tenant_id, {{ google_customer_id() }}
 )
 
 select
@@ -23,15 +23,15 @@ select
     'google_ads' as source_platform,
     {{ google_customer_id('current_rows.customer_id') }} as ad_account_id,
     {{ or_none('current_rows.campaign_id') }} as campaign_id,
-    current_rows."date" as date_day,
+    current_rows.date as date_day,
     {{ or_none('current_rows.geo_target_region') }} as region_name,
     {{ or_none('upper(current_rows.country_code)') }} as country_code,
     {{ currency_code('account_currencies.currency') }} as currency,
-    {{ count_of('current_rows.impressions') }} as impressions,
-    {{ count_of('current_rows.clicks') }} as clicks,
-    {{ amount_of(from_micros('current_rows.cost_micros')) }} as spend,
-    {{ amount_of('current_rows.conversions') }} as conversions,
-    {{ amount_of('current_rows.conversions_value') }} as conversion_value,
+    {{ count_or_zero('current_rows.impressions') }} as impressions,
+    {{ count_or_zero('current_rows.clicks') }} as clicks,
+    {{ amount_or_zero(from_micros('current_rows.cost_micros')) }} as spend,
+    {{ amount_or_zero('current_rows.conversions') }} as conversions,
+    {{ amount_or_zero('current_rows.conversions_value') }} as conversion_value,
     current_rows._airbyte_extracted_at as extracted_at
 from current_rows
 left join account_currencies

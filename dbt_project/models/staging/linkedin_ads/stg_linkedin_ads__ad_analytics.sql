@@ -3,7 +3,7 @@
 with current_rows as (
     {{ current_report_rows(
         source('raw_linkedin_ads', 'ad_analytics'),
-        slice=['tenant_id', linkedin_id('account_id'), '"date"'],
+        slice=['tenant_id', linkedin_id('account_id'), 'date'],
         key=[linkedin_id('creative_id')]
     ) }}
 )
@@ -19,12 +19,12 @@ select
     cast(null as text) as adset_name,
     {{ or_none(linkedin_id('creative_id')) }} as ad_id,
     cast(null as text) as ad_name,
-    "date" as date_day,
+    date as date_day,
     {{ currency_code('account_currency') }} as currency,
-    {{ count_of('impressions') }} as impressions,
-    {{ count_of('clicks') }} as clicks,
-    {{ amount_of('cost_in_local_currency') }} as spend,
-    {{ amount_of('external_website_conversions') }} as conversions,
-    {{ amount_of('conversion_value_in_local_currency') }} as conversion_value,
+    {{ count_or_zero('impressions') }} as impressions,
+    {{ count_or_zero('clicks') }} as clicks,
+    {{ amount_or_zero('cost_in_local_currency') }} as spend,
+    {{ amount_or_zero('external_website_conversions') }} as conversions,
+    {{ amount_or_zero('conversion_value_in_local_currency') }} as conversion_value,
     _airbyte_extracted_at as extracted_at
 from current_rows

@@ -11,7 +11,7 @@ account_currencies as (
         {{ meta_account_id() }} as ad_account_id,
         max(account_currency) as currency
     from {{ source('raw_meta', 'ad_insights') }}
-    group by 1, 2
+    group by tenant_id, {{ meta_account_id() }}
 )
 
 select

@@ -3,7 +3,7 @@
 with current_rows as (
     {{ current_report_rows(
         source('raw_search_console', 'search_analytics'),
-        slice=['tenant_id', 'site_url', '"date"'],
+        slice=['tenant_id', 'site_url', 'date'],
         key=['query', 'country', 'device']
     ) }}
 )
@@ -13,12 +13,12 @@ select
     {{ tenant_uuid() }} as tenant_id,
     'search_console' as source_platform,
     cast(site_url as text) as site_url,
-    "date" as date_day,
+    date as date_day,
     {{ or_not_set('query') }} as query,
     {{ or_not_set('lower(country)') }} as country,
     {{ or_not_set('lower(device)') }} as device,
-    {{ count_of('sum(clicks)') }} as clicks,
-    {{ count_of('sum(impressions)') }} as impressions,
+    {{ count_or_zero('sum(clicks)') }} as clicks,
+    {{ count_or_zero('sum(impressions)') }} as impressions,
     {{ ratio('sum("position" * impressions)', 'sum(impressions)') }} as average_position,
     max(_airbyte_extracted_at) as extracted_at
 from current_rows

@@ -14,7 +14,7 @@ select
     cast(operation_status as text) as platform_status,
     {{ delivery_status('operation_status') }} as status,
     -- The table tells an amount but not whether it is for a day or for good; half a fact is none.
-    cast(null as numeric) as daily_budget,
+    {{ amount('null') }} as daily_budget,
     modify_time as platform_updated_at,
     _airbyte_extracted_at as extracted_at
 from current_rows

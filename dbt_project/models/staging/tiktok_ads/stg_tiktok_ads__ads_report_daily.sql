@@ -20,10 +20,10 @@ select
     cast(null as text) as ad_name,
     stat_time_day as date_day,
     {{ currency_code('currency') }} as currency,
-    {{ count_of('impressions') }} as impressions,
-    {{ count_of('clicks') }} as clicks,
-    {{ amount_of('spend') }} as spend,
-    {{ amount_of('conversion') }} as conversions,
-    {{ amount_of('complete_payment_value') }} as conversion_value,
+    {{ count_or_zero('impressions') }} as impressions,
+    {{ count_or_zero('clicks') }} as clicks,
+    {{ amount_or_zero('spend') }} as spend,
+    {{ amount_or_zero('conversion') }} as conversions,
+    {{ amount_or_zero('complete_payment_value') }} as conversion_value,
     _airbyte_extracted_at as extracted_at
 from current_rows

@@ -15,8 +15,8 @@ select
     cast(null as text) as objective,
     -- Budgets are in the advertiser's currency, which only its report names.
     cast(null as text) as currency,
-    cast(nullif(case when budget_mode = 'BUDGET_MODE_DAY' then budget end, 0) as numeric) as daily_budget,
-    cast(nullif(case when budget_mode = 'BUDGET_MODE_TOTAL' then budget end, 0) as numeric) as lifetime_budget,
+    {{ amount("nullif(case when budget_mode = 'BUDGET_MODE_DAY' then budget end, 0)") }} as daily_budget,
+    {{ amount("nullif(case when budget_mode = 'BUDGET_MODE_TOTAL' then budget end, 0)") }} as lifetime_budget,
     cast(null as date) as start_date,
     cast(null as date) as stop_date,
     modify_time as platform_updated_at,

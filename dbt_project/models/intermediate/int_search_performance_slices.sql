@@ -1,0 +1,3 @@
+{%- set search = source('raw_search_console', 'search_analytics') if provider_enabled('search_console') %}
+
+{{ reported_slices([('search_console', search, 'cast(site_url as text)', 'date')], account='site_url') }}

@@ -1,0 +1,3 @@
+{%- set traffic = source('raw_ga4', 'daily_traffic') if provider_enabled('ga4') %}
+
+{{ reported_slices([('ga4', traffic, 'cast(property_id as text)', 'date')], account='property_id') }}
