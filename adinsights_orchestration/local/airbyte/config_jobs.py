@@ -69,9 +69,9 @@ class ConfigJobs:
 
     async def _list_of_workspaces(self, request: Request) -> Response:
         body = await json_object(request)
-        named = body.get("workspaceIds") or []
-        workspaces = frozenset(uuid_of(one, "workspaceIds") for one in named)
-        return self._listed(replace(self._query(body), workspace_ids=workspaces or None))
+        # Unlike in the public API, no workspace means no job.
+        workspaces = frozenset(uuid_of(one, "workspaceIds") for one in body.get("workspaceIds") or [])
+        return self._listed(replace(self._query(body), workspace_ids=workspaces))
 
     def _listed(self, query: JobQuery) -> Response:
         telling = self._served.telling
