@@ -1,0 +1,142 @@
+"""Dagster: its storage, its daemons, its UI, the code locations.
+
+Belongs here: whether the control room itself is in order. Does not belong here: any run or asset.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from adinsights_orchestration.doctor.checks.backend import get, json_of
+from adinsights_orchestration.doctor.checks.machine import host_of
+from adinsights_orchestration.doctor.model import Verdict, fail, ok, skipped, some, warn
+from adinsights_orchestration.doctor.world import CONNECT_SECONDS, World
+from adinsights_orchestration.environments import Environment
+
+_CONFIGURATION = "dagster.yaml"
+_STORAGE_VARIABLES = ("DAGSTER_PG_HOST", "DAGSTER_PG_PORT", "DAGSTER_PG_USER", "DAGSTER_PG_PASSWORD", "DAGSTER_PG_DB")
+_LOCATIONS = """{ workspaceOrError { __typename ... on Workspace { locationEntries { name locationOrLoadError {
+    __typename ... on PythonError { message } } } } } }"""
+
+
+def home(world: World) -> Verdict:
+    """DAGSTER_HOME holds dagster.yaml, and the variables that it names are set."""
+    folder = world.environment.get("DAGSTER_HOME")
+    if not folder:
+        return warn(
+            "DAGSTER_HOME is not set: runs would vanish with their process", "Set it to the folder of dagster.yaml."
+        )
+    configuration = Path(folder) / _CONFIGURATION
+    if not configuration.is_file():
+        return fail(f"there is no {configuration}", f"Put the project's {_CONFIGURATION} there.")
+    text = configuration.read_text()
+    missing = [
+        name
+        for name in (*_STORAGE_VARIABLES, "DAGSTER_COMPUTE_LOG_DIR")
+        if name in text and not world.environment.get(name)
+    ]
+    if missing:
+        return fail(f"{_CONFIGURATION} needs {some(missing)}", "Set them; deploy/*.env.example shows how.")
+    return ok(f"{configuration}")
+
+
+def storage(world: World) -> Verdict:
+    """Dagster's instance loads, and its storage answers."""
+    if not world.environment.get("DAGSTER_HOME"):
+        return skipped("DAGSTER_HOME is not set")
+    problem = storage_problem(world)
+    if problem:
+        return fail(f"Dagster's storage does not answer ({problem})", "Check the DAGSTER_PG_* variables.")
+    import dagster as dg
+
+    with dg.DagsterInstance.get() as instance:
+        kind = type(instance.event_log_storage).__name__
+        runs = instance.get_runs_count()
+    if "Sqlite" in kind and world.settings.environment is not Environment.LOCAL:
+        return warn(
+            "Dagster's storage is SQLite", f"Use the project's {_CONFIGURATION}: several processes need Postgres."
+        )
+    return ok(f"{runs} runs in {kind}")
+
+
+def daemons(world: World) -> Verdict:
+    """Dagster's daemons beat: without them nothing is scheduled, observed or queued."""
+    if not world.environment.get("DAGSTER_HOME") or storage_problem(world):
+        return skipped("Dagster's storage does not answer")
+    import dagster as dg
+
+    with dg.DagsterInstance.get() as instance:
+        statuses = instance.get_daemon_statuses()
+    silent = sorted(name for name, status in statuses.items() if status.required and not status.healthy)
+    if silent:
+        return fail(f"no heartbeat from {some(silent)}", "Start `dagster-daemon run` (one process), or see its log.")
+    return ok(f"{sum(status.required for status in statuses.values())} daemons beat")
+
+
+def ui(world: World) -> Verdict:
+    """The UI's address leads to Dagster's webserver."""
+    url = world.settings.dagster.ui_url
+    reply = get(f"{url}/server_info")
+    if isinstance(reply, str):
+        return fail(
+            f"nothing answers at {host_of(url)} ({reply})",
+            "Start `dagster-webserver`, or correct ADINSIGHTS_DAGSTER__UI_URL.",
+        )
+    version = json_of(reply).get("dagster_version")
+    if version is None:
+        return fail(
+            f"something else than Dagster answers at {host_of(url)}",
+            "Correct ADINSIGHTS_DAGSTER__UI_URL, or free the port.",
+        )
+    return ok(f"Dagster {version} at {host_of(url)}")
+
+
+def locations(world: World) -> Verdict:
+    """Both code locations are loaded."""
+    entries = _location_entries(world.settings.dagster.ui_url)
+    if entries is None:
+        return skipped("the UI does not answer")
+    broken = {str(entry["name"]): _load_error(entry) for entry in entries}
+    failed = [f"{name}: {error}" for name, error in broken.items() if error]
+    if failed:
+        return fail(f"not loaded: {some(failed)}", "Mend it and reload the location in the UI (Deployment).")
+    missing = sorted({"pipelines", "monitoring"} - set(broken))
+    if missing:
+        return warn(f"the workspace does not name {some(missing)}", "Load workspace.yaml, which has both.")
+    return ok(f"{some(broken)} are loaded")
+
+
+def storage_problem(world: World) -> str | None:
+    """Why Dagster's Postgres does not answer; None when it does, or is none of ours. Dagster itself would wait long."""
+    values = [world.environment.get(name) for name in _STORAGE_VARIABLES]
+    if not all(values):
+        return None
+    import psycopg
+
+    host, port, user, password, dbname = values
+    try:
+        with psycopg.connect(
+            host=host, port=port, user=user, password=password, dbname=dbname, connect_timeout=CONNECT_SECONDS
+        ):
+            return None
+    except psycopg.Error as error:
+        return next(iter(str(error).strip().splitlines()), "no answer")
+
+
+def _location_entries(ui_url: str) -> list[dict[str, Any]] | None:
+    try:
+        reply = httpx.post(f"{ui_url}/graphql", json={"query": _LOCATIONS}, timeout=CONNECT_SECONDS, trust_env=False)
+        workspace = reply.json()["data"]["workspaceOrError"]
+        return list(workspace["locationEntries"])
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError, KeyError, TypeError):
+        return None
+
+
+def _load_error(entry: dict[str, Any]) -> str:
+    loaded = entry.get("locationOrLoadError") or {}
+    if loaded.get("__typename") != "PythonError":
+        return ""
+    return next(iter(str(loaded.get("message", "")).strip().splitlines()), "no message")
