@@ -35,7 +35,13 @@ from adinsights_orchestration.settings import AirbyteSettings
 
 _log = get_logger(__name__)
 _CONFIG_TYPES = ("sync", "reset_connection", "refresh", "clear")
-_CONFIG_TYPES_BEFORE_REFRESH = ("sync", "reset_connection")  # servers before 0.57 refuse a type that they do not know
+_UNFINISHED = ("pending", "queued", "running", "incomplete")
+_NEWER_WORDS = frozenset(("refresh", "clear", "queued"))  # not known to every server since 0.50
+# How long to go on asking for what can be done without.
+OPTIONAL_PATIENCE_SECONDS = 4.0
+
+# A public listing without a job type shows syncs and resets only; the others are asked for by name.
+_LISTED_APART = (None, JobType.REFRESH, JobType.CLEAR)
 
 ApiFactory = Callable[[], "AirbyteApi"]
 
@@ -85,7 +91,7 @@ class AirbyteApi:
         )
         self._public = settings.public_api_url
         self._config = settings.config_api_url
-        self._config_types: Sequence[str] = _CONFIG_TYPES
+        self._unknown_words: frozenset[str] = frozenset()
 
     async def __aenter__(self) -> Self:
         """Opens the client."""
@@ -154,18 +160,27 @@ class AirbyteApi:
         return _known(public_job(await self._http.act("DELETE", f"{self._public}/jobs/{job_id}")))
 
     async def connection_jobs(self, connection_id: UUID, *, since: datetime | None = None) -> tuple[AirbyteJob, ...]:
-        """Returns a connection's newest jobs of every type, newest first: at most one page of each type.
-
-        A listing without a job type shows syncs and resets only, so refreshes and clears are asked for by name.
-        """
+        """Returns a connection's newest jobs of every type, newest first: at most one page of each type."""
         found: dict[int, AirbyteJob] = {}
-        for kind in (None, JobType.REFRESH, JobType.CLEAR):
-            params = {"connectionId": str(connection_id), "orderBy": "createdAt|DESC", "limit": str(self.page_size)}
-            if since is not None:
-                params["createdAtStart"] = _iso(since)
-            page = await self._public_page(params, kind)
+        for kind in _LISTED_APART:
+            page = await self._newest(connection_id, kind, since)
             found |= {job.job_id: job for job in page.jobs}
         return tuple(sorted(found.values(), key=lambda job: (job.created_at, job.job_id), reverse=True))
+
+    async def running_job(self, connection_id: UUID) -> AirbyteJob | None:
+        """Returns the connection's job that is not over, of whatever type; a connection has at most one."""
+        for kind in _LISTED_APART:
+            page = await self._newest(connection_id, kind, None)
+            running = next((job for job in page.jobs if not job.status.terminal), None)
+            if running is not None:
+                return running
+        return None
+
+    async def _newest(self, connection_id: UUID, kind: JobType | None, since: datetime | None) -> ListedJobs:
+        params = {"connectionId": str(connection_id), "orderBy": "createdAt|DESC", "limit": str(self.page_size)}
+        if since is not None:
+            params["createdAtStart"] = _iso(since)
+        return await self._public_page(params, kind)
 
     async def public_changes(
         self, since: datetime, workspaces: Iterable[UUID], kind: JobType | None, *, offset: int = 0
@@ -194,31 +209,19 @@ class AirbyteApi:
 
     # -------------------------------------------------------------------------------------------- configuration API
 
-    async def changes(
-        self,
-        since: datetime,
-        workspaces: Iterable[UUID],
-        *,
-        offset: int = 0,
-        statuses: Sequence[str] | None = None,
-    ) -> ListedJobs:
+    async def changes(self, since: datetime, workspaces: Iterable[UUID], *, offset: int = 0) -> ListedJobs:
         """One page of jobs that changed at or after `since`, in that order, with attempts, reasons and statistics."""
-        body = {
-            "workspaceIds": [str(workspace) for workspace in workspaces],
-            "pagination": {"pageSize": self.page_size, "rowOffset": offset},
-            "updatedAtStart": _iso(since),
-            "orderByField": "updatedAt",
-            "orderByMethod": "ASC",
-        }
-        if statuses is not None:
-            body["statuses"] = list(statuses)
-        rows = await self._list_with_attempts(body)
-        return ListedJobs(_parsed(rows, config_job), full=len(rows) >= self.page_size)
+        return await self._listed_with_attempts(since, workspaces, offset, statuses=None)
+
+    async def running_changes(self, since: datetime, workspaces: Iterable[UUID], *, offset: int = 0) -> ListedJobs:
+        """As `changes`, of jobs that are not over."""
+        return await self._listed_with_attempts(since, workspaces, offset, statuses=_UNFINISHED)
 
     async def detailed_job(self, job_id: int) -> AirbyteJob:
         """Reads one job with its attempts, failure reasons and statistics."""
         url = f"{self._config}/jobs/get_without_logs"
-        return _known(config_job(await self._http.read("POST", url, body={"id": job_id})))
+        reply = await self._http.read("POST", url, body={"id": job_id}, patience_seconds=OPTIONAL_PATIENCE_SECONDS)
+        return _known(config_job(reply))
 
     async def connection(self, connection_id: UUID, *, rediscover: bool = False) -> AirbyteConnectionRead:
         """Reads a connection with its catalog.
@@ -244,15 +247,36 @@ class AirbyteApi:
         url = f"{self._config}/web_backend/connections/update"
         return _connection(await self._http.act("POST", url, body=body))
 
-    async def _list_with_attempts(self, body: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+    async def _listed_with_attempts(
+        self, since: datetime, workspaces: Iterable[UUID], offset: int, *, statuses: Sequence[str] | None
+    ) -> ListedJobs:
+        body: dict[str, Any] = {
+            "workspaceIds": [str(workspace) for workspace in workspaces],
+            "pagination": {"pageSize": self.page_size, "rowOffset": offset},
+            "updatedAtStart": _iso(since),
+            "orderByField": "updatedAt",
+            "orderByMethod": "ASC",
+        }
+        rows = await self._rows_in_any_version(body, statuses)
+        return ListedJobs(_parsed(rows, config_job), full=len(rows) >= self.page_size)
+
+    async def _rows_in_any_version(
+        self, body: Mapping[str, Any], statuses: Sequence[str] | None
+    ) -> Sequence[Mapping[str, Any]]:
+        """Older servers refuse a list that names a job type or status which they do not know yet."""
         url = f"{self._config}/jobs/list_for_workspaces"
+        words: dict[str, Any] = {"configTypes": [t for t in _CONFIG_TYPES if t not in self._unknown_words]}
+        if statuses is not None:
+            words["statuses"] = [status for status in statuses if status not in self._unknown_words]
         try:
-            reply = await self._http.read("POST", url, body={**body, "configTypes": list(self._config_types)})
+            reply = await self._http.read(
+                "POST", url, body={**body, **words}, patience_seconds=OPTIONAL_PATIENCE_SECONDS
+            )
         except InvalidRequestError:
-            if self._config_types is _CONFIG_TYPES_BEFORE_REFRESH:
+            if self._unknown_words:
                 raise
-            self._config_types = _CONFIG_TYPES_BEFORE_REFRESH
-            return await self._list_with_attempts(body)
+            self._unknown_words = _NEWER_WORDS
+            return await self._rows_in_any_version(body, statuses)
         return _rows(reply, "jobs")
 
     async def _post_job(self, connection_id: UUID, job_type: JobType, deadline_seconds: float | None) -> AirbyteJob:

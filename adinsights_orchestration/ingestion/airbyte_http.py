@@ -98,8 +98,17 @@ class AirbyteHttp:
         if self._client is not None:
             await self._client.aclose()
 
-    async def read(self, method: str, url: str, *, params: Any = None, body: Any = None) -> Any:
+    async def read(
+        self, method: str, url: str, *, params: Any = None, body: Any = None, patience_seconds: float | None = None
+    ) -> Any:
         """Sends a request that changes nothing; repeats it while that may help and the deadline allows.
+
+        Args:
+            method: HTTP method.
+            url: Whole address.
+            params: Query parameters.
+            body: JSON body.
+            patience_seconds: How long to go on repeating; the client's deadline when None.
 
         Returns:
             The reply's JSON.
@@ -107,7 +116,7 @@ class AirbyteHttp:
         Raises:
             AirbyteError: The last failure.
         """
-        async for attempt in self._repeating():
+        async for attempt in self._repeating(patience_seconds):
             with attempt:
                 return await self._renewing(method, url, params, body)
         raise AssertionError("tenacity returns or raises")
@@ -136,10 +145,10 @@ class AirbyteHttp:
     def _needs_tls(self) -> bool:
         return any(url.startswith("https:") for url in (self._settings.public_api_url, self._settings.config_api_url))
 
-    def _repeating(self) -> AsyncRetrying:
+    def _repeating(self, patience_seconds: float | None = None) -> AsyncRetrying:
         return AsyncRetrying(
             retry=retry_if_exception(lambda error: isinstance(error, AirbyteError) and error.repeatable),
-            stop=stop_before_delay(self._read_deadline),
+            stop=stop_before_delay(self._read_deadline if patience_seconds is None else patience_seconds),
             wait=_HintedWait(),
             reraise=True,
         )
@@ -204,7 +213,7 @@ class AirbyteHttp:
 class _HintedWait(wait_base):
     """Base 2 with jitter; where the server named a time, that one."""
 
-    _grown = wait_exponential_jitter(initial=_FIRST_PAUSE_SECONDS, max=_LONGEST_PAUSE_SECONDS, jitter=0.25)
+    _grown = wait_exponential_jitter(multiplier=_FIRST_PAUSE_SECONDS, max=_LONGEST_PAUSE_SECONDS, jitter=0.25)
 
     def __call__(self, retry_state: RetryCallState) -> float:
         error = retry_state.outcome.exception() if retry_state.outcome else None

@@ -2,7 +2,7 @@
 
 Belongs here: parsing and stepping. Does not belong here: what is due (`due`). Airbyte writes Quartz (seconds first,
 weekdays from 1, `?`), the backend five unix fields; both become five fields here, because those keep a daily moment
-through a change of the clocks: one that does not exist happens at the next that does, one that comes twice happens once.
+through a change of the clocks: one that does not exist happens at the next that does, one that comes twice, once.
 """
 
 from __future__ import annotations

@@ -83,11 +83,15 @@ def is_due(connection: Connection, tenant: Tenant, activity: Activity, now: date
 
     A running sync is let end first: what it leaves undone is due when it is over.
     """
-    if connection.standing is not Standing.ACTIVE or activity.running:
+    if connection.standing is not Standing.ACTIVE:
         return None
-    around = slots(connection.schedule, tenant.timezone, now, connection.connection_id)
+    return waiting_slot(slots(connection.schedule, tenant.timezone, now, connection.connection_id), activity)
+
+
+def waiting_slot(around: Slots, activity: Activity) -> datetime | None:
+    """Returns the newest slot if it has no sync yet and none is running, or None."""
     slot = around.latest
-    if slot is None or satisfied(slot, activity, tolerance(around)):
+    if slot is None or activity.running or satisfied(slot, activity, tolerance(around)):
         return None
     return slot
 

@@ -29,6 +29,8 @@ from adinsights_orchestration.ingestion.retry import RetryPolicy
 
 # Airbyte's START_MANUAL_SYNC_JOB_ID_WAIT_TIMEOUT: so long after a request may the job that it asked for appear.
 SERVER_STARTS_WITHIN = timedelta(seconds=60)
+# A request that did not leave so long after its claim is not sent any more: others may be looking for its job already.
+SENT_WITHIN = timedelta(seconds=10)
 # Kinds of failures that a second try cannot mend.
 _NOT_WORTH_RETRYING = frozenset(("config_error", "manual_cancellation", "refresh_schema"))
 
@@ -121,13 +123,13 @@ class Rules:
 
     @property
     def search_after(self) -> timedelta:
-        """How long after a start its request is certainly over, so that looking for its job makes sense."""
-        return self.request_timeout + timedelta(seconds=5)
+        """How long after a claim its request is certainly over, so that looking for its job makes sense."""
+        return SENT_WITHIN + self.request_timeout + timedelta(seconds=5)
 
     @property
     def conclude_after(self) -> timedelta:
-        """How long after a start a job that cannot be found was certainly never made, clock skew included."""
-        return self.request_timeout + SERVER_STARTS_WITHIN + CLOCK_SKEW
+        """How long after a claim a job that cannot be found was certainly never made, clock skew included."""
+        return SENT_WITHIN + self.request_timeout + SERVER_STARTS_WITHIN + CLOCK_SKEW
 
 
 def matches(wanted: JobType, found: JobType) -> bool:

@@ -1,0 +1,116 @@
+"""The ledger: what was wanted, what Airbyte did about it, and what of it Dagster knows.
+
+Belongs here: every statement on `sync_intent`, `sync_job`, `cursor` and `report_batch`. Does not belong here: deciding
+(`intents`, `due`), HTTP. Every change of state compares before it sets, so that doing it twice, or in two processes at
+once, is the same as doing it once; work on many rows is one statement.
+"""
+
+from adinsights_orchestration.ingestion.ledger.intents import (
+    Ask,
+    Planned,
+    activity,
+    adopt_satisfied,
+    apply_changes,
+    ask,
+    claim,
+    intents_of_run,
+    keep_waiting,
+    plan,
+    starting_since,
+    unplanned,
+)
+from adinsights_orchestration.ingestion.ledger.jobs import (
+    VANISHED,
+    JobRow,
+    Place,
+    Placed,
+    jobs_by_id,
+    jobs_without_details,
+    known_final,
+    mark_vanished,
+    places_of,
+    record_jobs,
+    stale_running_jobs,
+    touch_running,
+)
+from adinsights_orchestration.ingestion.ledger.links import (
+    Ended,
+    adopt_started,
+    ended_intents,
+    follow_running,
+    hand_to_runs,
+    known_jobs,
+    own_jobs,
+)
+from adinsights_orchestration.ingestion.ledger.notes import (
+    clear_notes,
+    noted,
+    open_notes,
+)
+from adinsights_orchestration.ingestion.ledger.positions import (
+    Position,
+    load_position,
+    save_position,
+)
+from adinsights_orchestration.ingestion.ledger.reports import (
+    Released,
+    ReportBatch,
+    begin_report_batch,
+    finish_report_batch,
+    jobs_of_run,
+    mark_reported,
+    open_report_batches,
+    pending_reports,
+    release_run,
+    waiting_runs,
+)
+
+__all__ = [
+    "VANISHED",
+    "Ask",
+    "Ended",
+    "JobRow",
+    "Place",
+    "Placed",
+    "Planned",
+    "Position",
+    "Released",
+    "ReportBatch",
+    "activity",
+    "adopt_satisfied",
+    "adopt_started",
+    "apply_changes",
+    "ask",
+    "begin_report_batch",
+    "claim",
+    "clear_notes",
+    "ended_intents",
+    "finish_report_batch",
+    "follow_running",
+    "hand_to_runs",
+    "intents_of_run",
+    "jobs_by_id",
+    "jobs_of_run",
+    "jobs_without_details",
+    "keep_waiting",
+    "known_final",
+    "known_jobs",
+    "load_position",
+    "mark_reported",
+    "mark_vanished",
+    "noted",
+    "open_notes",
+    "open_report_batches",
+    "own_jobs",
+    "pending_reports",
+    "places_of",
+    "plan",
+    "record_jobs",
+    "release_run",
+    "save_position",
+    "stale_running_jobs",
+    "starting_since",
+    "touch_running",
+    "unplanned",
+    "waiting_runs",
+]

@@ -1,0 +1,390 @@
+"""Statements on `sync_intent`: planning, claiming under the shared bound, recording what became of a start.
+
+Belongs here: SQL. Does not belong here: what should become of it (`intents`). The bound on running syncs holds for all
+processes together because claims take one lock after another; an intent is `starting` in a committed transaction
+before its request leaves, so a request that nobody remembers cannot exist.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert
+
+from adinsights_orchestration.ingestion.airbyte_models import DATA_TYPES, JobType
+from adinsights_orchestration.ingestion.due import CLOCK_SKEW, Activity
+from adinsights_orchestration.ingestion.intents import Change, Intent, IntentState, Reason
+from adinsights_orchestration.ingestion.ledger.recordset import as_rows, recordset
+from adinsights_orchestration.ops_store.tables import sync_intent, sync_job
+
+_CLAIMS = sa.func.hashtextextended("adinsights_ops:claim", 0)
+# A person's intents keep their place before scheduled ones for so long after the run that waits last asked for it.
+PERSON_WAITS = timedelta(minutes=2)
+_BUSY = (IntentState.STARTING.value, IntentState.RUNNING.value)
+INTENT_COLUMNS = (
+    sync_intent.c.id,
+    sync_intent.c.connection_id,
+    sync_intent.c.partition_key,
+    sync_intent.c.due_slot,
+    sync_intent.c.reason,
+    sync_intent.c.job_type,
+    sync_intent.c.state,
+    sync_intent.c.attempt,
+    sync_intent.c.refusals,
+    sync_intent.c.job_id,
+    sync_intent.c.run_id,
+    sync_intent.c.not_before,
+    sync_intent.c.posted_at,
+    sync_intent.c.last_error,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A connection that should start for a slot."""
+
+    connection_id: UUID
+    partition_key: str
+    slot: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """A connection that a person wants to run now."""
+
+    connection_id: UUID
+    partition_key: str
+    job_type: JobType = JobType.SYNC
+
+
+def as_intent(values: Mapping[str, Any]) -> Intent:
+    """The intent of a row of `INTENT_COLUMNS`."""
+    kinds = {
+        "reason": Reason(values["reason"]),
+        "job_type": JobType(values["job_type"]),
+        "state": IntentState(values["state"]),
+    }
+    return Intent(**{**values, **kinds})
+
+
+# ------------------------------------------------------------------------------------------------------------ planning
+
+_slots = recordset("slots", "s", sync_intent.c.connection_id, sa.column("slot", sa.DateTime(timezone=True)))
+_UNPLANNED = sa.select(_slots.c.connection_id).where(
+    ~sa.exists().where(
+        sync_intent.c.connection_id == _slots.c.connection_id,
+        sync_intent.c.due_slot >= _slots.c.slot,
+        sync_intent.c.reason == Reason.SCHEDULE.value,
+    )
+)
+
+
+def unplanned(connection: sa.Connection, slots: Mapping[UUID, datetime]) -> set[UUID]:
+    """Returns the connections for whose slot nothing was planned yet."""
+    if not slots:
+        return set()
+    rows = as_rows({"connection_id": key, "slot": slot} for key, slot in slots.items())
+    return set(connection.execute(_UNPLANNED, {"slots": rows}).scalars())
+
+
+_asked_about = recordset("ids", "a", sync_intent.c.connection_id)
+_newest_sync = (
+    sa.select(sync_job.c.started_at)
+    .where(sync_job.c.connection_id == _asked_about.c.connection_id, sync_job.c.job_type.in_(DATA_TYPES))
+    .order_by(sync_job.c.started_at.desc())
+    .limit(1)
+    .scalar_subquery()
+)
+_job_runs = sa.exists().where(
+    sync_job.c.connection_id == _asked_about.c.connection_id, sync_job.c.report_state == "none"
+)
+_intent_runs = sa.exists().where(
+    sync_intent.c.connection_id == _asked_about.c.connection_id, sync_intent.c.state.in_(_BUSY)
+)
+_ACTIVITY = sa.select(_asked_about.c.connection_id, _newest_sync, sa.or_(_job_runs, _intent_runs))
+
+
+def activity(connection: sa.Connection, connection_ids: Collection[UUID]) -> dict[UUID, Activity]:
+    """Returns what each of the connections last did, whoever started it."""
+    if not connection_ids:
+        return {}
+    rows = as_rows({"connection_id": key} for key in connection_ids)
+    found = connection.execute(_ACTIVITY, {"ids": rows})
+    return {key: Activity(started_at=started, running=running) for key, started, running in found}
+
+
+_due = recordset("due", "d", sync_intent.c.connection_id, sync_intent.c.partition_key, sync_intent.c.due_slot)
+_PLAN = (
+    insert(sync_intent)
+    .from_select(
+        ["connection_id", "partition_key", "due_slot", "reason", "state", "created_at", "updated_at"],
+        sa.select(
+            _due.c.connection_id,
+            _due.c.partition_key,
+            _due.c.due_slot,
+            sa.literal(Reason.SCHEDULE.value),
+            sa.literal(IntentState.PLANNED.value),
+            sa.bindparam("now", type_=sa.DateTime(timezone=True)),
+            sa.bindparam("now", type_=sa.DateTime(timezone=True)),
+        ),
+    )
+    .on_conflict_do_nothing()
+    .returning(sync_intent.c.id)
+)
+_SUPERSEDE = (
+    sa.update(sync_intent)
+    .where(
+        sync_intent.c.connection_id == _due.c.connection_id,
+        sync_intent.c.due_slot < _due.c.due_slot,
+        sync_intent.c.state == IntentState.PLANNED.value,
+        sync_intent.c.reason == Reason.SCHEDULE.value,
+    )
+    .values(
+        state=IntentState.ABANDONED.value,
+        last_error="superseded by a newer slot",
+        updated_at=sa.bindparam("now", type_=sa.DateTime(timezone=True)),
+    )
+)
+
+
+def plan(connection: sa.Connection, due: Sequence[Planned], now: datetime) -> int:
+    """Plans a start per slot, gives up older ones that never started, and returns how many are new."""
+    if not due:
+        return 0
+    rows = as_rows(
+        {"connection_id": one.connection_id, "partition_key": one.partition_key, "due_slot": one.slot} for one in due
+    )
+    connection.execute(_SUPERSEDE, {"due": rows, "now": now})
+    return len(connection.execute(_PLAN, {"due": rows, "now": now}).all())
+
+
+def ask(
+    connection: sa.Connection, wanted: Iterable[Ask], *, run_id: str, requested_by: str, now: datetime
+) -> list[Intent]:
+    """Records what a person asked for in this run, once: asking again in the same run returns the same intents.
+
+    The moment of asking stands in for the due slot, so two runs that ask for one connection have two intents.
+    """
+    existing = {(intent.connection_id, intent.job_type) for intent in intents_of_run(connection, run_id)}
+    for one in wanted:
+        if (one.connection_id, one.job_type) not in existing:
+            _ask_one(connection, one, run_id, requested_by, now)
+    return intents_of_run(connection, run_id)
+
+
+def _ask_one(connection: sa.Connection, one: Ask, run_id: str, requested_by: str, now: datetime) -> None:
+    values = {
+        "connection_id": one.connection_id,
+        "partition_key": one.partition_key,
+        "reason": Reason.MANUAL.value,
+        "job_type": one.job_type.value,
+        "state": IntentState.PLANNED.value,
+        "run_id": run_id,
+        "requested_by": requested_by,
+        "created_at": now,
+        "updated_at": now,
+    }
+    slot = now
+    while (
+        connection.execute(insert(sync_intent).values(**values, due_slot=slot).on_conflict_do_nothing()).rowcount == 0
+    ):
+        slot += timedelta(microseconds=1)
+
+
+# ------------------------------------------------------------------------------------------------------------ claiming
+
+
+def claim(
+    connection: sa.Connection, *, bound: int, limit: int, now: datetime, run_id: str | None = None
+) -> list[Intent]:
+    """Takes intents to start now: at most `limit`, and never more than the bound leaves room for.
+
+    Args:
+        connection: A transaction of its own, committed before any request is sent.
+        bound: Syncs that may run at once, of all processes together.
+        limit: How many to take.
+        now: The moment, which becomes `posted_at`.
+        run_id: Only what this run asked for; None takes what no run waits for, and leaves room for those that do.
+
+    Returns:
+        The intents, `starting`, oldest first.
+    """
+    connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_CLAIMS)))
+    room = bound - _taken(connection)
+    if run_id is None:
+        room -= _persons_waiting(connection, now)
+    if min(room, limit) <= 0:
+        return []
+    taken = (
+        sa.update(sync_intent)
+        .where(sync_intent.c.id.in_(_ready(run_id, now, min(room, limit))))
+        .values(
+            state=IntentState.STARTING.value,
+            attempt=sync_intent.c.attempt + 1,
+            posted_at=now,
+            updated_at=now,
+        )
+        .returning(*INTENT_COLUMNS)
+    )
+    return sorted(
+        (as_intent(row._asdict()) for row in connection.execute(taken)), key=lambda intent: (intent.due_slot, intent.id)
+    )
+
+
+def _taken(connection: sa.Connection) -> int:
+    running = sa.select(sa.func.count(sa.distinct(sync_intent.c.connection_id)))
+    return int(connection.execute(running.where(sync_intent.c.state.in_(_BUSY))).scalar_one())
+
+
+def _persons_waiting(connection: sa.Connection, now: datetime) -> int:
+    waiting = sa.select(sa.func.count()).where(
+        sync_intent.c.state == IntentState.PLANNED.value,
+        sync_intent.c.run_id.is_not(None),
+        sync_intent.c.updated_at > now - PERSON_WAITS,
+        _may_start(now),
+    )
+    return int(connection.execute(waiting).scalar_one())
+
+
+def _ready(run_id: str | None, now: datetime, limit: int) -> sa.Select[tuple[int]]:
+    """Intents that may start: one per connection, and none of a connection that something is being done with."""
+    other = sync_intent.alias("other")
+    busy = sa.exists().where(other.c.connection_id == sync_intent.c.connection_id, other.c.state.in_(_BUSY))
+    whose = sync_intent.c.run_id.is_(None) if run_id is None else sync_intent.c.run_id == run_id
+    return (
+        sa.select(sync_intent.c.id)
+        .where(sync_intent.c.state == IntentState.PLANNED.value, whose, _may_start(now), ~busy)
+        .order_by(sync_intent.c.due_slot, sync_intent.c.id)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+    )
+
+
+def _may_start(now: datetime) -> sa.ColumnElement[bool]:
+    return sa.or_(sync_intent.c.not_before.is_(None), sync_intent.c.not_before <= now)
+
+
+def adopt_satisfied(connection: sa.Connection, now: datetime) -> int:
+    """Lets planned scheduled intents follow a sync that somebody else started meanwhile; returns how many do.
+
+    A retry is satisfied by what started after the failure, a first attempt by what started at or after its slot.
+    """
+    read = sync_intent.alias("read")
+    since = sa.case((read.c.attempt > 0, read.c.updated_at), else_=read.c.due_slot - sa.literal(CLOCK_SKEW))
+    serving = (
+        sa.select(sync_job.c.job_id)
+        .where(
+            sync_job.c.connection_id == read.c.connection_id,
+            sync_job.c.job_type.in_(DATA_TYPES),
+            sync_job.c.started_at >= since,
+            sync_job.c.intent_id.is_distinct_from(read.c.id),
+            sync_job.c.status != "vanished",
+        )
+        .order_by(sync_job.c.started_at.desc())
+        .limit(1)
+        .lateral("serving")
+    )
+    found = (
+        sa.select(read.c.id, serving.c.job_id)
+        .join(serving, sa.true())
+        .where(
+            read.c.state == IntentState.PLANNED.value,
+            read.c.reason == Reason.SCHEDULE.value,
+        )
+        .subquery()
+    )
+    adopt = (
+        sa.update(sync_intent)
+        .where(sync_intent.c.id == found.c.id, sync_intent.c.state == IntentState.PLANNED.value)
+        .values(state=IntentState.RUNNING.value, job_id=found.c.job_id, updated_at=now)
+    )
+    return connection.execute(adopt).rowcount
+
+
+# ------------------------------------------------------------------------------------------------------------- outcome
+
+_changes = recordset(
+    "changes",
+    "c",
+    sync_intent.c.id,
+    sa.column("from_state", sa.Text),
+    sa.column("from_attempt", sa.Integer),
+    sync_intent.c.state,
+    sync_intent.c.attempt,
+    sync_intent.c.refusals,
+    sync_intent.c.job_id,
+    sync_intent.c.not_before,
+    sync_intent.c.posted_at,
+    sync_intent.c.last_error,
+)
+_APPLY = (
+    sa.update(sync_intent)
+    .where(
+        sync_intent.c.id == _changes.c.id,
+        sync_intent.c.state == _changes.c.from_state,
+        sync_intent.c.attempt == _changes.c.from_attempt,
+    )
+    .values(
+        state=_changes.c.state,
+        attempt=_changes.c.attempt,
+        refusals=_changes.c.refusals,
+        job_id=_changes.c.job_id,
+        not_before=_changes.c.not_before,
+        posted_at=_changes.c.posted_at,
+        last_error=_changes.c.last_error,
+        updated_at=sa.bindparam("now", type_=sa.DateTime(timezone=True)),
+    )
+    .returning(sync_intent.c.id)
+)
+
+
+def apply_changes(connection: sa.Connection, changes: Collection[Change], now: datetime) -> set[int]:
+    """Applies the changes whose intent is still as it was, in one statement; returns the ids of those."""
+    if not changes:
+        return set()
+    rows = as_rows(_change_row(change) for change in changes)
+    return set(connection.execute(_APPLY, {"changes": rows, "now": now}).scalars())
+
+
+def _change_row(change: Change) -> dict[str, object]:
+    after = change.after
+    return {
+        "id": after.id,
+        "from_state": change.before.state.value,
+        "from_attempt": change.before.attempt,
+        "state": after.state.value,
+        "attempt": after.attempt,
+        "refusals": after.refusals,
+        "job_id": after.job_id,
+        "not_before": after.not_before,
+        "posted_at": after.posted_at,
+        "last_error": after.last_error,
+    }
+
+
+def starting_since(connection: sa.Connection, before: datetime, limit: int) -> list[Intent]:
+    """Returns intents whose start was sent before the moment and whose reply never came, oldest first."""
+    lost = (
+        sa.select(*INTENT_COLUMNS)
+        .where(sync_intent.c.state == IntentState.STARTING.value, sync_intent.c.posted_at <= before)
+        .order_by(sync_intent.c.posted_at)
+        .limit(limit)
+    )
+    return [as_intent(row._asdict()) for row in connection.execute(lost)]
+
+
+def intents_of_run(connection: sa.Connection, run_id: str) -> list[Intent]:
+    """Returns what a run asked for, in the order of asking."""
+    mine = sa.select(*INTENT_COLUMNS).where(sync_intent.c.run_id == run_id).order_by(sync_intent.c.id)
+    return [as_intent(row._asdict()) for row in connection.execute(mine)]
+
+
+def keep_waiting(connection: sa.Connection, run_id: str, now: datetime) -> None:
+    """Says that the run still waits for its turn, which keeps its place before scheduled syncs."""
+    mine = sa.and_(sync_intent.c.run_id == run_id, sync_intent.c.state == IntentState.PLANNED.value)
+    connection.execute(sa.update(sync_intent).where(mine).values(updated_at=now))

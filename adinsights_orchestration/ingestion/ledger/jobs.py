@@ -1,0 +1,320 @@
+"""Statements on `sync_job`: one row per Airbyte job, whoever started it.
+
+Belongs here: SQL that writes and reads jobs. Does not belong here: reading Airbyte (`job_feed`), how jobs and intents
+find each other (`links`), reporting to Dagster (`reports`). A job that is over never becomes a running one again,
+however late an old page arrives; details may be added to it once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert
+
+from adinsights_orchestration.ingestion.airbyte_models import AirbyteJob, StreamCount
+from adinsights_orchestration.ingestion.ledger.recordset import as_rows, recordset
+from adinsights_orchestration.ops_store.tables import partition_connection, partition_key, sync_intent, sync_job
+from adinsights_orchestration.tenants.model import Provider
+
+VANISHED = "vanished"  # the status of a job that Airbyte does not know any more
+_REFRESHED_AFTER = timedelta(minutes=5)  # a running job's row is not written again sooner just to say so
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a connection belongs."""
+
+    partition_key: str
+    provider: Provider
+    tenant_id: UUID
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A job of a known connection; `intent_id` where it is known which intent's request made it."""
+
+    job: AirbyteJob
+    place: Place
+    intent_id: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class JobRow:
+    """One job as the ledger holds it. `status` is Airbyte's, or `vanished`; sizes are what was committed."""
+
+    job_id: int
+    connection_id: UUID
+    partition_key: str
+    provider: Provider
+    tenant_id: UUID
+    job_type: str
+    status: str
+    started_by: str
+    run_id: str | None
+    started_at: datetime
+    ended_at: datetime | None
+    duration_seconds: float | None
+    rows_synced: int | None
+    bytes_synced: int | None
+    streams: tuple[StreamCount, ...]
+    attempts: int | None
+    failure_origin: str | None
+    failure_type: str | None
+    failure_message: str | None
+    report_state: str
+    report_batch: UUID | None
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether the job brought its data."""
+        return self.status == "succeeded"
+
+    @property
+    def reason(self) -> str:
+        """Why the job did not succeed, for people."""
+        if self.succeeded:
+            return ""
+        return self.failure_message or f"Airbyte says only that the job {_SAID.get(self.status, self.status)}"
+
+
+_SAID = {"failed": "failed", "cancelled": "was cancelled", VANISHED: "is not known any more"}
+_ROW_COLUMNS = (
+    sync_job.c.job_id,
+    sync_job.c.connection_id,
+    sync_job.c.partition_key,
+    sync_job.c.provider,
+    sync_job.c.tenant_id,
+    sync_job.c.job_type,
+    sync_job.c.status,
+    sync_job.c.started_by,
+    sync_job.c.run_id,
+    sync_job.c.started_at,
+    sync_job.c.ended_at,
+    sync_job.c.duration_seconds,
+    sync_job.c.rows_synced,
+    sync_job.c.bytes_synced,
+    sync_job.c.streams,
+    sync_job.c.attempts,
+    sync_job.c.failure_origin,
+    sync_job.c.failure_type,
+    sync_job.c.failure_message,
+    sync_job.c.report_state,
+    sync_job.c.report_batch,
+)
+
+
+def job_rows() -> sa.Select[Any]:
+    """The select that `as_job_row` reads."""
+    return sa.select(*_ROW_COLUMNS)
+
+
+def as_job_row(row: sa.Row[Any]) -> JobRow:
+    """The typed form of a row of `job_rows`."""
+    values = row._asdict()
+    streams = tuple(StreamCount(**stream) for stream in values.pop("streams") or ())
+    return JobRow(**{**values, "provider": Provider(values["provider"]), "streams": streams})
+
+
+# ------------------------------------------------------------------------------------------------------------- writing
+
+_GIVEN = (
+    sync_job.c.job_id,
+    sync_job.c.connection_id,
+    sync_job.c.partition_key,
+    sync_job.c.provider,
+    sync_job.c.tenant_id,
+    sync_job.c.job_type,
+    sync_job.c.status,
+    sync_job.c.started_at,
+    sync_job.c.ended_at,
+    sync_job.c.duration_seconds,
+    sync_job.c.rows_synced,
+    sync_job.c.bytes_synced,
+    sync_job.c.streams,
+    sync_job.c.attempts,
+    sync_job.c.failure_origin,
+    sync_job.c.failure_type,
+    sync_job.c.failure_message,
+    sync_job.c.airbyte_updated_at,
+    sync_job.c.report_state,
+)
+_FILLED_IN = ("streams", "attempts", "failure_origin", "failure_type", "failure_message", "rows_synced", "bytes_synced")
+_now = sa.bindparam("now", type_=sa.DateTime(timezone=True))
+
+
+def _record_statement() -> sa.Insert:
+    rows = recordset("rows", "r", *_GIVEN, sync_job.c.intent_id)
+    waiting = (
+        sa.select(sync_intent.c.run_id)
+        .where(sync_intent.c.job_id == rows.c.job_id, sync_intent.c.run_id.is_not(None))
+        .order_by(sync_intent.c.id)
+        .limit(1)
+        .scalar_subquery()
+    )
+    started_by = sa.case((rows.c.intent_id.is_not(None), "orchestrator"), else_="external")
+    given = (rows.c[column.name] for column in _GIVEN)
+    source = sa.select(*given, rows.c.intent_id, started_by, waiting, _now, _now)
+    names = [column.name for column in _GIVEN]
+    names += ["intent_id", "started_by", "run_id", "first_observed_at", "observed_at"]
+    return _merged(insert(sync_job).from_select(names, source))
+
+
+def _merged(fresh: Any) -> sa.Insert:
+    """What happens to a row that is there already: a running one moves on, a finished one may still gain details."""
+    new, old = fresh.excluded, sync_job.c
+    running, ends = old.report_state == "none", new.report_state != "none"
+    told_again = old.observed_at < _now - sa.literal(_REFRESHED_AFTER)
+    moves = sa.or_(ends, new.status != old.status, sa.and_(old.intent_id.is_(None), new.intent_id.is_not(None)))
+    gains = sa.and_(~running, ends, old.attempts.is_(None), new.attempts.is_not(None))
+    unreported = old.report_state.in_(("none", "pending"))
+    statement: sa.Insert = fresh.on_conflict_do_update(
+        index_elements=[old.job_id],
+        set_={
+            "status": sa.case((running, new.status), else_=old.status),
+            "ended_at": sa.func.coalesce(old.ended_at, new.ended_at),
+            "duration_seconds": sa.func.coalesce(old.duration_seconds, new.duration_seconds),
+            **{name: sa.func.coalesce(new[name], old[name]) for name in _FILLED_IN},
+            "airbyte_updated_at": sa.func.coalesce(new.airbyte_updated_at, old.airbyte_updated_at),
+            "report_state": sa.case((running, new.report_state), else_=old.report_state),
+            "intent_id": sa.func.coalesce(old.intent_id, new.intent_id),
+            "started_by": sa.case((old.intent_id.is_(None), new.started_by), else_=old.started_by),
+            "run_id": sa.case((unreported, sa.func.coalesce(old.run_id, new.run_id)), else_=old.run_id),
+            "observed_at": new.observed_at,
+        },
+        where=sa.or_(sa.and_(running, sa.or_(moves, told_again)), gains),
+    )
+    return statement.returning(sync_job.c.job_id, sync_job.c.report_state)
+
+
+_RECORD = _record_statement()
+
+
+def record_jobs(connection: sa.Connection, placed: Sequence[Placed], now: datetime) -> set[int]:
+    """Writes what is new of the jobs, in one statement, and returns the ids of those that are over."""
+    if not placed:
+        return set()
+    by_id = {one.job.job_id: one for one in placed}  # one statement may touch a row once
+    rows = as_rows(_record_row(by_id[job_id]) for job_id in sorted(by_id))
+    written = connection.execute(_RECORD, {"rows": rows, "now": now})
+    return {job_id for job_id, state in written if state != "none"}
+
+
+def _record_row(placed: Placed) -> dict[str, Any]:
+    job, place = placed.job, placed.place
+    streams = [{"name": s.name, "namespace": s.namespace, "rows": s.rows, "bytes": s.bytes} for s in job.streams]
+    return {
+        "job_id": job.job_id,
+        "connection_id": job.connection_id,
+        "partition_key": place.partition_key,
+        "provider": place.provider.value,
+        "tenant_id": place.tenant_id,
+        "job_type": job.type.value,
+        "status": job.status.value,
+        "started_at": job.created_at,
+        "ended_at": job.ended_at,
+        "duration_seconds": None if job.duration is None else job.duration.total_seconds(),
+        "rows_synced": job.rows,
+        "bytes_synced": job.bytes,
+        "streams": streams or None,
+        "attempts": job.attempts if job.status.terminal else None,
+        "failure_origin": job.failure.origin if job.failure else None,
+        "failure_type": job.failure.type if job.failure else None,
+        "failure_message": job.failure.message if job.failure else None,
+        "airbyte_updated_at": job.updated_at,
+        "report_state": _report_state(job),
+        "intent_id": placed.intent_id,
+    }
+
+
+def _report_state(job: AirbyteJob) -> str:
+    if not job.status.terminal:
+        return "none"
+    return "pending" if job.type.brings_data else "skipped"
+
+
+def touch_running(connection: sa.Connection, job_ids: Collection[int], now: datetime) -> None:
+    """Notes that these jobs were seen running."""
+    if job_ids:
+        seen = sa.and_(sync_job.c.job_id.in_(job_ids), sync_job.c.report_state == "none")
+        connection.execute(sa.update(sync_job).where(seen).values(observed_at=now))
+
+
+def mark_vanished(connection: sa.Connection, job_ids: Collection[int], now: datetime) -> None:
+    """Ends jobs that Airbyte does not know any more, so that nothing waits for them."""
+    if not job_ids:
+        return
+    gone = sa.and_(sync_job.c.job_id.in_(job_ids), sync_job.c.report_state == "none")
+    brings_data = sync_job.c.job_type.in_(("sync", "refresh"))
+    ended = sa.update(sync_job).where(gone)
+    connection.execute(
+        ended.values(
+            status=VANISHED,
+            ended_at=now,
+            attempts=0,
+            failure_message="Airbyte does not know this job any more",
+            report_state=sa.case((brings_data, "pending"), else_="skipped"),
+            observed_at=now,
+        )
+    )
+
+
+# ------------------------------------------------------------------------------------------------------------- reading
+
+
+def known_final(connection: sa.Connection, job_ids: Collection[int], *, detailed: bool) -> set[int]:
+    """Returns which of the jobs are over and written already, and need no details where details are on offer."""
+    final = sa.select(sync_job.c.job_id).where(sync_job.c.job_id.in_(job_ids), sync_job.c.report_state != "none")
+    if detailed:
+        final = final.where(sync_job.c.attempts.is_not(None))
+    return set(connection.execute(final).scalars())
+
+
+def jobs_by_id(connection: sa.Connection, job_ids: Collection[int]) -> dict[int, JobRow]:
+    """Returns the rows of these jobs."""
+    if not job_ids:
+        return {}
+    found = connection.execute(job_rows().where(sync_job.c.job_id.in_(job_ids)))
+    return {row.job_id: as_job_row(row) for row in found}
+
+
+def stale_running_jobs(connection: sa.Connection, before: datetime, limit: int) -> list[JobRow]:
+    """Returns jobs that run as far as is known, but were not seen since the moment; the longest unseen first."""
+    stale = job_rows().where(sync_job.c.report_state == "none", sync_job.c.observed_at < before)
+    return [as_job_row(row) for row in connection.execute(stale.order_by(sync_job.c.observed_at).limit(limit))]
+
+
+def jobs_without_details(connection: sa.Connection, since: datetime, limit: int) -> list[int]:
+    """Returns failed jobs that ended since the moment and whose reason was not read yet, newest first."""
+    bare = sa.select(sync_job.c.job_id).where(
+        sync_job.c.attempts.is_(None),
+        sync_job.c.report_state != "none",
+        sync_job.c.ended_at >= since,
+        sync_job.c.status != "succeeded",
+    )
+    return list(connection.execute(bare.order_by(sync_job.c.ended_at.desc()).limit(limit)).scalars())
+
+
+def places_of(connection: sa.Connection, connection_ids: Iterable[UUID]) -> Mapping[UUID, Place]:
+    """Returns where connections belong that the registry does not name any more, by what it named before."""
+    ids = list(connection_ids)
+    if not ids:
+        return {}
+    query = (
+        sa.select(
+            partition_connection.c.connection_id,
+            partition_key.c.key,
+            partition_key.c.provider,
+            partition_key.c.tenant_id,
+        )
+        .join(partition_key, partition_key.c.key == partition_connection.c.key)
+        .where(partition_connection.c.connection_id.in_(ids))
+    )
+    return {
+        found: Place(key, Provider(provider), tenant_id)
+        for found, key, provider, tenant_id in connection.execute(query)
+    }

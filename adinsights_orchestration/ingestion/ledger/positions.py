@@ -1,0 +1,46 @@
+"""How far readers of foreign logs have come.
+
+Belongs here: reading and moving a named position. Does not belong here: what is read. A position only moves forward,
+and in the same transaction as what was read up to it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert
+
+from adinsights_orchestration.ops_store.tables import cursor
+
+OBSERVE = "airbyte_jobs"
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """Everything that changed in Airbyte up to `reached` was read; `complete` when nothing was left beyond it then."""
+
+    reached: datetime
+    complete: bool = True
+
+
+def load_position(connection: sa.Connection, name: str = OBSERVE) -> Position | None:
+    """Returns the position, or None before the first reading."""
+    value = connection.execute(sa.select(cursor.c.value).where(cursor.c.name == name)).scalar_one_or_none()
+    if value is None:
+        return None
+    return Position(datetime.fromisoformat(value["reached"]), bool(value["complete"]))
+
+
+def save_position(connection: sa.Connection, position: Position, now: datetime, name: str = OBSERVE) -> None:
+    """Moves the position; one that lies behind the stored one changes nothing."""
+    value = {"reached": position.reached.isoformat(), "complete": position.complete}
+    fresh = insert(cursor).values(name=name, value=value, updated_at=now)
+    reached = sa.cast(cursor.c.value["reached"].astext, sa.DateTime(timezone=True))
+    moved = fresh.on_conflict_do_update(
+        index_elements=[cursor.c.name],
+        set_={"value": fresh.excluded.value, "updated_at": fresh.excluded.updated_at},
+        where=reached <= position.reached,
+    )
+    connection.execute(moved)

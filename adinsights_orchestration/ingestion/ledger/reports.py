@@ -1,0 +1,143 @@
+"""What of the ledger Dagster knows: batches of reports, and jobs whose waiting run reports them itself.
+
+Belongs here: the states none, pending, reporting, reported, skipped, and who owns a report. Does not belong here: the
+reports (the Dagster shell). Dagster's event log is another database, so a batch is committed as `reporting` with the
+log's position before its events are written; after a crash the log is searched from that position for what arrived.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+import sqlalchemy as sa
+
+from adinsights_orchestration.ingestion.intents import OPEN_STATES, IntentState
+from adinsights_orchestration.ingestion.ledger.jobs import JobRow, as_job_row, job_rows
+from adinsights_orchestration.ops_store.tables import report_batch, sync_intent, sync_job
+from adinsights_orchestration.tenants.model import Provider
+
+
+@dataclass(frozen=True, slots=True)
+class ReportBatch:
+    """Jobs whose reports are being written, and where the event log ended before."""
+
+    id: UUID
+    provider: Provider
+    event_cursor: int
+    jobs: tuple[JobRow, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Released:
+    """What a dead run left: jobs that anybody may report now, and starts that will not happen any more."""
+
+    jobs: int
+    abandoned: int
+
+
+def pending_reports(connection: sa.Connection, provider: Provider, limit: int) -> list[JobRow]:
+    """Returns finished jobs that nobody has reported and no run waits for, in the order in which they ended."""
+    ready = job_rows().where(
+        sync_job.c.provider == provider.value, sync_job.c.report_state == "pending", sync_job.c.run_id.is_(None)
+    )
+    ordered = ready.order_by(sync_job.c.ended_at, sync_job.c.job_id).limit(limit)
+    return [as_job_row(row) for row in connection.execute(ordered)]
+
+
+def begin_report_batch(
+    connection: sa.Connection, provider: Provider, job_ids: Collection[int], event_cursor: int, now: datetime
+) -> ReportBatch:
+    """Takes the jobs for reporting; commit this before the first event is written.
+
+    Args:
+        connection: A transaction of its own.
+        provider: Whose jobs.
+        job_ids: From `pending_reports`; those that are not pending any more are left out.
+        event_cursor: The event log's highest id before anything of the batch is written.
+        now: The moment.
+
+    Returns:
+        The batch with the jobs that it took, in the order in which they ended.
+    """
+    batch_id = uuid.uuid4()
+    connection.execute(
+        sa.insert(report_batch).values(id=batch_id, provider=provider.value, event_cursor=event_cursor, started_at=now)
+    )
+    connection.execute(
+        sa.update(sync_job)
+        .where(sync_job.c.job_id.in_(job_ids), sync_job.c.report_state == "pending", sync_job.c.run_id.is_(None))
+        .values(report_state="reporting", report_batch=batch_id)
+    )
+    return ReportBatch(batch_id, provider, event_cursor, _jobs_of(connection, batch_id))
+
+
+def finish_report_batch(connection: sa.Connection, batch_id: UUID, reported: Collection[int], now: datetime) -> None:
+    """Ends a batch: `reported` jobs are done, the others of the batch wait again. Ending it twice changes nothing."""
+    mine = sa.and_(sync_job.c.report_batch == batch_id, sync_job.c.report_state == "reporting")
+    done = sa.and_(mine, sync_job.c.job_id.in_(reported))
+    connection.execute(sa.update(sync_job).where(done).values(report_state="reported", reported_at=now))
+    connection.execute(sa.update(sync_job).where(mine).values(report_state="pending", report_batch=None))
+    over = sa.and_(report_batch.c.id == batch_id, report_batch.c.finished_at.is_(None))
+    connection.execute(sa.update(report_batch).where(over).values(finished_at=now))
+
+
+def open_report_batches(connection: sa.Connection, provider: Provider | None = None) -> list[ReportBatch]:
+    """Returns batches that were begun and not finished, oldest first: what a killed process left."""
+    unfinished = sa.select(report_batch).where(report_batch.c.finished_at.is_(None))
+    if provider is not None:
+        unfinished = unfinished.where(report_batch.c.provider == provider.value)
+    rows = connection.execute(unfinished.order_by(report_batch.c.started_at)).all()
+    return [ReportBatch(row.id, Provider(row.provider), row.event_cursor, _jobs_of(connection, row.id)) for row in rows]
+
+
+def _jobs_of(connection: sa.Connection, batch_id: UUID) -> tuple[JobRow, ...]:
+    mine = job_rows().where(sync_job.c.report_batch == batch_id, sync_job.c.report_state == "reporting")
+    return tuple(as_job_row(row) for row in connection.execute(mine.order_by(sync_job.c.ended_at, sync_job.c.job_id)))
+
+
+def mark_reported(connection: sa.Connection, job_ids: Collection[int], run_id: str, now: datetime) -> int:
+    """Notes that a run reported its own jobs; returns how many that were not noted yet."""
+    mine = sa.and_(sync_job.c.job_id.in_(job_ids), sync_job.c.run_id == run_id, sync_job.c.report_state == "pending")
+    done = sa.update(sync_job).where(mine).values(report_state="reported", reported_at=now)
+    return connection.execute(done).rowcount
+
+
+def jobs_of_run(connection: sa.Connection, run_id: str) -> list[JobRow]:
+    """Returns the unreported jobs that a run owns; look for them in the event log before the run is released."""
+    mine = job_rows().where(sync_job.c.run_id == run_id, sync_job.c.report_state.in_(("none", "pending")))
+    return [as_job_row(row) for row in connection.execute(mine.order_by(sync_job.c.job_id))]
+
+
+def waiting_runs(connection: sa.Connection) -> list[str]:
+    """Returns the runs that own unreported jobs or open intents; a run among them that is dead is to be released."""
+    jobs = sa.select(sync_job.c.run_id).where(
+        sync_job.c.run_id.is_not(None), sync_job.c.report_state.in_(("none", "pending"))
+    )
+    open_states = [state.value for state in OPEN_STATES]
+    intents = sa.select(sync_intent.c.run_id).where(
+        sync_intent.c.run_id.is_not(None), sync_intent.c.state.in_(open_states)
+    )
+    return sorted(connection.execute(jobs.union(intents)).scalars())
+
+
+def release_run(connection: sa.Connection, run_id: str, now: datetime) -> Released:
+    """Takes everything from a run that is dead or waits no longer: its syncs go on, and anybody may report them.
+
+    What it had not started yet is given up, because nobody is there any more who waits for it.
+    """
+    planned = sa.and_(sync_intent.c.run_id == run_id, sync_intent.c.state == IntentState.PLANNED.value)
+    given_up = (
+        sa.update(sync_intent)
+        .where(planned)
+        .values(state=IntentState.ABANDONED.value, last_error="the run that asked for it ended", updated_at=now)
+    )
+    abandoned = connection.execute(given_up).rowcount
+    still_open = sa.and_(sync_intent.c.run_id == run_id, sync_intent.c.state.in_([s.value for s in OPEN_STATES]))
+    connection.execute(sa.update(sync_intent).where(still_open).values(run_id=None))
+    owned = sa.and_(sync_job.c.run_id == run_id, sync_job.c.report_state.in_(("none", "pending")))
+    jobs = connection.execute(sa.update(sync_job).where(owned).values(run_id=None)).rowcount
+    return Released(jobs, abandoned)

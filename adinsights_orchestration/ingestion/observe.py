@@ -1,0 +1,156 @@
+"""Observe: what became of every sync, whoever started it.
+
+Belongs here: one tick: reading on from the ledger's position, taking in what is new, looking into what is open. Does
+not belong here: how pages are read (`job_feed`), what follows for intents (`absorb`), reporting to Dagster (the shell).
+Jobs and the position move in one transaction, so a kill loses nothing; the position is Airbyte's own time, so our clock
+does not matter; each tick reads a little back, for changes that were committed late.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from adinsights_orchestration.ingestion import ledger
+from adinsights_orchestration.ingestion.absorb import Absorbed, absorb
+from adinsights_orchestration.ingestion.airbyte_api import AirbyteApi
+from adinsights_orchestration.ingestion.airbyte_errors import AirbyteError
+from adinsights_orchestration.ingestion.deps import Deps, RegistryView, TickClock, workspaces_of
+from adinsights_orchestration.ingestion.intents import FindingKind
+from adinsights_orchestration.ingestion.job_feed import Harvest, Limits, changed_since
+from adinsights_orchestration.ingestion.ledger import Position
+from adinsights_orchestration.ingestion.settle import Settled, Settler
+
+LOCK = "ingestion_observe"
+_SUBJECT = "airbyte"
+_NEWCOMERS_AT_ONCE = 10  # connections that became known, whose earlier jobs one tick takes in
+
+
+@dataclass(slots=True)
+class ObserveReport:
+    """What a tick saw.
+
+    Attributes:
+        skipped: Why it did nothing, or empty.
+        absorbed: What taking jobs in changed.
+        settled: What looking into open things found out.
+        complete: Whether everything that Airbyte had to tell was read.
+        detailed: Whether the configuration API answered.
+        problem: Why the tick ended early, or empty.
+        requests: Requests sent.
+    """
+
+    skipped: str = ""
+    absorbed: Absorbed = field(default_factory=Absorbed)
+    settled: Settled = field(default_factory=Settled)
+    complete: bool = False
+    detailed: bool = False
+    problem: str = ""
+    requests: int = 0
+
+
+async def tick(deps: Deps, now: datetime) -> ObserveReport:
+    """Reads what changed in Airbyte since the last tick; returns within the tick budget.
+
+    An Airbyte that does not answer is a `problem` in the report: nothing is lost, the next tick reads on from the same
+    position.
+
+    Raises:
+        OpsStoreError: The ledger cannot be reached.
+    """
+    with deps.store.exclusive(LOCK) as mine:
+        if not mine:
+            return ObserveReport(skipped="another tick is at work")
+        return await _tick(deps, TickClock(now, deps.settings.ingestion.tick_budget_seconds))
+
+
+async def _tick(deps: Deps, clock: TickClock) -> ObserveReport:
+    report = ObserveReport()
+    async with deps.api() as api:
+        try:
+            async with asyncio.timeout(clock.left()):
+                await _Observer(deps, api, clock, report).run()
+        except TimeoutError:
+            report.problem = f"not done within the tick's {clock.budget_seconds:g} s; the next one reads on"
+        except AirbyteError as error:
+            report.problem = str(error)
+        report.requests = api.requests
+    return report
+
+
+class _Observer:
+    """One tick's work."""
+
+    def __init__(self, deps: Deps, api: AirbyteApi, clock: TickClock, report: ObserveReport) -> None:
+        self._deps, self._api, self._clock, self._report = deps, api, clock, report
+        self._view = RegistryView(deps.registry)
+        self._rng: random.Random = deps.rng()
+
+    async def run(self) -> None:
+        workspaces = await workspaces_of(self._api, self._deps.settings, self._view)
+        position, start = self._position()
+        harvest = await changed_since(self._api, start, workspaces, self._known, self._limits())
+        self._take(harvest, position)
+        settler = Settler(self._deps, self._api, self._clock, self._view, self._rng)
+        settled = self._report.settled
+        await settler.lost_starts(settled, feed_shows_running_jobs=harvest.detailed and harvest.complete)
+        await settler.unseen_jobs(settled, workspaces)
+        if harvest.detailed:
+            await settler.missing_details(settled)
+        await self._take_newcomers()
+
+    def _position(self) -> tuple[Position, datetime]:
+        """Where the last tick ended, and where this one begins."""
+        ingestion = self._deps.settings.ingestion
+        with self._deps.store.begin() as connection:
+            position = ledger.load_position(connection)
+        if position is None:
+            first = self._clock.start - timedelta(hours=ingestion.first_observation_hours)
+            return Position(first, complete=False), first
+        if not position.complete:  # catching up: reading back each time could take all that a tick may take
+            return position, position.reached
+        return position, position.reached - timedelta(seconds=ingestion.observe_overlap_seconds)
+
+    def _limits(self) -> Limits:
+        most = self._deps.settings.ingestion.observe_max_jobs_per_tick
+        half = self._clock.budget_seconds / 2  # the rest is for writing and for what is open
+        return Limits(most, out_of_time=lambda: self._clock.left() < half)
+
+    def _known(self, job_ids: Sequence[int], detailed: bool) -> Collection[int]:
+        with self._deps.store.begin() as connection:
+            return ledger.known_final(connection, job_ids, detailed=detailed)
+
+    def _take(self, harvest: Harvest, position: Position) -> None:
+        """Commits the jobs and the position together. A moment ahead of our clock does not carry the position there:
+        one server whose clock runs ahead must not make us pass over the others.
+        """
+        now = self._clock.now()
+        reached = max(position.reached, min(harvest.reached, now))
+        with self._deps.store.begin() as connection:
+            self._report.absorbed = absorb(connection, harvest.jobs, self._view, self._deps.rules, self._rng, now)
+            ledger.save_position(connection, Position(reached, harvest.complete), now)
+            if harvest.detailed:
+                ledger.clear_notes(connection, (FindingKind.CONFIG_API,), (_SUBJECT,), now)
+            elif harvest.problem is not None:
+                detail = {"problem": str(harvest.problem), "next_step": "Check ADINSIGHTS_AIRBYTE__CONFIG_API_URL."}
+                ledger.open_notes(connection, FindingKind.CONFIG_API, {_SUBJECT: detail}, now)
+        self._report.complete, self._report.detailed = harvest.complete, harvest.detailed
+        if harvest.detailed and harvest.problem is not None:
+            self._report.problem = str(harvest.problem)
+
+    async def _take_newcomers(self) -> None:
+        """Takes in what connections did before the registry knew them."""
+        with self._deps.store.begin() as connection:
+            strangers = ledger.noted(connection, FindingKind.UNKNOWN_CONNECTION)
+        known = [subject for subject in strangers if UUID(subject) in self._view.places]
+        for subject in known[:_NEWCOMERS_AT_ONCE]:
+            since = datetime.fromisoformat(strangers[subject]["since"]) - timedelta(minutes=1)
+            jobs = await self._api.connection_jobs(UUID(subject), since=since)
+            now = self._clock.now()
+            with self._deps.store.begin() as connection:
+                absorb(connection, jobs, self._view, self._deps.rules, self._rng, now)
+                ledger.clear_notes(connection, (FindingKind.UNKNOWN_CONNECTION,), (subject,), now)

@@ -1,0 +1,85 @@
+"""Trigger: starts what is due, once per slot, within the bound.
+
+Belongs here: one tick: which slots wait, planning them, handing them to the starter. Does not belong here: what becomes
+of a start (`starter`), what finished (`observe`). A tick waits for no sync. With driver `external` it does nothing:
+Celery or Airbyte's own schedule starts syncs then, and two drivers would start each twice.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from adinsights_orchestration.ingestion import ledger
+from adinsights_orchestration.ingestion.deps import Deps, RegistryView, TickClock
+from adinsights_orchestration.ingestion.due import IDLE, SlotTable, waiting_slot
+from adinsights_orchestration.ingestion.intents import Intent, Reason
+from adinsights_orchestration.ingestion.ledger import Planned
+from adinsights_orchestration.ingestion.starter import Started, Starter
+from adinsights_orchestration.settings import Driver
+
+LOCK = "ingestion_trigger"
+
+
+@dataclass(frozen=True, slots=True)
+class TriggerReport:
+    """What a tick did.
+
+    Attributes:
+        skipped: Why it did nothing, or empty.
+        planned: Slots for which a start was planned.
+        satisfied: Planned starts that somebody else's sync made unnecessary.
+        starts: What became of the starts.
+        requests: Requests sent.
+    """
+
+    skipped: str = ""
+    planned: int = 0
+    satisfied: int = 0
+    starts: Started = field(default_factory=Started)
+    requests: int = 0
+
+
+async def tick(deps: Deps, now: datetime) -> TriggerReport:
+    """Plans what is due at `now` and starts what may start; returns within the tick budget.
+
+    Raises:
+        OpsStoreError: The ledger cannot be reached; nothing was started that it does not know of.
+    """
+    if deps.settings.ingestion.driver is Driver.EXTERNAL:
+        return TriggerReport(skipped="the driver is external: nothing is started from here")
+    with deps.store.exclusive(LOCK) as mine:
+        if not mine:
+            return TriggerReport(skipped="another tick is at work")
+        return await _tick(deps, TickClock(now, deps.settings.ingestion.tick_budget_seconds))
+
+
+async def _tick(deps: Deps, clock: TickClock) -> TriggerReport:
+    view = RegistryView(deps.registry)
+    planned, satisfied = plan_due(deps, view, clock.start)
+
+    def may_start(intent: Intent) -> str | None:
+        gone = intent.reason is Reason.SCHEDULE and intent.connection_id not in view.active
+        return "the connection is not active any more" if gone else None
+
+    async with deps.api() as api:
+        starter = Starter(deps, api, clock, view, may_start=may_start)
+        starts = await starter.run()
+        return TriggerReport(planned=planned, satisfied=satisfied, starts=starts, requests=api.requests)
+
+
+def plan_due(deps: Deps, view: RegistryView, now: datetime) -> tuple[int, int]:
+    """Plans a start for every slot that waits; returns how many, and how many older plans somebody else satisfied."""
+    table = SlotTable(now)
+    around = {key: table.of(connection, tenant.timezone) for key, (connection, tenant) in view.active.items()}
+    latest = {key: slots.latest for key, slots in around.items() if slots.latest is not None}
+    with deps.store.begin() as connection:
+        satisfied = ledger.adopt_satisfied(connection, now)
+        candidates = ledger.unplanned(connection, latest)
+        known = ledger.activity(connection, candidates)
+        due = [
+            Planned(key, view.places[key].partition_key, slot)
+            for key in candidates
+            if (slot := waiting_slot(around[key], known.get(key, IDLE))) is not None
+        ]
+        return ledger.plan(connection, due, now), satisfied
