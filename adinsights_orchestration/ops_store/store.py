@@ -10,12 +10,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import sqlalchemy as sa
 from alembic import command
 from alembic.config import Config
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import OperationalError, ProgrammingError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from adinsights_orchestration.errors import OpsStoreError
 from adinsights_orchestration.ops_store.tables import SCHEMA
@@ -35,12 +37,15 @@ class OpsStore:
     def __init__(self, settings: OpsStoreSettings) -> None:
         self._settings = settings
         self._engine: sa.Engine | None = None
+        self._lock_engine: sa.Engine | None = None
 
     @property
     def engine(self) -> sa.Engine:
         """The engine; made at first use, connected at first statement."""
         if self._engine is None:
-            self._engine = _engine(self._settings)
+            self._engine = _engine(
+                self._settings, pool_size=self._settings.pool_size, max_overflow=0, pool_recycle=1800
+            )
         return self._engine
 
     @contextmanager
@@ -51,8 +56,12 @@ class OpsStore:
 
     @contextmanager
     def exclusive(self, name: str) -> Iterator[bool]:
-        """Holds the advisory lock `name` on a connection of its own; yields False at once when somebody else has it."""
-        with translated_errors(), self.engine.connect() as connection:
+        """Holds the advisory lock `name` on a connection of its own; yields False at once when somebody else has it.
+
+        The connection is not of the pool: sections that each held a pooled one while their bodies waited for a second
+        would wait for each other.
+        """
+        with translated_errors(), self._unpooled().connect() as connection:
             taken = connection.execute(sa.select(sa.func.pg_try_advisory_lock(_lock_key(name)))).scalar_one()
             connection.commit()
             try:
@@ -70,6 +79,11 @@ class OpsStore:
             config = alembic_config()
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
+
+    def _unpooled(self) -> sa.Engine:
+        if self._lock_engine is None:
+            self._lock_engine = _engine(self._settings, poolclass=sa.NullPool)
+        return self._lock_engine
 
     def dispose(self) -> None:
         """Closes every pooled connection."""
@@ -89,6 +103,12 @@ def translated_errors() -> Iterator[None]:
     """Turns the two failures an operator can mend into `OpsStoreError`; everything else passes unchanged."""
     try:
         yield
+    except PoolTimeoutError as error:
+        raise OpsStoreError(
+            "every connection to the ops store is in use",
+            place="ADINSIGHTS_OPS_STORE__POOL_SIZE",
+            next_step="Raise it, or look for a statement that hangs.",
+        ) from error
     except OperationalError as error:
         reason = str(error.orig).strip().splitlines()[0] if error.orig else "no answer"
         raise OpsStoreError(
@@ -106,18 +126,16 @@ def _lock_key(name: str) -> sa.ColumnElement[int]:
     return sa.func.hashtextextended(name, 0)
 
 
-def _engine(settings: OpsStoreSettings) -> sa.Engine:
+def _engine(settings: OpsStoreSettings, **pool: Any) -> sa.Engine:
     url = make_url(settings.dsn.get_secret_value()).set(drivername="postgresql+psycopg")
     options = f"-c statement_timeout={settings.statement_timeout_seconds * 1000} -c timezone=UTC"
     return sa.create_engine(
         url,
-        pool_size=settings.pool_size,
-        max_overflow=0,
         pool_pre_ping=True,
-        pool_recycle=1800,
         connect_args={
             "connect_timeout": settings.connect_timeout_seconds,
             "application_name": "adinsights",
             "options": options,
         },
+        **pool,
     )

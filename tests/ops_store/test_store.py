@@ -69,6 +69,14 @@ def test_an_exclusive_section_is_free_again_after_its_body_failed(ops_store: Ops
         assert again
 
 
+def test_sections_that_need_a_connection_each_do_not_wait_for_each_other(postgres_server: PostgresServer) -> None:
+    dsn = SecretStr(postgres_server.create_database("ops"))
+    store = OpsStore(OpsStoreSettings(dsn=dsn, pool_size=1))
+    with store.exclusive("one tick"), store.exclusive("another tick"), store.begin() as connection:
+        assert connection.execute(sa.select(sa.literal(1))).scalar_one() == 1
+    store.dispose()
+
+
 def test_an_unreachable_store_names_the_setting_and_not_the_password() -> None:
     dsn = SecretStr(f"postgresql://someone:canary-secret@127.0.0.1:{free_port()}/nowhere")
     store = OpsStore(OpsStoreSettings(dsn=dsn))
