@@ -54,7 +54,8 @@ def _imported(file: Path) -> set[str]:
 @cache
 def _distributions() -> dict[str, set[str]]:
     known = {top: {str(canonicalize_name(name)) for name in names} for top, names in packages_distributions().items()}
-    return known | {"dagster_shared": {"dagster"}}  # dagster's other half, pinned by it to the same release
+    # Other halves of a declared package, pinned by it to the same release.
+    return known | {"dagster_shared": {"dagster"}, "dagster_graphql": {"dagster-webserver"}}
 
 
 def _foreign(files: list[Path]) -> dict[str, set[str]]:
