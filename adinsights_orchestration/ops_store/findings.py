@@ -45,7 +45,8 @@ def open_finding(connection: sa.Connection, kind: str, subject: str, detail: Map
         index_where=finding.c.cleared_at.is_(None),
         set_={"detail": fresh.excluded.detail, "last_seen_at": fresh.excluded.last_seen_at},
     )
-    inserted = sa.literal_column("xmax = 0")  # an updated row version carries the id of the transaction that locked it
+    # The row version of an update carries the id of the transaction that locked the old one; an insert's carries none.
+    inserted = sa.literal_column("xmax = 0", sa.Boolean)
     return bool(connection.execute(kept.returning(inserted)).scalar_one())
 
 

@@ -116,7 +116,9 @@ def parse_yaml(text: str, file: str) -> Node | None:
     try:
         root = yaml.compose(text, Loader=yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader)
     except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
+        # What is never closed is noticed at the end of the file; a person wants the line where it was opened.
+        unclosed = "end of stream" in (error.problem or "")
+        mark = (unclosed and error.context_mark) or error.problem_mark or error.context_mark
         place = f"{file}:{mark.line + 1}" if mark else file
         raise ConfigurationError(f"malformed YAML: {error.problem or error.context}", place=place) from None
     except yaml.YAMLError as error:

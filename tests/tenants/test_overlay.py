@@ -49,7 +49,7 @@ def test_an_overlay_that_says_nothing_changes_nothing(text: str) -> None:
 
 BROKEN = {
     "tab": ("tenants:\n\t- name: A\n", 2, "malformed YAML"),
-    "unclosed": ("tenants:\n  - name: 'A\n", 3, "malformed YAML"),
+    "unclosed": ("tenants:\n  - name: 'A\n", 2, "malformed YAML"),
     "wrong indentation": ("tenants:\n  - name: A\n   slug: b\n", 3, "malformed YAML"),
     "a list": ("- name: A\n", 1, "should be a mapping. Known keys: tenants."),
     "tenants as a mapping": ("tenants:\n  acme: {}\n", 2, "should be a list"),
