@@ -41,9 +41,18 @@ def _python(folder: Path) -> list[Path]:
     return [file for file in tracked_files() if file.suffix == ".py" and file.is_relative_to(folder)]
 
 
+class _WithoutTypeChecking(ast.NodeTransformer):
+    """Takes out what only a type checker sees."""
+
+    def visit_If(self, node: ast.If) -> ast.AST | None:  # noqa: N802  (the visitor's own spelling)
+        if isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+            return None
+        return self.generic_visit(node)
+
+
 def _imported(file: Path) -> set[str]:
     names: set[str] = set()
-    for node in ast.walk(ast.parse(file.read_text())):
+    for node in ast.walk(_WithoutTypeChecking().visit(ast.parse(file.read_text()))):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
