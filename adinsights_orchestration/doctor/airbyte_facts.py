@@ -50,8 +50,8 @@ async def _ask(settings: AirbyteSettings) -> AirbyteFacts:
     shelf = TokenShelf(time.monotonic)
     async with AirbyteHttp(settings, shelf, read_deadline_seconds=_READ_SECONDS) as http:
         base = settings.public_api_url
-        workspaces = await _pages(http, f"{base}/workspaces", settings.page_size)
-        connections = await _pages(http, f"{base}/connections", settings.page_size)
+        workspaces = await _pages(http, f"{base}/workspaces", settings.page_size, "workspaceId")
+        connections = await _pages(http, f"{base}/connections", settings.page_size, "connectionId")
     return AirbyteFacts(
         workspaces={str(row["workspaceId"]): row for row in workspaces},
         connections=connections,
@@ -60,15 +60,16 @@ async def _ask(settings: AirbyteSettings) -> AirbyteFacts:
     )
 
 
-async def _pages(http: AirbyteHttp, url: str, size: int) -> list[Mapping[str, Any]]:
-    rows: list[Mapping[str, Any]] = []
+async def _pages(http: AirbyteHttp, url: str, size: int, key: str) -> list[Mapping[str, Any]]:
+    rows: dict[str, Mapping[str, Any]] = {}
     while len(rows) < MOST_CONNECTIONS:
         reply = await http.read("GET", url, params={"limit": str(size), "offset": str(len(rows))})
         page = reply.get("data", []) if isinstance(reply, dict) else []
-        rows += page
-        if len(page) < size:
+        fresh = {str(row[key]): row for row in page if str(row[key]) not in rows}
+        rows |= fresh
+        if len(page) < size or not fresh:  # a server that repeats a page would be asked for ever
             break
-    return rows[:MOST_CONNECTIONS]
+    return list(rows.values())[:MOST_CONNECTIONS]
 
 
 async def _clock_ahead(settings: AirbyteSettings) -> float | None:
