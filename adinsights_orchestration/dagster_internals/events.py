@@ -100,6 +100,21 @@ def materialized_values(
     }
 
 
+def run_materialized_values(instance: dg.DagsterInstance, run_id: str, *, metadata_key: str = SYNC_ID_KEY) -> set[Any]:
+    """Returns the values of one metadata entry in all materializations that a run stored."""
+    wanted = DagsterEventType.ASSET_MATERIALIZATION
+    found: set[Any] = set()
+    cursor: str | None = None
+    while True:
+        page = instance.event_log_storage.get_records_for_run(run_id, cursor=cursor, of_type=wanted, limit=_BATCH)
+        for record in page.records:
+            value = _metadata(record.event_log_entry.asset_materialization).get(metadata_key)
+            found |= {value} if value is not None else set()
+        if not page.has_more:
+            return found
+        cursor = page.cursor
+
+
 def latest_materializations(
     instance: dg.DagsterInstance, key: dg.AssetKey, partitions: Iterable[str]
 ) -> dict[str, MaterializationRef]:
@@ -177,9 +192,12 @@ def report_checks(
     return reported
 
 
-def plan_partitions(context: dg.AssetExecutionContext, key: dg.AssetKey, partitions: Iterable[str]) -> None:
+def plan_partitions(
+    context: dg.AssetExecutionContext | dg.OpExecutionContext, key: dg.AssetKey, partitions: Iterable[str]
+) -> None:
     """Marks partitions as planned in a run without partition tags; those it never materializes show as failed."""
-    step_key = context.op_execution_context._step_execution_context.step.key  # noqa: SLF001
+    op_context = context.op_execution_context if isinstance(context, dg.AssetExecutionContext) else context
+    step_key = op_context._step_execution_context.step.key  # noqa: SLF001
     for partition in partitions:
         event = DagsterEvent.build_asset_materialization_planned_event(
             context.job_name, step_key, AssetMaterializationPlannedData(key, partition=partition)

@@ -1,8 +1,9 @@
 """The registry in Dagster: a sensor that keeps every provider's partitions what the registry says.
 
-Belongs here: the sensor, and from a registry to partition requests. Does not belong here: reading and judging the registry
-(`refresh`). The tick compares with what Dagster has instead of trusting what changed, so that a tick that died half-way is
-made good by the next. A retired connection's partition leaves the lists; its events stay and come back with it.
+Belongs here: the sensor, and from a registry to partition requests. Does not belong here: reading and judging the
+registry (`refresh`). The tick compares with what Dagster has instead of trusting what changed, so that a tick that
+died half-way is made good by the next. A retired connection's partition leaves the lists; its events stay and come
+back with it.
 """
 
 from __future__ import annotations

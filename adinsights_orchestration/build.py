@@ -1,0 +1,52 @@
+"""The composition root: the only place where the domains meet.
+
+Belongs here: from settings to the two code locations' definitions. Does not belong here: any logic. Imports stand
+inside the functions because each location must load without the other's: a broken dbt manifest may not take
+monitoring down.
+"""
+
+from __future__ import annotations
+
+import dagster as dg
+
+from adinsights_orchestration.ops_store.store import OpsStore
+from adinsights_orchestration.settings import Settings
+
+
+def build_pipelines(settings: Settings, store: OpsStore | None = None) -> dg.Definitions:
+    """Builds the location `pipelines`: registry, ingestion, transformation, BI, upkeep.
+
+    Nothing is connected and nothing but the dbt manifest is read.
+
+    Args:
+        settings: The settings of this process.
+        store: The ops store to use instead of the settings' own, for tests.
+    """
+    from adinsights_orchestration.ingestion.automation import build_ingestion
+    from adinsights_orchestration.ingestion.cron import parse_cron
+    from adinsights_orchestration.logs import configure_logging
+    from adinsights_orchestration.tenants.automation import build_registry_automation
+    from adinsights_orchestration.transformation.definitions import build_transformation
+    from adinsights_orchestration.upkeep import build_upkeep
+
+    configure_logging(settings, "pipelines")
+    store = store or OpsStore(settings.ops_store)
+    return dg.Definitions.merge(
+        build_registry_automation(settings, store, parse_cron),
+        build_ingestion(settings, store),
+        build_transformation(settings, store),
+        build_upkeep(settings),
+        # A run's work is waiting for Airbyte or for dbt; a process per step would only cost its start.
+        dg.Definitions(executor=dg.in_process_executor),
+    )
+
+
+def build_monitoring(settings: Settings) -> dg.Definitions:
+    """Builds the location `monitoring`, which must load whatever happens to the pipelines.
+
+    It holds nothing yet that runs: freshness, health and alerts are built here, from the ops store alone.
+    """
+    from adinsights_orchestration.logs import configure_logging
+
+    configure_logging(settings, "monitoring")
+    return dg.Definitions()

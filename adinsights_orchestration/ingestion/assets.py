@@ -1,0 +1,166 @@
+"""A person's sync in Dagster: the provider assets, and one job for any set of connections.
+
+Belongs here: from a run's partitions or configuration to the engine, and from its outcomes to events. Does not belong
+here: starting and following syncs (`wait`). A run fails when one of its connections failed; Dagster then shows exactly
+the partitions that were planned in it and not materialized as failed, and the others keep what they got.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+
+import dagster as dg
+from pydantic import Field
+
+from adinsights_orchestration.clock import utc_now
+from adinsights_orchestration.dagster_internals import events
+from adinsights_orchestration.dagster_internals.events import CheckResult
+from adinsights_orchestration.ingestion import ledger, specs
+from adinsights_orchestration.ingestion.deps import Deps
+from adinsights_orchestration.ingestion.outcomes import SyncOutcome
+from adinsights_orchestration.ingestion.wait import sync_and_wait
+from adinsights_orchestration.settings import Settings
+from adinsights_orchestration.tenants.model import Connection, Provider, Standing
+
+SYNC_JOB = "sync_connections"
+SYNC_OP = "sync"
+SYNC_TAGS = {"adinsights/kind": "sync"}
+MakeDeps = Callable[[], Deps]
+Told = Iterator[dg.AssetMaterialization | dg.AssetCheckEvaluation]
+_UI = "dagster-ui"
+
+
+class SyncConfig(dg.Config):
+    """Which partitions, where the run itself does not say it, and who asked for the audit log."""
+
+    partitions: list[str] = Field(default_factory=list)
+    requested_by: str = ""
+
+
+def build_provider_assets(settings: Settings, make_deps: MakeDeps) -> list[dg.AssetsDefinition]:
+    """Builds `airbyte/<provider>` for every provider; materializing a partition syncs its connection."""
+    return [_provider_asset(provider, make_deps, specs.provider_spec(provider, settings)) for provider in Provider]
+
+
+def _provider_asset(provider: Provider, make_deps: MakeDeps, spec: dg.AssetSpec) -> dg.AssetsDefinition:
+    @dg.multi_asset(
+        name=f"sync_{provider.value}",
+        specs=[spec],
+        check_specs=[specs.sync_check_spec(provider)],
+        # A check that is planned in every run and reported in few must be optional.
+        can_subset=True,
+        backfill_policy=dg.BackfillPolicy.single_run(),
+        pool=SYNC_OP,
+    )
+    def sync(context: dg.AssetExecutionContext, config: SyncConfig) -> Told:
+        keys = config.partitions or list(context.partition_keys)
+        if config.partitions:
+            events.plan_partitions(context, spec.key, keys)
+        yield from run_syncs(context, make_deps(), keys, config.requested_by)
+
+    return sync
+
+
+def build_sync_job(make_deps: MakeDeps) -> dg.JobDefinition:
+    """Builds the job that syncs any set of connections, of any providers, in one run.
+
+    It is a job of ops because Dagster's asset jobs do not mix assets of different partitions.
+    """
+
+    @dg.op(name=SYNC_OP, pool=SYNC_OP, out=dg.Out(dg.Nothing, is_required=False), description=sync_job_text())
+    def sync(context: dg.OpExecutionContext, config: SyncConfig) -> Told:
+        deps = make_deps()
+        known = deps.registry.by_partition()
+        for key in config.partitions:
+            if key in known:
+                events.plan_partitions(context, specs.asset_key(known[key].provider), [key])
+        yield from run_syncs(context, deps, config.partitions, config.requested_by)
+
+    @dg.job(name=SYNC_JOB, description=sync_job_text(), tags=SYNC_TAGS, executor_def=dg.in_process_executor)
+    def sync_connections() -> None:
+        sync()
+
+    return sync_connections
+
+
+def sync_job_text() -> str:
+    """What the job and its op say of themselves."""
+    return (
+        "Syncs the connections whose partition keys are in the configuration, follows them to the end, and fails "
+        "exactly those that failed. Stopping the run does not cancel a sync."
+    )
+
+
+def run_syncs(
+    context: dg.OpExecutionContext | dg.AssetExecutionContext, deps: Deps, keys: Sequence[str], requested_by: str
+) -> Told:
+    """Syncs the partitions, yields what to tell Dagster of each as it ends, and fails in the end if one failed.
+
+    Raises:
+        Failure: Some partitions failed; its metadata names each with Airbyte's own reason.
+    """
+    chosen, failed = choose(deps, keys)
+    for key, reason in failed.items():
+        context.log.error("%s: %s", key, reason)
+    asked_by = requested_by or context.run.tags.get("user") or _UI
+    outcomes = sync_and_wait(
+        deps,
+        chosen,
+        run_id=context.run.run_id,
+        requested_by=asked_by,
+        progress=lambda progress: context.log.info(progress.describe()),
+    )
+    for outcome in outcomes:
+        yield from told(context, deps, outcome)
+        if not outcome.succeeded:
+            failed[outcome.partition_key] = outcome.reason
+            context.log.error("%s: %s", outcome.partition_key, outcome.reason)
+    if failed:
+        raise dg.Failure(
+            f"{len(failed)} of {len(keys)} connections failed: {shortened(failed)}",
+            metadata={"failed": dg.MetadataValue.json(failed)},
+            allow_retries=False,
+        )
+
+
+def choose(deps: Deps, keys: Sequence[str]) -> tuple[list[Connection], dict[str, str]]:
+    """Splits partition keys into connections that can be synced and reasons why the others cannot."""
+    known = deps.registry.by_partition()
+    chosen: list[Connection] = []
+    refused: dict[str, str] = {}
+    for key in dict.fromkeys(keys):
+        connection = known.get(key)
+        if connection is None:
+            refused[key] = "no connection has this partition; `adinsights connections` lists them"
+        elif connection.standing in (Standing.PAUSED, Standing.RETIRED):
+            refused[key] = f"the connection is {connection.standing}: activate it in the backend first"
+        else:
+            chosen.append(connection)
+    return chosen, refused
+
+
+def told(context: dg.OpExecutionContext | dg.AssetExecutionContext, deps: Deps, outcome: SyncOutcome) -> Told:
+    """Yields an outcome's materialization and check, and then notes in the ledger that Dagster knows of it.
+
+    A job that somebody else has reported already is only evaluated again, which says the same.
+    """
+    key, job = specs.asset_key(outcome.connection.provider), outcome.job
+    if job is not None and outcome.owned and outcome.succeeded:
+        metadata = specs.sync_metadata(job, outcome.connection.name, deps.settings)
+        yield dg.AssetMaterialization(key, partition=outcome.partition_key, metadata=metadata)
+    latest = events.latest_materializations(context.instance, key, [outcome.partition_key])
+    result = _result(deps, outcome)
+    yield events.check_evaluation(key, specs.SYNC_CHECK, result, latest.get(outcome.partition_key))
+    if job is not None and outcome.owned:
+        with deps.store.begin() as connection:
+            ledger.mark_reported(connection, [job.job_id], context.run.run_id, utc_now())
+
+
+def _result(deps: Deps, outcome: SyncOutcome) -> CheckResult:
+    if outcome.job is None or outcome.job.ended_at is None:
+        return CheckResult(outcome.partition_key, passed=False, description=outcome.reason)
+    return specs.check_result(outcome.job, deps.settings)
+
+
+def shortened(failed: dict[str, str], most: int = 5) -> str:
+    """The first few failures in words; the whole list is in the failure's metadata."""
+    first = "; ".join(f"{key}: {reason}" for key, reason in list(failed.items())[:most])
+    return first + (f"; and {len(failed) - most} more" if len(failed) > most else "")

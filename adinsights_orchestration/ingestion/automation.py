@@ -1,0 +1,166 @@
+"""Ingestion in Dagster: the sensors that trigger, observe and reconcile, and the nightly sync of staging.
+
+Belongs here: ticks, and a line about each for the UI. Does not belong here: the work of a tick (`trigger`, `observe`,
+`reporting`, `webhook`). No tick starts a Dagster run: a run costs ten seconds of process start, a tick none.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+import dagster as dg
+
+from adinsights_orchestration.clock import utc_now
+from adinsights_orchestration.environments import UNATTENDED, Automation
+from adinsights_orchestration.ingestion import observe, trigger
+from adinsights_orchestration.ingestion.airbyte_api import api_factory
+from adinsights_orchestration.ingestion.assets import SYNC_OP, MakeDeps, build_provider_assets, build_sync_job
+from adinsights_orchestration.ingestion.deps import Deps, sync_bound
+from adinsights_orchestration.ingestion.observe import ObserveReport
+from adinsights_orchestration.ingestion.reporting import Reported, Reporter
+from adinsights_orchestration.ingestion.specs import airbyte_workspace
+from adinsights_orchestration.ingestion.trigger import TriggerReport
+from adinsights_orchestration.ops_store.store import OpsStore
+from adinsights_orchestration.settings import Settings
+from adinsights_orchestration.tenants.model import Standing
+from adinsights_orchestration.tenants.store import load_registry
+from adinsights_orchestration.unattended import declared, schedule_status, sensor_status
+
+_TAGS = {"adinsights/kind": "ingestion"}
+
+
+def build_ingestion(settings: Settings, store: OpsStore) -> dg.Definitions:
+    """Builds the provider assets, their jobs, and what this environment runs unattended."""
+    make_deps = deps_maker(settings, store)
+    sync_job = build_sync_job(make_deps)
+    sensors = [_trigger(settings, make_deps), _observe(settings, make_deps)]
+    return dg.Definitions(
+        assets=build_provider_assets(settings, make_deps),
+        jobs=[sync_job],
+        sensors=[sensor for sensor in sensors if sensor is not None],
+        schedules=_nightly(settings, make_deps, sync_job),
+        resources={"airbyte": airbyte_workspace(settings)},
+    )
+
+
+def deps_maker(settings: Settings, store: OpsStore) -> MakeDeps:
+    """Returns what gives each tick and each run its engine, with the registry as it is then."""
+    make_api = api_factory(settings.airbyte)
+    bound = sync_bound(settings, _at_once(settings))
+    return lambda: Deps(settings, store, make_api, load_registry(store), bound)
+
+
+def _at_once(settings: Settings) -> int:
+    """How many syncs the environment runs at once, whichever automation starts them."""
+    table = UNATTENDED[settings.environment]
+    starting = [table[name] for name in (Automation.TRIGGER, Automation.SYNC_NIGHTLY) if name in table]
+    return max(unattended.at_once for unattended in starting)
+
+
+def _trigger(settings: Settings, make_deps: MakeDeps) -> dg.SensorDefinition | None:
+    unattended = declared(settings, Automation.TRIGGER)
+    if unattended is None:
+        return None
+
+    @dg.sensor(
+        name=Automation.TRIGGER,
+        minimum_interval_seconds=unattended.every_seconds,
+        default_status=sensor_status(settings, unattended),
+        description="Starts the syncs that are due. When it does not tick, connections grow stale unless somebody else "
+        "drives them.",
+        tags=_TAGS,
+    )
+    def ingestion_trigger() -> dg.SkipReason:
+        report = asyncio.run(trigger.tick(make_deps(), utc_now()))
+        return dg.SkipReason(trigger_summary(report))
+
+    return ingestion_trigger
+
+
+def _observe(settings: Settings, make_deps: MakeDeps) -> dg.SensorDefinition | None:
+    unattended = declared(settings, Automation.OBSERVE)
+    if unattended is None:
+        return None
+
+    @dg.sensor(
+        name=Automation.OBSERVE,
+        minimum_interval_seconds=unattended.every_seconds,
+        default_status=sensor_status(settings, unattended),
+        description="Takes in what Airbyte finished, whoever started it, and reports it to Dagster. "
+        "When it does not tick, everything looks older than it is.",
+        tags=_TAGS,
+    )
+    def ingestion_observe(context: dg.SensorEvaluationContext) -> dg.SkipReason:
+        deps = make_deps()
+        report = asyncio.run(observe.tick(deps, utc_now()))
+        reporter = Reporter(context.instance, deps.store, settings, deps.registry)
+        with deps.store.exclusive("ingestion_report") as mine:
+            if mine:
+                reporter.release_dead_runs(utc_now())
+            reported = reporter.report(utc_now()) if mine else Reported()
+        return dg.SkipReason(observe_summary(report, reported))
+
+    return ingestion_observe
+
+
+def _nightly(settings: Settings, make_deps: MakeDeps, job: dg.JobDefinition) -> list[dg.ScheduleDefinition]:
+    unattended = declared(settings, Automation.SYNC_NIGHTLY)
+    if unattended is None:
+        return []
+
+    @dg.schedule(
+        name=Automation.SYNC_NIGHTLY,
+        job=job,
+        cron_schedule=str(unattended.cron),
+        execution_timezone=settings.home_timezone,
+        default_status=schedule_status(settings, unattended),
+        description="Syncs every active connection once a night.",
+    )
+    def sync_nightly() -> dg.RunRequest | dg.SkipReason:
+        active = [one for one in make_deps().registry.connections if one.standing is Standing.ACTIVE]
+        if not active:
+            return dg.SkipReason("the registry has no active connection")
+        config = {"partitions": [one.partition_key for one in active], "requested_by": Automation.SYNC_NIGHTLY.value}
+        return dg.RunRequest(run_config={"ops": {SYNC_OP: {"config": config}}})
+
+    return [sync_nightly]
+
+
+def trigger_summary(report: TriggerReport) -> str:
+    """One line for the sensor's tick."""
+    if report.skipped:
+        return report.skipped
+    starts = report.starts
+    counts = {
+        "due": report.planned,
+        "started": starts.started,
+        "already running": starts.followed,
+        "done by others": report.satisfied,
+        "postponed": starts.postponed,
+        "given up": starts.given_up,
+        "not answered": starts.unanswered,
+        "waiting for a slot": starts.unsent,
+    }
+    return _line(counts, starts.stopped or "", idle="nothing is due")
+
+
+def observe_summary(report: ObserveReport, reported: Reported) -> str:
+    """One line for the sensor's tick."""
+    counts = {
+        "finished": report.absorbed.finished,
+        "running": report.absorbed.running,
+        "adopted": report.absorbed.adopted,
+        "to be tried again": report.absorbed.retried,
+        "of unknown connections": report.absorbed.unknown,
+        "vanished": report.settled.vanished,
+        "reported": reported.materialized,
+        "reported as failed": reported.failed,
+        "recovered": reported.recovered,
+    }
+    return _line(counts, report.skipped or report.problem, idle="nothing new in Airbyte")
+
+
+def _line(counts: dict[str, int], problem: str, *, idle: str) -> str:
+    parts = [f"{count} {name}" for name, count in counts.items() if count]
+    line = ", ".join(parts) or ("" if problem else idle)
+    return "; ".join(part for part in (line, problem) if part)

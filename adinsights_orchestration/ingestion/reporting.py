@@ -1,0 +1,114 @@
+"""From the ledger to Dagster: finished syncs as materializations and `sync` checks, once per job.
+
+Belongs here: batches, and what a killed process left of one. Does not belong here: what a report looks like
+(`specs`) and how it is written (`dagster_internals`). A materialization's batch is committed in the ledger before
+it is written, with the event log's position; after a crash the log is searched from there, so that nothing is
+reported twice or never. A check may be written twice: the second says the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import dagster as dg
+
+from adinsights_orchestration.dagster_internals import events
+from adinsights_orchestration.ingestion import ledger, specs
+from adinsights_orchestration.ingestion.ledger import JobRow, ReportBatch
+from adinsights_orchestration.ops_store.store import OpsStore
+from adinsights_orchestration.settings import Settings
+from adinsights_orchestration.tenants.model import Provider, Registry
+
+BATCH = 500
+MAX_REPORTS_PER_TICK = 5000
+
+
+@dataclass(frozen=True, slots=True)
+class Reported:
+    """What was told to Dagster: jobs that brought data, jobs that did not, and those of an earlier, killed attempt."""
+
+    materialized: int = 0
+    failed: int = 0
+    recovered: int = 0
+
+    def __add__(self, other: Reported) -> Reported:
+        return Reported(
+            self.materialized + other.materialized, self.failed + other.failed, self.recovered + other.recovered
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Reporter:
+    """Reports finished jobs of one ledger to one Dagster instance."""
+
+    instance: dg.DagsterInstance
+    store: OpsStore
+    settings: Settings
+    registry: Registry
+
+    def report(self, now: datetime, limit: int = MAX_REPORTS_PER_TICK) -> Reported:
+        """Reports everything that waits, provider by provider, up to `limit` jobs in all."""
+        total = Reported()
+        for provider in Provider:
+            total += self._recover(provider, now)
+            while (left := limit - total.materialized - total.failed) > 0:
+                jobs = self._take(provider, min(left, BATCH), now)
+                if not jobs:
+                    break
+                total += jobs
+        return total
+
+    def release_dead_runs(self, now: datetime) -> int:
+        """Takes unreported jobs from runs that are over, and returns from how many; their syncs go on in Airbyte."""
+        with self.store.begin() as connection:
+            waiting = ledger.waiting_runs(connection)
+        dead = [run_id for run_id in waiting if self._is_over(run_id)]
+        for run_id in dead:
+            arrived = {int(value) for value in events.run_materialized_values(self.instance, run_id)}
+            with self.store.begin() as connection:
+                ledger.mark_reported(connection, arrived, run_id, now)
+                ledger.release_run(connection, run_id, now)
+        return len(dead)
+
+    def _take(self, provider: Provider, limit: int, now: datetime) -> Reported | None:
+        cursor = events.event_cursor(self.instance)
+        with self.store.begin() as connection:
+            pending = ledger.pending_reports(connection, provider, limit)
+            if not pending:
+                return None
+            batch = ledger.begin_report_batch(connection, provider, [job.job_id for job in pending], cursor, now)
+        brought = [job for job in batch.jobs if job.succeeded]
+        names = {one.partition_key: one.name for one in self.registry.connections}
+        found = (specs.materialized(job, names.get(job.partition_key, ""), self.settings) for job in brought)
+        events.report_materializations(self.instance, specs.asset_key(provider), found)
+        self._finish(batch, batch.jobs, now)
+        return Reported(materialized=len(brought), failed=len(batch.jobs) - len(brought))
+
+    def _recover(self, provider: Provider, now: datetime) -> Reported:
+        with self.store.begin() as connection:
+            batches = ledger.open_report_batches(connection, provider)
+        recovered = 0
+        for batch in batches:
+            values = events.materialized_values(self.instance, specs.asset_key(provider), after=batch.event_cursor)
+            arrived = {int(value) for value in values}
+            done = [job for job in batch.jobs if job.job_id in arrived]
+            self._finish(batch, done, now)
+            recovered += len(done)
+        return Reported(recovered=recovered)
+
+    def _finish(self, batch: ReportBatch, jobs: Sequence[JobRow], now: datetime) -> None:
+        results = (specs.check_result(job, self.settings) for job in newest_by_partition(jobs))
+        events.report_checks(self.instance, specs.asset_key(batch.provider), specs.SYNC_CHECK, results, at=now)
+        with self.store.begin() as connection:
+            ledger.finish_report_batch(connection, batch.id, [job.job_id for job in jobs], now)
+
+    def _is_over(self, run_id: str) -> bool:
+        run = self.instance.get_run_by_id(run_id)
+        return run is None or run.is_finished
+
+
+def newest_by_partition(jobs: Iterable[JobRow]) -> list[JobRow]:
+    """The last of each partition's jobs, given in the order in which they ended."""
+    return list({job.partition_key: job for job in jobs}.values())

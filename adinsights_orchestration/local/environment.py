@@ -1,0 +1,96 @@
+"""The environment variables that point every process at the local stack.
+
+Belongs here: from the local stack's settings to the product's settings and Dagster's. Does not belong here: starting
+anything. The product reads these as it would read a production environment's; it cannot tell the difference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from adinsights_orchestration.local.seed import (
+    AIRBYTE_CLIENT_ID,
+    AIRBYTE_CLIENT_SECRET,
+    WEBHOOK_SECRET,
+    WORKSPACE_ID,
+)
+from adinsights_orchestration.local.settings import LocalSettings
+
+POSTGRES_USER = "adinsights"
+POSTGRES_PASSWORD = "adinsights-local"  # noqa: S105  (loopback only)
+DATABASES = ("dagster", "warehouse", "backend")
+TENANTS_OVERLAY = Path(__file__).parent / "tenants.yaml"
+
+
+def service_url(local: LocalSettings) -> str:
+    """Base URL of the loopback service."""
+    return f"http://127.0.0.1:{local.service_port}"
+
+
+def ui_url(local: LocalSettings) -> str:
+    """Base URL of the Dagster UI."""
+    return f"http://127.0.0.1:{local.ui_port}"
+
+
+def database_url(local: LocalSettings, name: str) -> str:
+    """Address of one of the stack's databases, with its loopback credentials."""
+    return f"postgresql://{POSTGRES_USER}:{POSTGRES_PASSWORD}@127.0.0.1:{local.postgres_port}/{name}"
+
+
+def stack_environment(local: LocalSettings) -> dict[str, str]:
+    """All variables that the stack's processes and the command line need."""
+    return {**_product(local), **_warehouse(local), **_dagster(local)}
+
+
+def write_environment_file(path: Path, variables: Mapping[str, str]) -> None:
+    """Writes `NAME=value` lines, readable by the owner only; replaced in one step."""
+    unfinished = path.with_suffix(".tmp")
+    unfinished.touch(mode=0o600)
+    unfinished.write_text("".join(f"{name}={value}\n" for name, value in sorted(variables.items())))
+    unfinished.replace(path)
+
+
+def _product(local: LocalSettings) -> dict[str, str]:
+    service = service_url(local)
+    return {
+        "ADINSIGHTS_ENVIRONMENT": "local",
+        "ADINSIGHTS_LOCAL_STACK": "true",
+        "ADINSIGHTS_OPS_STORE__DSN": database_url(local, "dagster"),
+        "ADINSIGHTS_REGISTRY__OVERLAY_PATH": str(TENANTS_OVERLAY),
+        "ADINSIGHTS_BACKEND__DSN": database_url(local, "backend"),
+        "ADINSIGHTS_BACKEND__URL": f"{service}/backend",
+        "ADINSIGHTS_BACKEND__WEBHOOK_SECRET": WEBHOOK_SECRET,
+        "ADINSIGHTS_AIRBYTE__PUBLIC_API_URL": f"{service}/airbyte/api/public/v1",
+        "ADINSIGHTS_AIRBYTE__CONFIG_API_URL": f"{service}/airbyte/api/v1",
+        "ADINSIGHTS_AIRBYTE__UI_URL": f"{service}/airbyte",
+        "ADINSIGHTS_AIRBYTE__WORKSPACE_IDS": str(WORKSPACE_ID),
+        "ADINSIGHTS_AIRBYTE__CLIENT_ID": AIRBYTE_CLIENT_ID,
+        "ADINSIGHTS_AIRBYTE__CLIENT_SECRET": AIRBYTE_CLIENT_SECRET,
+        "ADINSIGHTS_DBT__RUN_RESULTS_PATH": str(local.state_dir / "run_results.json"),
+        "ADINSIGHTS_DAGSTER__UI_URL": ui_url(local),
+    }
+
+
+def _warehouse(local: LocalSettings) -> dict[str, str]:
+    return {
+        "ADINSIGHTS_WAREHOUSE__HOST": "127.0.0.1",
+        "ADINSIGHTS_WAREHOUSE__PORT": str(local.postgres_port),
+        "ADINSIGHTS_WAREHOUSE__USER": POSTGRES_USER,
+        "ADINSIGHTS_WAREHOUSE__PASSWORD": POSTGRES_PASSWORD,
+        "ADINSIGHTS_WAREHOUSE__DBNAME": "warehouse",
+    }
+
+
+def _dagster(local: LocalSettings) -> dict[str, str]:
+    return {
+        "DAGSTER_HOME": str(local.state_dir / "dagster_home"),
+        "DAGSTER_PG_HOST": "127.0.0.1",
+        "DAGSTER_PG_PORT": str(local.postgres_port),
+        "DAGSTER_PG_USER": POSTGRES_USER,
+        "DAGSTER_PG_PASSWORD": POSTGRES_PASSWORD,
+        "DAGSTER_PG_DB": "dagster",
+        "DAGSTER_COMPUTE_LOG_DIR": str(local.state_dir / "compute_logs"),
+        "DAGSTER_DISABLE_TELEMETRY": "1",
+        "DBT_SEND_ANONYMOUS_USAGE_STATS": "false",
+    }
