@@ -21,7 +21,9 @@ from adinsights_orchestration.ingestion.airbyte_auth import TokenShelf
 from adinsights_orchestration.ingestion.airbyte_errors import (
     InvalidRequestError,
     MalformedReplyError,
+    NotAirbyteError,
     NotFoundError,
+    ServerError,
 )
 from adinsights_orchestration.ingestion.airbyte_http import READ_DEADLINE_SECONDS, AirbyteHttp
 from adinsights_orchestration.ingestion.airbyte_models import (
@@ -56,14 +58,14 @@ class ListedJobs:
 
 @dataclass(frozen=True, slots=True)
 class AirbyteConnectionRead:
-    """A connection as the configuration API tells it; `raw` is what an update has to send back."""
+    """A connection as the configuration API tells it."""
 
     connection_id: UUID
     name: str
     status: str
+    status_reason: str | None
     breaking_change: bool
     catalog: Mapping[str, Any]
-    raw: Mapping[str, Any]
     catalog_id: str | None = None
 
 
@@ -151,6 +153,16 @@ class AirbyteApi:
         job = reply.get("job") if isinstance(reply, Mapping) else None
         return config_job({"job": job}) if job else None
 
+    async def has_refresh(self) -> bool:
+        """Whether the server's version can refresh: a call without a connection is refused by one that can."""
+        try:
+            await self._http.act("POST", f"{self._config}/connections/refresh", body={})
+        except (NotFoundError, NotAirbyteError):
+            return False
+        except (InvalidRequestError, ServerError):
+            return True
+        return True
+
     async def job(self, job_id: int) -> AirbyteJob:
         """Reads one job; `NotFoundError` when there is none."""
         return _known(public_job(await self._http.read("GET", f"{self._public}/jobs/{job_id}")))
@@ -235,12 +247,14 @@ class AirbyteApi:
         reply = await self._http.read("POST", url, body=body)
         return _connection(reply)
 
-    async def apply_catalog(self, connection_id: UUID, offered: AirbyteConnectionRead) -> AirbyteConnectionRead:
-        """Makes the rediscovered catalog the connection's own and switches the connection on; nothing is cleared."""
+    async def apply_catalog(
+        self, connection_id: UUID, catalog: Mapping[str, Any], catalog_id: str | None
+    ) -> AirbyteConnectionRead:
+        """Makes a rediscovered catalog the connection's own and switches the connection on; nothing is cleared."""
         body = {
             "connectionId": str(connection_id),
-            "syncCatalog": offered.catalog,
-            "sourceCatalogId": offered.catalog_id,
+            "syncCatalog": catalog,
+            "sourceCatalogId": catalog_id,
             "status": "active",
             "skipReset": True,
         }
@@ -308,11 +322,6 @@ def api_factory(settings: AirbyteSettings) -> ApiFactory:
     return make
 
 
-def has_no_such_call(error: Exception) -> bool:
-    """Whether the server's version does not have what was asked for."""
-    return isinstance(error, NotFoundError | InvalidRequestError)
-
-
 def _known(job: AirbyteJob | None) -> AirbyteJob:
     if job is None:
         raise MalformedReplyError("the server spoke of a job of another kind than was asked for")
@@ -347,9 +356,9 @@ def _connection(reply: Mapping[str, Any]) -> AirbyteConnectionRead:
         connection_id=UUID(str(reply["connectionId"])),
         name=str(reply.get("name", "")),
         status=str(reply.get("status", "")),
+        status_reason=reply.get("statusReason"),
         breaking_change=bool(reply.get("breakingChange")) or reply.get("schemaChange") == "breaking",
         catalog=reply.get("syncCatalog") or {"streams": []},
-        raw=reply,
         catalog_id=reply.get("catalogId") or reply.get("sourceCatalogId"),
     )
 

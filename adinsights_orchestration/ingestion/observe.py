@@ -125,8 +125,10 @@ class _Observer:
             return ledger.known_final(connection, job_ids, detailed=detailed)
 
     def _take(self, harvest: Harvest, position: Position) -> None:
-        """Commits the jobs and the position together. A moment ahead of our clock does not carry the position there:
-        one server whose clock runs ahead must not make us pass over the others.
+        """Commits the jobs and the position together.
+
+        The position does not go beyond our own clock: one server whose clock runs ahead must not make us pass over
+        what the others have yet to tell.
         """
         now = self._clock.now()
         reached = max(position.reached, min(harvest.reached, now))

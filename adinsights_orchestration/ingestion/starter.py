@@ -30,7 +30,7 @@ from adinsights_orchestration.ingestion.airbyte_errors import (
 )
 from adinsights_orchestration.ingestion.airbyte_models import AirbyteJob, JobType
 from adinsights_orchestration.ingestion.deps import Deps, RegistryView, TickClock
-from adinsights_orchestration.ingestion.intents import CLEARED_BY_A_START, Change, Intent, IntentState
+from adinsights_orchestration.ingestion.intents import CLEARED_BY_A_START, Change, Intent, IntentState, Rules
 from adinsights_orchestration.ingestion.ledger import (
     Placed,
     apply_changes,
@@ -82,6 +82,7 @@ class Starter:
         view: The registry.
         run_id: Start what this run asked for; None starts what no run waits for.
         may_start: Looks at an intent just before it is sent; a text is the reason why it must not be.
+        rules: When to try again; the settings' when None.
     """
 
     deps: Deps
@@ -90,10 +91,11 @@ class Starter:
     view: RegistryView
     run_id: str | None = None
     may_start: Callable[[Intent], str | None] | None = None
+    rules: Rules | None = None
     report: Started = field(default_factory=Started)
 
     def __post_init__(self) -> None:
-        self._rules = self.deps.rules
+        self._rules = self.rules or self.deps.rules
         self._rng: random.Random = self.deps.rng()
         self._queue: deque[Intent] = deque()
         self._outcomes: list[_Outcome] = []

@@ -1,4 +1,4 @@
-"""An ingestion of its own for a test: a real ops store, a real HTTP server that plays Airbyte, a clock that tests move."""
+"""An ingestion of its own for a test: a real ops store, real HTTP that plays Airbyte, a clock that tests move."""
 
 from __future__ import annotations
 

@@ -384,6 +384,14 @@ def intents_of_run(connection: sa.Connection, run_id: str) -> list[Intent]:
     return [as_intent(row._asdict()) for row in connection.execute(mine)]
 
 
+def intents_by_id(connection: sa.Connection, ids: Collection[int]) -> list[Intent]:
+    """Returns these intents, in the order of asking."""
+    if not ids:
+        return []
+    wanted = sa.select(*INTENT_COLUMNS).where(sync_intent.c.id.in_(ids)).order_by(sync_intent.c.id)
+    return [as_intent(row._asdict()) for row in connection.execute(wanted)]
+
+
 def keep_waiting(connection: sa.Connection, run_id: str, now: datetime) -> None:
     """Says that the run still waits for its turn, which keeps its place before scheduled syncs."""
     mine = sa.and_(sync_intent.c.run_id == run_id, sync_intent.c.state == IntentState.PLANNED.value)

@@ -45,7 +45,10 @@ class Placed:
 
 @dataclass(frozen=True, slots=True)
 class JobRow:
-    """One job as the ledger holds it. `status` is Airbyte's, or `vanished`; sizes are what was committed."""
+    """One job as the ledger holds it.
+
+    `status` is Airbyte's, or `vanished`; sizes are what was committed; `intent_id` is the intent whose start made it.
+    """
 
     job_id: int
     connection_id: UUID
@@ -55,6 +58,7 @@ class JobRow:
     job_type: str
     status: str
     started_by: str
+    intent_id: int | None
     run_id: str | None
     started_at: datetime
     ended_at: datetime | None
@@ -92,6 +96,7 @@ _ROW_COLUMNS = (
     sync_job.c.job_type,
     sync_job.c.status,
     sync_job.c.started_by,
+    sync_job.c.intent_id,
     sync_job.c.run_id,
     sync_job.c.started_at,
     sync_job.c.ended_at,

@@ -124,20 +124,26 @@ def waiting_runs(connection: sa.Connection) -> list[str]:
     return sorted(connection.execute(jobs.union(intents)).scalars())
 
 
-def release_run(connection: sa.Connection, run_id: str, now: datetime) -> Released:
+def release_run(connection: sa.Connection, run_id: str, now: datetime, *, keep: Collection[int] = ()) -> Released:
     """Takes everything from a run that is dead or waits no longer: its syncs go on, and anybody may report them.
 
     What it had not started yet is given up, because nobody is there any more who waits for it.
+
+    Args:
+        connection: The caller's transaction.
+        run_id: The run.
+        now: The moment.
+        keep: Jobs that stay the run's own, because it may have reported them already.
     """
     planned = sa.and_(sync_intent.c.run_id == run_id, sync_intent.c.state == IntentState.PLANNED.value)
-    given_up = (
-        sa.update(sync_intent)
-        .where(planned)
-        .values(state=IntentState.ABANDONED.value, last_error="the run that asked for it ended", updated_at=now)
-    )
-    abandoned = connection.execute(given_up).rowcount
+    ended = {"state": IntentState.ABANDONED.value, "last_error": "the run that asked for it ended", "updated_at": now}
+    abandoned = connection.execute(sa.update(sync_intent).where(planned).values(ended)).rowcount
     still_open = sa.and_(sync_intent.c.run_id == run_id, sync_intent.c.state.in_([s.value for s in OPEN_STATES]))
     connection.execute(sa.update(sync_intent).where(still_open).values(run_id=None))
-    owned = sa.and_(sync_job.c.run_id == run_id, sync_job.c.report_state.in_(("none", "pending")))
+    owned = sa.and_(
+        sync_job.c.run_id == run_id,
+        sync_job.c.report_state.in_(("none", "pending")),
+        sync_job.c.job_id.not_in(list(keep)),
+    )
     jobs = connection.execute(sa.update(sync_job).where(owned).values(run_id=None)).rowcount
     return Released(jobs, abandoned)
