@@ -29,6 +29,7 @@ class Automation(StrEnum):
     WEBHOOK = "webhook_reconcile"
     DBT_REFRESH = "dbt_refresh"
     DBT_NIGHTLY = "dbt_nightly"
+    DBT_FRESHNESS = "dbt_source_freshness"
     PRUNE = "history_prune"
 
 
@@ -73,6 +74,7 @@ UNATTENDED: dict[Environment, dict[Automation, Unattended]] = {
         Automation.WEBHOOK: _stack(seconds=60),
         Automation.DBT_REFRESH: _stack(seconds=30),
         Automation.DBT_NIGHTLY: _stack(cron="0 3 * * *"),
+        Automation.DBT_FRESHNESS: _stack(cron="*/30 * * * *"),
         Automation.PRUNE: _stack(cron="30 4 * * *"),
     },
     Environment.STAGING: {
@@ -80,6 +82,7 @@ UNATTENDED: dict[Environment, dict[Automation, Unattended]] = {
         Automation.SYNC_NIGHTLY: _cron("0 1 * * *", at_once=5),
         Automation.OBSERVE: _every(60),
         Automation.DBT_NIGHTLY: _cron("0 3 * * *"),
+        Automation.DBT_FRESHNESS: _cron("0 6 * * *"),
         Automation.PRUNE: _cron("30 4 * * *"),
     },
     Environment.PRODUCTION: {
@@ -89,6 +92,7 @@ UNATTENDED: dict[Environment, dict[Automation, Unattended]] = {
         Automation.WEBHOOK: _every(60),
         Automation.DBT_REFRESH: _every(900),
         Automation.DBT_NIGHTLY: _cron("0 3 * * *"),
+        Automation.DBT_FRESHNESS: _cron("*/30 * * * *"),  # a quarter of the shortest limit, two hours
         Automation.PRUNE: _cron("30 4 * * *"),
     },
 }

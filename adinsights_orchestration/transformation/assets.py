@@ -1,0 +1,153 @@
+"""The dbt project as assets with checks, and the job that builds any part of it on demand.
+
+Belongs here: the Dagster shell around `builds`. Does not belong here: when it runs (`automation`). All nodes are one
+op, so that a build is one dbt process however many assets it has; the pool `dbt` keeps builds apart in the run queue.
+"""
+
+# No postponed annotations: Dagster reads the config class off the functions' parameters.
+import shlex
+from collections.abc import Iterator
+
+import dagster as dg
+from dagster_dbt import dbt_assets
+
+from adinsights_orchestration.dagster_internals.checks import evaluations
+from adinsights_orchestration.dagster_internals.connections import keep_connections
+from adinsights_orchestration.ops_store.store import OpsStore
+from adinsights_orchestration.settings import Settings
+from adinsights_orchestration.transformation.builds import Build, Outcome, Request
+from adinsights_orchestration.transformation.command import Command
+from adinsights_orchestration.transformation.events import check_result, materialized
+from adinsights_orchestration.transformation.newest import newest_materializations
+from adinsights_orchestration.transformation.project import Project
+from adinsights_orchestration.transformation.selection import selected
+from adinsights_orchestration.transformation.translator import AdinsightsDbtTranslator
+
+POOL = "dbt"
+
+
+class DbtAssetsConfig(dg.Config):
+    """How to build the selected assets."""
+
+    full_refresh: bool = False
+
+
+def build_dbt_assets(
+    settings: Settings, store: OpsStore, project: Project, translator: AdinsightsDbtTranslator
+) -> dg.AssetsDefinition:
+    """Returns the assets of all of the project's nodes, with its tests as their checks."""
+
+    @dbt_assets(manifest=dict(project.manifest), dagster_dbt_translator=translator, name="dbt", pool=POOL)
+    def dbt(context: dg.AssetExecutionContext, config: DbtAssetsConfig) -> Iterator[object]:
+        chosen = _selected_tests(context, project)
+        build = _build(context, settings, store, project, _command(context, project, chosen, config.full_refresh))
+        for event in build.events():
+            yield from materialized(event, project, translator, context)
+            result = check_result(event, project)
+            if result is not None and event["data"]["node_info"]["unique_id"] in chosen:
+                yield result
+        _conclude(context, build.outcome)
+
+    return dbt
+
+
+class DbtBuildConfig(dg.Config):
+    """What to build, in dbt's own selection syntax; empty means everything."""
+
+    select: str = ""
+    exclude: str = ""
+    full_refresh: bool = False
+
+
+def build_dbt_job(
+    settings: Settings, store: OpsStore, project: Project, translator: AdinsightsDbtTranslator
+) -> dg.JobDefinition:
+    """Returns the job `dbt_build`.
+
+    It is not an asset job: the assets of a run are planned before dbt's selection is known, and all that it then did
+    not touch would show as failed when any of it fails. Its results are reported as they come instead.
+    """
+
+    @dg.op(
+        name="dbt_build",
+        pool=POOL,
+        description="`dbt build` with any selection. Reports what was built and tested on the assets themselves.",
+    )
+    def build_selected(context: dg.OpExecutionContext, config: DbtBuildConfig) -> Iterator[object]:
+        select, exclude = tuple(shlex.split(config.select)), tuple(shlex.split(config.exclude))
+        command = Command(("build",), select=select, exclude=exclude, full_refresh=config.full_refresh)
+        build = _build(context, settings, store, project, command)
+        results = []
+        for event in build.events():
+            yield from materialized(event, project, translator, None)
+            result = check_result(event, project)
+            results += [] if result is None else [result]
+        yield from evaluations(context.instance, results)
+        _conclude(context, build.outcome)
+        yield dg.Output(None)
+
+    @dg.job(
+        name="dbt_build",
+        description=(
+            "Builds any part of the dbt project now. Config: `select` and `exclude` as for dbt, `full_refresh` to"
+            " rebuild incremental models from the raw tables."
+        ),
+        tags={"adinsights/dbt": "build", "adinsights/kind": "dbt"},
+        executor_def=dg.in_process_executor,
+    )
+    def dbt_build() -> None:
+        build_selected()
+
+    return dbt_build
+
+
+def _selected_tests(context: dg.AssetExecutionContext, project: Project) -> frozenset[str]:
+    checks = {(key.asset_key, key.name) for key in context.selected_asset_check_keys}
+    return frozenset(
+        test
+        for test, node in project.checked_nodes.items()
+        if (dg.AssetKey(project.key_path(node)), project.tests[test]["name"]) in checks
+    )
+
+
+def _command(context: dg.AssetExecutionContext, project: Project, tests: frozenset[str], full_refresh: bool) -> Command:
+    keys = {dg.AssetKey(project.key_path(unique_id)): unique_id for unique_id in project.nodes}
+    what = selected(project, {keys[key] for key in context.selected_asset_keys}, tests)
+    return Command(("build",), select=what.select, direct_tests_only=what.direct_tests_only, full_refresh=full_refresh)
+
+
+def _build(
+    context: dg.AssetExecutionContext | dg.OpExecutionContext,
+    settings: Settings,
+    store: OpsStore,
+    project: Project,
+    command: Command,
+) -> Build:
+    keep_connections(context.instance)
+    request = Request(
+        name=context.job_name.strip("_").lower(),
+        run_id=context.run_id,
+        command=command,
+        newest=lambda: newest_materializations(context.instance, project.providers),
+    )
+    return Build(settings, store, project, request)
+
+
+def _conclude(context: dg.AssetExecutionContext | dg.OpExecutionContext, outcome: Outcome | None) -> None:
+    """Says in the run what was left out, and fails the step when anything failed."""
+    assert outcome is not None
+    for provider, tables in outcome.missing.items():
+        context.log.warning("%s was left out: Airbyte has not created %s yet", provider.label, ", ".join(tables))
+    error = outcome.error()
+    if error is not None:
+        artifact = outcome.artifact
+        raise dg.Failure(
+            str(error),
+            metadata={
+                "failed models": dg.MetadataValue.json(list(artifact.failed_nodes) if artifact else []),
+                "failed tests": dg.MetadataValue.json(list(artifact.failed_tests) if artifact else []),
+                "errors": dg.MetadataValue.md("\n\n".join(f"```\n{text.strip()}\n```" for text in outcome.errors[:10])),
+                "target folder": dg.MetadataValue.path(str(outcome.target)),
+            },
+            allow_retries=False,  # the same data would fail again; the sensor decides what is tried again, and when
+        )

@@ -1,0 +1,194 @@
+"""What starts dbt builds unattended: the sensor `dbt_refresh`, the schedule `dbt_nightly`, and their jobs.
+
+Belongs here: the Dagster shell around `refresh`. Does not belong here: the decision itself, and how often it is made
+(`environments.py`). The sensor looks often and builds at most once per interval; it also publishes results that a build
+could not. The nightly build takes everything, snapshots and seeds too, and never refreshes anything in full.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+import dagster as dg
+
+from adinsights_orchestration.clock import Clock, utc_now
+from adinsights_orchestration.environments import Automation, Unattended
+from adinsights_orchestration.ops_store.store import OpsStore
+from adinsights_orchestration.settings import Settings
+from adinsights_orchestration.tenants.model import Provider
+from adinsights_orchestration.transformation.builds import is_building
+from adinsights_orchestration.transformation.invocations import coverage, known_nodes
+from adinsights_orchestration.transformation.newest import newest_materializations
+from adinsights_orchestration.transformation.project import Project
+from adinsights_orchestration.transformation.publishing import PublishError, publish
+from adinsights_orchestration.transformation.refresh import Attempt, Start, Wait, decide
+from adinsights_orchestration.unattended import declared, schedule_status, sensor_status
+
+if TYPE_CHECKING:
+    from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
+
+BUILD_TAG = {"adinsights/dbt": "build"}
+# A worker that died without a word keeps its run "started", and its place in the pool, until this much later.
+_MAX_RUNTIME_SECONDS = 2 * 60 * 60
+_LOOK_EVERY_SECONDS = 60
+# A started run takes the build lock within this time; one that has not by then is dead.
+_BOOT = timedelta(minutes=3)
+_WAITING = (dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.NOT_STARTED, dg.DagsterRunStatus.STARTING)
+
+
+def build_automation(
+    settings: Settings, store: OpsStore, project: Project, assets: dg.AssetsDefinition, *, clock: Clock = utc_now
+) -> dg.Definitions:
+    """Returns the jobs, the sensor and the schedule that this environment declares."""
+    jobs: list[dg.JobDefinition | UnresolvedAssetJobDefinition] = []
+    sensors, schedules = [], []
+    refresh = declared(settings, Automation.DBT_REFRESH)
+    if refresh is not None:
+        job = _job(Automation.DBT_REFRESH.value, assets, "Builds what is downstream of providers with new data.")
+        jobs.append(job)
+        sensors.append(
+            _refresh_sensor(settings, _Refresh(settings, store, project, _interval(refresh), clock), job, refresh)
+        )
+    nightly = declared(settings, Automation.DBT_NIGHTLY)
+    if nightly is not None:
+        job = _job(
+            Automation.DBT_NIGHTLY.value, assets, "Builds every model, snapshot and seed; never with a full refresh."
+        )
+        jobs.append(job)
+        schedules.append(_nightly_schedule(settings, job, nightly))
+    return dg.Definitions(jobs=jobs, sensors=sensors, schedules=schedules)
+
+
+@dataclass(frozen=True)
+class _Refresh:
+    """One look of the sensor."""
+
+    settings: Settings
+    store: OpsStore
+    project: Project
+    interval: timedelta
+    clock: Clock
+
+    def look(self, instance: dg.DagsterInstance, last: Attempt | None) -> Start | Wait:
+        """Reads both states and decides."""
+        newest = newest_materializations(instance, self._providers())
+        covered = coverage(self.store)
+        now = self.clock()
+        building = newest != covered and _is_building(instance, self.store, now)
+        return decide(newest, covered, last, building=building, now=now, interval=self.interval)
+
+    def selection(self, providers: Iterable[Provider]) -> list[dg.AssetKey]:
+        """What is downstream of the providers, and whatever was never built: a build on top of it would fail."""
+        wanted = self.project.downstream_of(providers) | (self.project.nodes.keys() - known_nodes(self.store))
+        return [dg.AssetKey(self.project.key_path(unique_id)) for unique_id in sorted(wanted)]
+
+    def publish(self) -> bool:
+        """Brings the published results up to date."""
+        return publish(self.store, self.settings.dbt.run_results_path, self.project.nodes.keys())
+
+    def _providers(self) -> list[Provider]:
+        return [provider for provider in self.settings.dbt.enabled_providers if provider in self.project.providers]
+
+
+def _refresh_sensor(
+    settings: Settings, refresh: _Refresh, job: UnresolvedAssetJobDefinition, unattended: Unattended
+) -> dg.SensorDefinition:
+    @dg.sensor(
+        name=Automation.DBT_REFRESH.value,
+        job=job,
+        minimum_interval_seconds=min(_LOOK_EVERY_SECONDS, int(refresh.interval.total_seconds())),
+        default_status=sensor_status(settings, unattended),
+        description=(
+            "Builds what is downstream of providers whose raw data is newer than the marts, at most every"
+            f" {int(refresh.interval.total_seconds())} s. Stopped, the dashboards stand still until the nightly build."
+        ),
+    )
+    def dbt_refresh(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
+        try:
+            refresh.publish()
+        except PublishError as error:
+            context.log.warning(str(error))
+        decision = refresh.look(context.instance, _attempt_from(context.cursor))
+        if isinstance(decision, Wait):
+            return dg.SkipReason(decision.reason)
+        return dg.SensorResult(run_requests=[_run_request(refresh, decision)], cursor=_attempt_to(decision.attempt))
+
+    return dbt_refresh
+
+
+def _run_request(refresh: _Refresh, start: Start) -> dg.RunRequest:
+    return dg.RunRequest(
+        run_key=f"{Automation.DBT_REFRESH}:{start.attempt.requested_at.isoformat()}",
+        asset_selection=refresh.selection(start.providers),
+        tags={
+            "adinsights/providers": ",".join(start.providers),
+            "adinsights/attempt": str(start.attempt.number),
+        },
+    )
+
+
+def _job(name: str, assets: dg.AssetsDefinition, description: str) -> UnresolvedAssetJobDefinition:
+    return dg.define_asset_job(
+        name=name,
+        selection=dg.AssetSelection.assets(assets),
+        description=description,
+        tags={**BUILD_TAG, "adinsights/kind": "dbt", "dagster/max_runtime": str(_MAX_RUNTIME_SECONDS)},
+        # One op: a process of its own for it would only start Python and import everything once more.
+        executor_def=dg.in_process_executor,
+    )
+
+
+def _nightly_schedule(
+    settings: Settings, job: UnresolvedAssetJobDefinition, unattended: Unattended
+) -> dg.ScheduleDefinition:
+    assert unattended.cron is not None
+    return dg.ScheduleDefinition(
+        name=f"{Automation.DBT_NIGHTLY}_build",
+        job=job,
+        cron_schedule=unattended.cron,
+        execution_timezone=settings.home_timezone,
+        default_status=schedule_status(settings, unattended),
+        description="Every model, snapshot and seed, every night, before people come to work.",
+    )
+
+
+def _interval(unattended: Unattended) -> timedelta:
+    assert unattended.every_seconds is not None
+    return timedelta(seconds=unattended.every_seconds)
+
+
+def _is_building(instance: dg.DagsterInstance, store: OpsStore, now: datetime) -> bool:
+    """Whether a build is queued, starting or at work.
+
+    A run that says it is started is believed only while it boots; after that the lock tells. A worker that was killed
+    leaves its run "started" for hours, and the marts must not wait for it.
+    """
+    if is_building(store):
+        return True
+    booting = dg.RunsFilter(
+        tags=BUILD_TAG, statuses=[*_WAITING, dg.DagsterRunStatus.STARTED], updated_after=now - _BOOT
+    )
+    queued = dg.RunsFilter(tags=BUILD_TAG, statuses=[dg.DagsterRunStatus.QUEUED])
+    return instance.get_runs_count(booting) + instance.get_runs_count(queued) > 0
+
+
+def _attempt_to(attempt: Attempt) -> str:
+    return json.dumps(
+        {
+            "requested_at": attempt.requested_at.isoformat(),
+            "newest": {str(provider): storage_id for provider, storage_id in attempt.newest.items()},
+            "number": attempt.number,
+        }
+    )
+
+
+def _attempt_from(cursor: str | None) -> Attempt | None:
+    if not cursor:
+        return None
+    content = json.loads(cursor)
+    newest = {Provider(name): int(storage_id) for name, storage_id in content["newest"].items()}
+    return Attempt(datetime.fromisoformat(content["requested_at"]), newest, int(content["number"]))

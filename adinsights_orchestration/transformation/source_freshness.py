@@ -1,0 +1,181 @@
+"""How old the newest raw row of each table is: dbt's source freshness, as checks.
+
+Belongs here: running `dbt source freshness` and reporting its verdicts. Does not belong here: per-tenant freshness
+(the newest row of all tenants says nothing about one of them). The checks stand on `raw/<provider>`, an asset of its
+own that nothing materializes: a check without partitions on the provider's partitioned asset would be planned in
+every sync of any partition and, not being evaluated there, show as failed; on a staging model every build would run
+dbt once more for it.
+"""
+
+# No postponed annotations: Dagster reads the type of an op's context.
+import json
+from collections.abc import Iterator, Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+
+from adinsights_orchestration.environments import Automation
+from adinsights_orchestration.settings import Settings
+from adinsights_orchestration.tenants.model import Provider
+from adinsights_orchestration.transformation import links
+from adinsights_orchestration.transformation.command import Command, default_providers, parse_key, providers_argument
+from adinsights_orchestration.transformation.process import DbtError, DbtProcess
+from adinsights_orchestration.transformation.project import Project, Props, dagster_meta
+from adinsights_orchestration.transformation.targets import Targets
+from adinsights_orchestration.unattended import declared, schedule_status
+
+if TYPE_CHECKING:
+    from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
+
+JOB = "dbt_source_freshness"
+_ARTIFACT = "sources.json"
+_PASS, _WARN, _ERROR = "pass", "warn", "error"
+
+
+def build_source_freshness(settings: Settings, project: Project) -> dg.Definitions:
+    """Returns the assets `raw/<provider>`, a check for each of their tables, the job that evaluates them."""
+    watched = {uid: props for uid, props in project.sources.items() if _is_watched(project, uid, props)}
+    if not watched:
+        return dg.Definitions()
+    checks = _checks(settings, project, watched)
+    job = dg.define_asset_job(
+        JOB,
+        selection=dg.AssetSelection.checks(checks),
+        description="Looks how old the newest raw row of each table is. Cheap: one query per table.",
+        tags={"adinsights/kind": "dbt"},
+        executor_def=dg.in_process_executor,
+    )
+    return dg.Definitions(
+        assets=[_asset(settings, project, provider) for provider in project.providers],
+        asset_checks=[checks],
+        jobs=[job],
+        schedules=_schedules(settings, job),
+    )
+
+
+def _is_watched(project: Project, unique_id: str, props: Props) -> bool:
+    freshness = props.get("freshness") or {}
+    has_limit = any((freshness.get(limit) or {}).get("count") for limit in ("warn_after", "error_after"))
+    return has_limit and any(unique_id in sources for sources in project.providers.values())
+
+
+def _checks(settings: Settings, project: Project, watched: Mapping[str, Props]) -> dg.AssetChecksDefinition:
+    specs = {unique_id: _spec(project, unique_id, props) for unique_id, props in watched.items()}
+
+    @dg.multi_asset_check(
+        name=JOB,
+        specs=list(specs.values()),
+        can_subset=True,
+        description="Runs `dbt source freshness`.",
+    )
+    def dbt_source_freshness(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
+        wanted = {uid: spec for uid, spec in specs.items() if spec.key in context.selected_asset_check_keys}
+        verdicts = _run(settings, [_selector(watched[unique_id]) for unique_id in wanted])
+        for unique_id, spec in wanted.items():
+            yield _result(spec, verdicts.get(unique_id))
+
+    return dbt_source_freshness
+
+
+def _spec(project: Project, unique_id: str, props: Props) -> dg.AssetCheckSpec:
+    [provider] = [provider for provider, sources in project.providers.items() if unique_id in sources]
+    return dg.AssetCheckSpec(
+        name=f"freshness_{props['name']}",
+        asset=_key(provider),
+        description=f"The newest row of {props['source_name']}.{props['name']} {_limits(props['freshness'])}.",
+    )
+
+
+def _limits(freshness: Mapping[str, Any]) -> str:
+    words = {"warn_after": "warns", "error_after": "fails"}
+    set_limits = [(verb, freshness.get(limit) or {}) for limit, verb in words.items()]
+    return ", ".join(
+        f"{verb} after {limit['count']} {limit['period']}s" for verb, limit in set_limits if limit.get("count")
+    )
+
+
+def _asset(settings: Settings, project: Project, provider: Provider) -> dg.AssetSpec:
+    props = project.sources[project.providers[provider][0]]
+    tables = ", ".join(f"`{project.sources[uid]['name']}`" for uid in project.providers[provider])
+    return dg.AssetSpec(
+        key=_key(provider),
+        deps=[dg.AssetKey(provider.asset_path)],
+        description=(
+            f"{provider.label}'s raw tables, all tenants together: {tables}. Holds dbt's source freshness."
+            "\n\n**When it is late:** no tenant's data arrives; see the partitions of the asset before it."
+        ),
+        group_name="raw",
+        kinds={"postgres"},
+        owners=list(dagster_meta(props).get("owners") or ()),
+        metadata={"runbook": dg.MetadataValue.url(links.runbook(settings, props))},
+    )
+
+
+def _key(provider: Provider) -> dg.AssetKey:
+    return dg.AssetKey(["raw", str(provider)])
+
+
+def _selector(props: Props) -> str:
+    return f"source:{props['source_name']}.{props['name']}"
+
+
+def _run(settings: Settings, selectors: list[str]) -> Mapping[str, Mapping[str, Any]]:
+    providers = providers_argument(default_providers(settings.dbt.project_dir), settings.dbt.enabled_providers)
+    command = Command(("source", "freshness"), select=tuple(selectors), providers=providers)
+    with Targets(settings.dbt.project_dir).fresh(JOB, parse_key(settings, providers)) as folder:
+        process = DbtProcess(settings, command, folder)
+        process.run()
+        return _verdicts(folder, process)
+
+
+def _verdicts(folder: Path, process: DbtProcess) -> Mapping[str, Mapping[str, Any]]:
+    try:
+        content = json.loads((folder / _ARTIFACT).read_bytes())
+    except FileNotFoundError:
+        reason = process.errors[-1].strip() if process.errors else f"dbt ended with code {process.exit_code}"
+        raise DbtError(
+            f"source freshness was not carried out: {reason}", next_step=f"dbt's own log is {folder / 'dbt.log'}."
+        ) from None
+    return {verdict["unique_id"]: verdict for verdict in content["results"]}
+
+
+def _result(spec: dg.AssetCheckSpec, verdict: Mapping[str, Any] | None) -> dg.AssetCheckResult:
+    status = str(verdict["status"]) if verdict else "runtime error"
+    if verdict is None or status not in (_PASS, _WARN, _ERROR):
+        # A table that Airbyte has not created yet, or one without rows: nothing arrived, but nothing is late either.
+        reason = str((verdict or {}).get("error") or "dbt did not look at it")
+        return _verdict(spec, passed=False, severity=dg.AssetCheckSeverity.WARN, description=reason)
+    age = timedelta(seconds=round(float(verdict["max_loaded_at_time_ago_in_s"])))
+    return _verdict(
+        spec,
+        passed=status == _PASS,
+        severity=dg.AssetCheckSeverity.ERROR if status == _ERROR else dg.AssetCheckSeverity.WARN,
+        description=f"The newest row is {age} old.",
+        metadata={
+            "newest row": dg.MetadataValue.text(str(verdict["max_loaded_at"])),
+            "age in hours": age.total_seconds() / 3600,
+        },
+    )
+
+
+def _verdict(spec: dg.AssetCheckSpec, **fields: Any) -> dg.AssetCheckResult:
+    return dg.AssetCheckResult(asset_key=spec.asset_key, check_name=spec.name, **fields)
+
+
+def _schedules(settings: Settings, job: "UnresolvedAssetJobDefinition") -> list[dg.ScheduleDefinition]:
+    unattended = declared(settings, Automation.DBT_FRESHNESS)
+    if unattended is None:
+        return []
+    assert unattended.cron is not None
+    return [
+        dg.ScheduleDefinition(
+            name=f"{Automation.DBT_FRESHNESS}_look",
+            job=job,
+            cron_schedule=unattended.cron,
+            execution_timezone=settings.home_timezone,
+            default_status=schedule_status(settings, unattended),
+            description="Keeps the ages of the raw tables current, also while nothing arrives.",
+        )
+    ]

@@ -1,0 +1,116 @@
+"""How dbt's nodes and tests become Dagster's assets and checks.
+
+Belongs here: keys, owners, groups, freshness, links. Does not belong here: running anything. The rules are the
+project's own (`meta.dagster`, see dbt_project/README.md); this class only puts them into Dagster's words.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from typing import Any
+
+import dagster as dg
+from dagster_dbt import DagsterDbtTranslator, DagsterDbtTranslatorSettings, DbtProject
+
+from adinsights_orchestration.settings import Settings
+from adinsights_orchestration.transformation import links
+from adinsights_orchestration.transformation.project import Project, dagster_meta, key_path
+
+UNIQUE_ID_KEY = "dagster_dbt/unique_id"
+
+
+class AdinsightsDbtTranslator(DagsterDbtTranslator):
+    """Puts one project's nodes into Dagster's words.
+
+    Args:
+        settings: For links.
+        project: The dbt project.
+    """
+
+    def __init__(self, settings: Settings, project: Project) -> None:
+        # A provider's raw tables are several sources and one asset.
+        super().__init__(
+            DagsterDbtTranslatorSettings(enable_duplicate_source_asset_keys=True, enable_source_tests_as_checks=True)
+        )
+        self._adinsights = settings
+        self._project = project
+        self._specs: dict[str, dg.AssetSpec] = {}
+
+    def get_asset_key(self, dbt_resource_props: Mapping[str, Any]) -> dg.AssetKey:
+        """Returns `layer/name` for a node and `airbyte/<provider>` for a source."""
+        return dg.AssetKey(key_path(dbt_resource_props))
+
+    def get_asset_spec(self, manifest: Mapping[str, Any], unique_id: str, project: DbtProject | None) -> dg.AssetSpec:
+        """Returns the asset of a node or source."""
+        if unique_id not in self._specs:
+            spec = super().get_asset_spec(manifest, unique_id, project)
+            policy = freshness_policy(self.get_resource_props(manifest, unique_id))
+            self._specs[unique_id] = spec.replace_attributes(freshness_policy=policy) if policy else spec
+        return self._specs[unique_id]
+
+    def get_asset_check_spec(
+        self,
+        asset_spec: dg.AssetSpec,  # noqa: ARG002  (dagster-dbt's signature)
+        manifest: Mapping[str, Any],  # noqa: ARG002
+        unique_id: str,
+        project: DbtProject | None,  # noqa: ARG002
+    ) -> dg.AssetCheckSpec | None:
+        """Returns the check of a test, on the node that `Project.checked_nodes` says.
+
+        Never on a provider's own asset: a check there would be planned in every sync of any partition, where nothing
+        evaluates it, and show as failed.
+        """
+        node = self._project.checked_nodes.get(unique_id)
+        if node is None:
+            return None
+        props = self._project.tests[unique_id]
+        return dg.AssetCheckSpec(
+            name=props["name"],
+            asset=dg.AssetKey(self._project.key_path(node)),
+            description=str(props.get("description") or "") or None,
+            metadata={UNIQUE_ID_KEY: unique_id},
+            blocking=str(props["config"].get("severity") or "error").lower() == "error",
+        )
+
+    def get_description(self, dbt_resource_props: Mapping[str, Any]) -> str:
+        """Returns what the node is and what breaks when it is late."""
+        unique_id = dbt_resource_props["unique_id"]
+        if unique_id not in self._project.nodes:
+            return str(dbt_resource_props.get("description") or "")
+        return links.description(self._project, unique_id)
+
+    def get_group_name(self, dbt_resource_props: Mapping[str, Any]) -> str | None:
+        """Returns `meta.dagster.group`, or the layer."""
+        return str(dagster_meta(dbt_resource_props).get("group") or key_path(dbt_resource_props)[0])
+
+    def get_owners(self, dbt_resource_props: Mapping[str, Any]) -> Sequence[str] | None:
+        """Returns `meta.dagster.owners`."""
+        return list(dagster_meta(dbt_resource_props).get("owners") or ())
+
+    def get_tags(self, dbt_resource_props: Mapping[str, Any]) -> Mapping[str, str]:
+        """Returns the dbt tags, and the provider of a node that has only one."""
+        tags = dict(super().get_tags(dbt_resource_props))
+        providers = self._project.upstream_providers.get(dbt_resource_props["unique_id"], frozenset())
+        if len(providers) == 1:
+            tags["adinsights/provider"] = str(next(iter(providers)))
+        return tags
+
+    def get_metadata(self, dbt_resource_props: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Returns table name, columns, and the runbook's section."""
+        if dbt_resource_props["unique_id"] not in self._project.nodes:
+            return super().get_metadata(dbt_resource_props)
+        runbook = dg.MetadataValue.url(links.runbook(self._adinsights, dbt_resource_props))
+        return {**super().get_metadata(dbt_resource_props), "runbook": runbook}
+
+
+def freshness_policy(props: Mapping[str, Any]) -> dg.FreshnessPolicy | None:
+    """Returns the policy of `meta.dagster.freshness` (`fail_hours`, and `warn_hours` below it); None without one."""
+    hours = dagster_meta(props).get("freshness")
+    if not hours:
+        return None
+    warn = hours.get("warn_hours")
+    return dg.FreshnessPolicy.time_window(
+        fail_window=timedelta(hours=float(hours["fail_hours"])),
+        warn_window=None if warn is None else timedelta(hours=float(warn)),
+    )

@@ -1,0 +1,1 @@
+select id as ad_id, name from {{ source('raw_meta', 'ads') }}
