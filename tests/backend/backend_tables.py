@@ -1,4 +1,4 @@
-"""The backend's tables as PRODUCT facts state them, and roles that see them in the four ways Postgres knows."""
+"""A database with the backend's tables, and roles that see them in the ways that Postgres knows."""
 
 from __future__ import annotations
 
@@ -14,49 +14,9 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from pydantic import SecretStr
 
 from adinsights_orchestration.backend.database import BackendDatabase
+from adinsights_orchestration.local.backend.schema import create_schema
 from adinsights_orchestration.settings import BackendSettings
 
-_TABLES = """
-create table accounts_tenant (id uuid primary key, name varchar(255) not null, created_at timestamptz not null);
-create table accounts_user (id uuid primary key);
-create table accounts_auditlog (
-  id uuid primary key,
-  tenant_id uuid not null references accounts_tenant (id) on delete cascade,
-  user_id uuid references accounts_user (id) on delete set null,
-  action varchar(128) not null,
-  resource_type varchar(64) not null,
-  resource_id varchar(64) not null,
-  metadata jsonb not null,
-  created_at timestamptz not null
-);
-create table integrations_airbyteconnection (
-  id uuid primary key,
-  tenant_id uuid not null references accounts_tenant (id) on delete cascade,
-  provider varchar(16),
-  name varchar(255) not null,
-  connection_id uuid not null,
-  workspace_id uuid,
-  schedule_type varchar(16) not null,
-  interval_minutes int,
-  cron_expression varchar(128) not null default '',
-  is_active boolean not null default true,
-  last_synced_at timestamptz,
-  last_job_id varchar(64) not null default '',
-  last_job_status varchar(32) not null default '',
-  last_job_created_at timestamptz,
-  last_job_updated_at timestamptz,
-  last_job_completed_at timestamptz,
-  last_job_error text not null default '',
-  created_at timestamptz not null default now(),
-  updated_at timestamptz not null default now(),
-  unique (tenant_id, connection_id)
-);
-alter table accounts_auditlog enable row level security;
-alter table integrations_airbyteconnection enable row level security;
-create policy tenant_isolation on accounts_auditlog using (tenant_id = current_setting('app.tenant_id')::uuid);
-create policy tenant_isolation on integrations_airbyteconnection
-  using (tenant_id = current_setting('app.tenant_id')::uuid);
-"""
 _GRANTS = """
 grant select on accounts_tenant, integrations_airbyteconnection to {role};
 grant insert on accounts_auditlog to {role};
@@ -92,6 +52,8 @@ class Backend:
             "connection_id": uuid.uuid4(),
             "schedule_type": "interval",
             "interval_minutes": 60,
+            "created_at": CREATED_AT,
+            "updated_at": CREATED_AT,
             **columns,
         }
         names = sql.SQL(", ").join(sql.Identifier(column) for column in row)
@@ -123,7 +85,7 @@ class Backend:
 def create_backend(create_database: Callable[[str], str]) -> Backend:
     """A new database with the backend's tables."""
     backend = Backend(create_database("backend"))
-    backend.execute(_TABLES)
+    create_schema(backend.dsn)
     return backend
 
 

@@ -90,8 +90,8 @@ def test_more_tenants_than_one_round_trip_takes_are_all_read(backend: Backend) -
         "insert into accounts_tenant select id, 'T', now() from unnest(%s::uuid[]) id", [str(each) for each in tenants]
     )
     backend.execute(
-        f"insert into {TABLE} (id, tenant_id, name, connection_id, schedule_type)"
-        " select id, id, id::text, id, 'manual' from accounts_tenant"
+        f"insert into {TABLE} (id, tenant_id, name, connection_id, schedule_type, created_at, updated_at)"
+        " select id, id, id::text, id, 'manual', now(), now() from accounts_tenant"
     )
     with database_of(backend.role()).session() as session:
         assert _names(session, tenants) == [str(each) for each in tenants]
