@@ -8,7 +8,8 @@
 -#}
 {% macro tenant_uuid(column='tenant_id') -%}
     case
-        when {{ column }} ~* '^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$' then cast({{ column }} as uuid)
+        when {{ column }} ~* '^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$'
+            then cast({{ column }} as uuid)
     end
 {%- endmacro %}
 
