@@ -78,12 +78,11 @@ def test_a_connection_runs_one_job_at_a_time() -> None:
 def test_a_transient_failure_makes_the_job_incomplete_and_then_another_attempt_succeeds() -> None:
     simulation = Simulation(failing(TRANSIENT))
     job = simulation.start()
-    simulation.after(31)
-    assert job.status is JobStatus.INCOMPLETE
-    simulation.after(10)
-    assert job.status is JobStatus.RUNNING
-    simulation.after(30)
-    assert job.status is JobStatus.SUCCEEDED
+    states = []
+    for seconds in (31, 10, 30):
+        simulation.after(seconds)
+        states.append(job.status)
+    assert states == [JobStatus.INCOMPLETE, JobStatus.RUNNING, JobStatus.SUCCEEDED]
     assert [attempt.status for attempt in job.attempts] == ["failed", "succeeded"]
     assert job.attempts[0].failure == TRANSIENT
 

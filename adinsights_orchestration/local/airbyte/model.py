@@ -226,7 +226,7 @@ class Job:
     refresh_mode: str | None = None
     started_at: datetime | None = None
     attempts: list[Attempt] = field(default_factory=list)
-    revision: int = 0
+    revision: int = field(default=0, compare=False)
 
     @property
     def terminal(self) -> bool:
