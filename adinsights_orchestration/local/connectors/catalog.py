@@ -11,7 +11,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from importlib.resources import files
-from pathlib import Path
 from typing import Any
 
 import yaml
@@ -63,16 +62,27 @@ class StreamSpec:
     json_schema: Mapping[str, Any]
 
 
-def manifest_path(provider: Provider) -> Path:
-    """Returns where the provider's manifest lies."""
-    return Path(str(files(_PACKAGE) / "manifests" / f"{provider.value}.yaml"))
-
-
 def load_manifest(provider: Provider) -> Mapping[str, Any]:
     """Reads the provider's manifest, references resolved."""
-    document: Mapping[str, Any] = yaml.safe_load(manifest_path(provider).read_text(encoding="utf-8"))
+    text = (files(_PACKAGE) / "manifests" / f"{provider.value}.yaml").read_text(encoding="utf-8")
+    document: Mapping[str, Any] = yaml.safe_load(text)
     resolved: Mapping[str, Any] = _resolve(document, document)
     return resolved
+
+
+def without_discovery(manifest: Mapping[str, Any], specs: Iterable[StreamSpec]) -> dict[str, Any]:
+    """Returns the manifest for a read: each stream with the schema that its connection has approved.
+
+    The manifest's own schemas ask the platform for fields that are new, which is `discover`'s work. During a read a
+    platform that does not answer that question would end every stream, and not only the one it concerns.
+    """
+    schemas = {spec.name: {"type": "InlineSchemaLoader", "schema": dict(spec.json_schema)} for spec in specs}
+    streams = [
+        {**stream, "schema_loader": schemas[stream["name"]]}
+        for stream in manifest["streams"]
+        if stream["name"] in schemas
+    ]
+    return {**{key: value for key, value in manifest.items() if key != "definitions"}, "streams": streams}
 
 
 def declared_streams(provider: Provider, manifest: Mapping[str, Any]) -> tuple[StreamSpec, ...]:

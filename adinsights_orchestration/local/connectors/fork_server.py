@@ -142,7 +142,7 @@ def _become_connector(
 def _arguments(request: dict[str, Any], inputs: list[int]) -> list[str]:
     files = {name: f"/proc/self/fd/{descriptor}" for name, descriptor in zip(request["inputs"], inputs, strict=True)}
     flags = [part for name, path in files.items() for part in (f"--{name}", path)]
-    return [request["command"], "--manifest-path", request["manifest"], *flags]
+    return [request["command"], *flags]
 
 
 def _run(entrypoint: Callable[[], None]) -> int:

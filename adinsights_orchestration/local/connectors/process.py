@@ -1,8 +1,8 @@
 """Connector processes, seen from the service: start one, read what it prints, end it.
 
 Belongs here: the fork server's other end (`fork_server.py` runs in the connectors' interpreter), pipes and exit codes.
-Does not belong here: what the lines mean. Configuration, catalog and state reach a connector through memory-only files,
-so that a token is never a file of ours on disk, and a child dies with the fork server as that does with this process.
+Does not belong here: what the lines mean. Manifest, configuration, catalog and state reach a connector through files
+in memory, so that a token is never a file of ours on disk. A child dies with the fork server, and that with us.
 """
 
 from __future__ import annotations
@@ -56,13 +56,11 @@ class Command:
 
     Args:
         name: The CDK's command: `read`, `check` or `discover`.
-        manifest: The provider's manifest.
-        inputs: The command's JSON documents by the flag that names them: `config`, `catalog`, `state`.
+        inputs: The command's documents by the flag that names them: `manifest-path`, `config`, `catalog`, `state`.
         base_url: The only address that the connector may reach.
     """
 
     name: str
-    manifest: Path
     inputs: Mapping[str, object]
     base_url: str
 
@@ -220,7 +218,6 @@ class ForkServer:
         request = {
             "id": request_id,
             "command": command.name,
-            "manifest": str(command.manifest),
             "inputs": list(command.inputs),
             "environment": dict(_ENVIRONMENT),
             "network": [host, port],
@@ -289,7 +286,7 @@ def _wait_or_kill(process: subprocess.Popen[bytes]) -> None:
 def _memory_file(name: str, document: object) -> int:
     descriptor = os.memfd_create(name)
     with os.fdopen(os.dup(descriptor), "wb") as file:
-        file.write(json.dumps(document).encode())
+        file.write(json.dumps(document, ensure_ascii=False).encode())
     return descriptor
 
 

@@ -18,7 +18,7 @@ from uuid import UUID
 
 import psycopg
 
-from adinsights_orchestration.errors import AdinsightsError
+from adinsights_orchestration.errors import AdinsightsError, ConfigurationError
 from adinsights_orchestration.local.connectors import catalog as catalogs
 from adinsights_orchestration.local.connectors import messages, warehouse
 from adinsights_orchestration.local.connectors.catalog import StreamSpec
@@ -125,6 +125,7 @@ class ConnectorRuntime:
         self._warehouse_dsn = warehouse_dsn
         self._heartbeat_seconds = heartbeat_seconds
         self._batch_rows = batch_rows
+        self.state_dir = state_dir
         self._server = ForkServer(python, state_dir)
         self._manifests: dict[Provider, Mapping[str, Any]] = {}
 
@@ -192,9 +193,9 @@ class ConnectorRuntime:
         owner = _owner(request.connection_id, request.tenant_id, request.provider)
         async with warehouse.exclusive(self._warehouse_dsn, owner, self._batch_rows) as session:
             states = await session.begin(request.job_id, request.generation_id, specs)
-            command = self._command(
+            command = _command(
                 "read",
-                request.provider,
+                catalogs.without_discovery(manifest, specs),
                 request.config,
                 catalog=catalogs.configured_catalog(specs, request.generation_id, request.job_id),
                 state=_state_messages(specs, states),
@@ -246,8 +247,10 @@ class ConnectorRuntime:
             raise _FailedError(_failure("source", "heartbeat_timeout", silence)) from None
 
     async def _ask(self, name: str, provider: Provider, config: Mapping[str, object]) -> list[messages.Message]:
-        command = self._command(name, provider, config)
-        secrets = catalogs.secrets_of(self._manifest(provider), config)
+        manifest = self._manifest(provider)
+        if name == "check":
+            manifest = catalogs.without_discovery(manifest, catalogs.declared_streams(provider, manifest))
+        command, secrets = _command(name, manifest, config), catalogs.secrets_of(manifest, config)
         try:
             async with self._server.running(command) as process:
                 answers = [message async for message in self._messages(process, secrets)]
@@ -259,10 +262,6 @@ class ConnectorRuntime:
         except AdinsightsError as error:
             raise ConnectorError(_failure_of(error)) from error
         return answers
-
-    def _command(self, name: str, provider: Provider, config: Mapping[str, object], **inputs: object) -> Command:
-        document = {"config": dict(config), **inputs}
-        return Command(name, catalogs.manifest_path(provider), document, str(config.get("base_url", "")))
 
     def _manifest(self, provider: Provider) -> Mapping[str, Any]:
         if provider not in self._manifests:
@@ -317,6 +316,11 @@ async def _unless(cancel: asyncio.Event | None) -> AsyncIterator[None]:
         watcher.cancel()
 
 
+def _command(name: str, manifest: Mapping[str, Any], config: Mapping[str, object], **inputs: object) -> Command:
+    documents = {"manifest-path": dict(manifest), "config": dict(config), **inputs}
+    return Command(name, documents, str(config.get("base_url", "")))
+
+
 def _namespace(provider: Provider) -> str:
     return f"raw_{provider.value}"
 
@@ -357,7 +361,8 @@ def _failure_of(error: Exception) -> Failure:
         return replace(_failure("destination", "transient_error", text), internal_message=str(error).strip())
     if isinstance(error, psycopg.Error | warehouse.WarehouseError | MissingKeyError):
         return _failure("destination", "system_error", str(error).strip())
-    return _failure("airbyte_platform", "system_error", str(error))
+    kind = "config_error" if isinstance(error, ConfigurationError) else "system_error"
+    return _failure("airbyte_platform", kind, str(error))
 
 
 def _failure(origin: str, kind: str, text: str) -> Failure:
