@@ -186,7 +186,8 @@ cursor = sa.Table(
     _moment("updated_at", nullable=False),
 )
 
-# What the backend was, or need not be, told about a finished job.
+# What the backend was, or need not be, told about a finished job. `posting`: an attempt may be under way, or waits for
+# `not_before`; whether one arrived is read from the backend, never assumed.
 webhook_post = sa.Table(
     "webhook_post",
     metadata,
@@ -196,7 +197,9 @@ webhook_post = sa.Table(
     _moment("not_before"),
     _moment("decided_at"),
     sa.Column("last_error", sa.Text),
+    sa.CheckConstraint("state in ('posting','posted','not_needed','failed')", name="state"),
 )
+sa.Index("ix_webhook_post_open", webhook_post.c.not_before, postgresql_where=webhook_post.c.state == "posting")
 
 # Something a person should know; open until `cleared_at`. One row per kind and subject while it is open.
 finding = sa.Table(
