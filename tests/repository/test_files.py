@@ -44,7 +44,7 @@ def _python(folder: Path) -> list[Path]:
 class _WithoutTypeChecking(ast.NodeTransformer):
     """Takes out what only a type checker sees."""
 
-    def visit_If(self, node: ast.If) -> ast.AST | None:  # noqa: N802  (the visitor's own spelling)
+    def visit_If(self, node: ast.If) -> ast.AST | None:
         if isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
             return None
         return self.generic_visit(node)
