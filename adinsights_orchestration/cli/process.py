@@ -32,12 +32,16 @@ def settings() -> Settings:
     from adinsights_orchestration.logs import configure_logging
 
     loaded = load_settings()
-    quiet = "--debug" not in sys.argv and loaded.log.level in ("DEBUG", "INFO")
-    log = loaded.log.model_copy(
-        update={"level": "WARNING" if quiet else loaded.log.level, "json_lines": not sys.stderr.isatty()}
-    )
-    configure_logging(loaded.model_copy(update={"log": log}), "cli")
+    configure_logging(for_people(loaded), "cli")
     return loaded
+
+
+def for_people(loaded: Settings) -> Settings:
+    """The settings with log lines for whoever reads standard error: a person at a terminal, or a collector."""
+    quiet = "--debug" not in sys.argv and loaded.log.level in ("DEBUG", "INFO")
+    level = "WARNING" if quiet else loaded.log.level
+    log = loaded.log.model_copy(update={"level": level, "json_lines": not sys.stderr.isatty()})
+    return loaded.model_copy(update={"log": log})
 
 
 def open_ops_store(loaded: Settings) -> OpsStore:

@@ -1,0 +1,99 @@
+"""Which connections a command means.
+
+Belongs here: from tenant, provider and key to connections of the served registry, with an error that lists what there
+is. Does not belong here: what is done to them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from adinsights_orchestration.errors import AdinsightsError
+from adinsights_orchestration.ops_store.store import OpsStore
+from adinsights_orchestration.tenants.model import Connection, Provider, Registry, Standing, Tenant
+from adinsights_orchestration.tenants.store import load_registry
+
+_NEVER_SYNCED = (Standing.PAUSED, Standing.RETIRED)
+
+
+class SelectionError(AdinsightsError):
+    """No connection is what was asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Connections that can be synced, and those that were meant and cannot."""
+
+    chosen: tuple[Connection, ...]
+    skipped: tuple[Connection, ...]
+
+
+def served(store: OpsStore) -> Registry:
+    """The registry that is served; one that was never read is an error."""
+    registry = load_registry(store)
+    if not registry.tenants and not registry.connections:
+        raise SelectionError("nobody is served yet.", next_step="Run `adinsights registry refresh`.")
+    return registry
+
+
+def select(registry: Registry, tenants: Sequence[str], providers: Sequence[str], keys: Sequence[str]) -> Selection:
+    """Finds the connections of any of the tenants, of any of the providers, or with any of the keys.
+
+    Args:
+        registry: The served registry.
+        tenants: Slugs, names or ids; empty means any.
+        providers: Our names or the backend's codes; empty means any.
+        keys: Partition keys, connection names or Airbyte ids; empty means any.
+
+    Raises:
+        SelectionError: A name that is nobody's, or nothing left.
+    """
+    wanted_tenants = {tenant.id for name in tenants for tenant in _tenants(registry, name)}
+    wanted_providers = {_provider(name) for name in providers}
+    wanted = [
+        each
+        for each in registry.connections
+        if each.standing is not Standing.RETIRED
+        and (not tenants or each.tenant_id in wanted_tenants)
+        and (not providers or each.provider in wanted_providers)
+    ]
+    if keys:
+        wanted = list(dict.fromkeys(each for key in keys for each in _connections(wanted, key)))
+    if not wanted:
+        raise SelectionError("no connection is all of that.", next_step="`adinsights connections` lists them.")
+    chosen = tuple(each for each in wanted if each.standing not in _NEVER_SYNCED)
+    return Selection(chosen, tuple(each for each in wanted if each.standing in _NEVER_SYNCED))
+
+
+def one(registry: Registry, partition: str) -> Connection:
+    """The one connection that a key means."""
+    found = _connections([each for each in registry.connections if not each.retired], partition)
+    if len(found) > 1:
+        keys = ", ".join(each.partition_key for each in found)
+        raise SelectionError(
+            f"{partition!r} means {len(found)} connections: {keys}.", next_step="Give one of these keys."
+        )
+    return found[0]
+
+
+def _tenants(registry: Registry, name: str) -> list[Tenant]:
+    found = [each for each in registry.tenants if name in (each.slug, each.name, str(each.id)) and not each.retired]
+    if not found:
+        known = ", ".join(sorted(each.slug for each in registry.tenants if not each.retired))
+        raise SelectionError(f"no tenant is {name!r}.", next_step=f"Known: {known}.")
+    return found
+
+
+def _provider(name: str) -> Provider:
+    try:
+        return Provider.from_code(name)
+    except ValueError as error:
+        raise SelectionError(f"{error}.", next_step="Give one of these.") from None
+
+
+def _connections(among: Iterable[Connection], key: str) -> list[Connection]:
+    found = [each for each in among if key in (each.partition_key, each.name, str(each.connection_id))]
+    if not found:
+        raise SelectionError(f"no connection is {key!r}.", next_step="`adinsights connections` lists them.")
+    return found
