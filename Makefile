@@ -15,8 +15,9 @@ BENCHMARKS := $(filter-out _%,$(notdir $(basename $(wildcard benchmarks/*.py))))
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' Makefile
 
-install: ## make .venv and .venv-connectors from the hashed pins, when they changed
+install: ## make .venv and .venv-connectors from the hashed pins, and parse the dbt project, when either changed
 	@scripts/install.sh
+	@$(ADINSIGHTS) dbt prepare
 
 up: install ## start the local stack with its automation; Dagster UI on http://127.0.0.1:3000
 	@$(ADINSIGHTS) local up $(ARGS)

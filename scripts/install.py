@@ -1,8 +1,8 @@
 """Install the virtual environments from hashed pins, only when something they are made of changed.
 
 What this is: the body of `make install`, in nothing but the standard library, because nothing is installed yet.
-Belongs here: making an environment, recognising a finished one, and preparing the dbt manifest. What does not: which
-packages (requirements/*.txt) and which Python (install.sh).
+Belongs here: making an environment, and recognising a finished one. What does not: which packages (requirements/*.txt)
+and which Python (install.sh).
 The concept: a *stamp*, written last. An environment without its stamp was interrupted and is made anew.
 """
 
@@ -88,20 +88,6 @@ def stamp_found(root: Path, venv: Venv) -> dict[str, str]:
     except (OSError, ValueError):
         return {}
     return {str(key): str(value) for key, value in stamp.items()} if isinstance(stamp, dict) else {}
-
-
-def sources_digest(project: Path) -> str:
-    """One hash over everything in the dbt project that its manifest is made of."""
-    generated = {"target", "logs", "dbt_packages"}
-    files = sorted(
-        path
-        for path in project.rglob("*")
-        if path.is_file() and path.relative_to(project).parts[0] not in generated and not path.name.startswith(".")
-    )
-    total = hashlib.sha256()
-    for path in files:
-        total.update(f"{path.relative_to(project)}\0{digest(path)}\0".encode())
-    return total.hexdigest()
 
 
 # ---------------------------------------------------------------------------------------------------------- edge
@@ -286,26 +272,6 @@ def ensure_venv(root: Path, venv: Venv, lock: int) -> bool:
     return True
 
 
-def ensure_manifest(root: Path, lock: int) -> bool:
-    """Lets dbt parse the project when its sources changed; returns whether there was anything to do."""
-    project, venv = root / "dbt_project", VENVS[0]
-    if not (project / "dbt_project.yml").is_file():
-        return False
-    stamp, wanted = root / venv.folder / ".dbt-prepared", sources_digest(project)
-    if stamp.is_file() and (project / "target" / "manifest.json").is_file() and json.loads(stamp.read_text()) == wanted:
-        return False
-    say("dbt_project: parsing")
-    run_logged(
-        [str(root / venv.folder / "bin" / "adinsights"), "dbt", "prepare"],
-        log=root / ".local" / "install.dbt.log",
-        progress=Progress("dbt_project", 1),
-        lock=lock,
-        failure="dbt_project: could not be parsed",
-    )
-    write_stamp(stamp, wanted)
-    return True
-
-
 def main(root: Path) -> int:
     """Installs what is missing; returns the exit code."""
 
@@ -317,7 +283,6 @@ def main(root: Path) -> int:
     try:
         with alone(root) as lock:
             done = [ensure_venv(root, venv, lock) for venv in VENVS]
-            done.append(ensure_manifest(root, lock))
     except InstallError as error:
         print(f"install: {error}", file=sys.stderr)
         return 1

@@ -20,10 +20,8 @@ from scripts.install import (
     InstallError,
     Venv,
     alone,
-    ensure_manifest,
     ensure_venv,
     make_venv,
-    sources_digest,
     stamp_found,
     stamp_wanted,
 )
@@ -216,43 +214,3 @@ def test_an_interpreter_that_was_asked_for_is_never_replaced_by_another(root: Pa
         check=False,
     )
     assert (done.returncode, done.stderr) == (1, "install: PYTHON=python2.7 is not a Python 3.11 or 3.12\n")
-
-
-def test_what_dbt_generates_does_not_count_as_a_source(tmp_path: Path) -> None:
-    (tmp_path / "models").mkdir()
-    (tmp_path / "models" / "a.sql").write_text("select 1")
-    before = sources_digest(tmp_path)
-    (tmp_path / "target").mkdir()
-    (tmp_path / "target" / "manifest.json").write_text("{}")
-    assert sources_digest(tmp_path) == before
-
-
-@pytest.mark.parametrize("change", ["edit", "rename", "add", "remove"])
-def test_any_change_of_a_source_has_dbt_parse_again(tmp_path: Path, change: str) -> None:
-    (tmp_path / "models").mkdir()
-    model = tmp_path / "models" / "a.sql"
-    model.write_text("select 1")
-    before = sources_digest(tmp_path)
-    if change == "edit":
-        model.write_text("select 2")
-    elif change == "rename":
-        model.rename(model.with_name("b.sql"))
-    elif change == "add":
-        (tmp_path / "models" / "b.sql").write_text("select 1")
-    else:
-        model.unlink()
-    assert sources_digest(tmp_path) != before
-
-
-def test_dbt_parses_once_and_again_when_its_manifest_is_gone(root: Path) -> None:
-    project = root / "dbt_project"
-    project.mkdir()
-    (project / "dbt_project.yml").write_text("name: tiny\n")
-    adinsights = root / ".venv" / "bin" / "adinsights"
-    adinsights.parent.mkdir(parents=True)
-    adinsights.write_text(f"#!/bin/sh\nmkdir -p '{project}/target' && echo '{{}}' > '{project}/target/manifest.json'\n")
-    adinsights.chmod(0o755)
-    with alone(root) as lock:
-        assert [ensure_manifest(root, lock), ensure_manifest(root, lock)] == [True, False]
-        (project / "target" / "manifest.json").unlink()
-        assert ensure_manifest(root, lock)
