@@ -139,11 +139,15 @@ class ForkServer:
     _exited: dict[int, asyncio.Future[int]] = field(default_factory=dict, init=False)
     _last_id: int = field(default=0, init=False)
 
+    async def start(self) -> None:
+        """Starts the fork server if it does not run; importing the CDK takes it seconds."""
+        async with self._starting:
+            await self._ensure_started()
+
     @asynccontextmanager
     async def running(self, command: Command) -> AsyncIterator[ConnectorProcess]:
         """Starts a connector for the time of the block; one that still runs at its end is killed."""
-        async with self._starting:
-            await self._ensure_started()
+        await self.start()
         process = await self._start(command)
         try:
             yield process

@@ -129,6 +129,10 @@ class ConnectorRuntime:
         self._server = ForkServer(python, state_dir)
         self._manifests: dict[Provider, Mapping[str, Any]] = {}
 
+    async def warm_up(self) -> None:
+        """Starts what the first sync would otherwise wait for; `AdinsightsError` when it cannot start."""
+        await self._server.start()
+
     async def sync(
         self,
         request: SyncRequest,
