@@ -129,6 +129,11 @@ _TABLES = (
 RAW_TABLES: Mapping[str, RawTable] = {f"{table.schema}.{table.name}": table for table in _TABLES}
 
 
+def provider_of(table_name: str) -> str:
+    """`google_ads` of `raw_google_ads.campaign_daily`, or of its schema alone."""
+    return table_name.partition(".")[0].removeprefix("raw_")
+
+
 @dataclass(frozen=True)
 class Sync:
     """A finished job: its id, and the moment at which its rows were read from the platform."""
@@ -148,11 +153,11 @@ class RawWarehouse:
         """The parts of the connection string: host, port, user, password, dbname."""
         return {name: str(value) for name, value in conninfo_to_dict(self.dsn).items() if value is not None}
 
-    def create_tables(self, providers: Collection[str] = ()) -> None:
-        """Create the raw tables, or those of some providers; without primary keys, as Airbyte's destination does."""
+    def create_tables(self, providers: Collection[str]) -> None:
+        """Create the raw tables of these providers, without primary keys, as Airbyte's destination does."""
         with psycopg.connect(self.dsn) as connection:
             for table in RAW_TABLES.values():
-                if providers and table.schema.removeprefix("raw_") not in providers:
+                if provider_of(table.schema) not in providers:
                     continue
                 connection.execute(sql.SQL("create schema if not exists {}").format(sql.Identifier(table.schema)))
                 columns = sql.SQL(", ").join(

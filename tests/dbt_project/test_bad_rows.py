@@ -1,0 +1,57 @@
+"""Rows that no one ordered: without a tenant, in two currencies, or old. They are told of and break nothing else."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from tests.dbt_project.project import DbtProject
+from tests.dbt_project.raw_data import ACME, ACME_DAYS, SECOND_SYNC, meta_insight
+from tests.dbt_project.raw_tables import RAW_TABLES, RawWarehouse, Sync
+
+NEXT_SYNC = Sync(701, SECOND_SYNC.extracted_at + timedelta(days=1))
+
+
+def test_rows_without_a_valid_tenant_are_reported_and_every_tenant_is_still_built(
+    project: DbtProject, warehouse: RawWarehouse
+) -> None:
+    rows = [meta_insight(tenant, "5", ACME_DAYS[0], region="X") for tenant in ("", "acme-jamaica", ACME[:-1])]
+    warehouse.append("raw_meta.ad_insights", rows, NEXT_SYNC)
+    warehouse.append("raw_meta.ad_insights", [meta_insight(ACME, "5", ACME_DAYS[0], region="X")], NEXT_SYNC)
+
+    outcome = project.run("build", "--select", "source:raw_meta+", "--exclude-resource-type", "unit_test")
+
+    assert outcome.failed == {"assert_raw_rows_name_a_tenant"}
+    assert outcome.named("skipped") == set()
+    found = warehouse.query(
+        "select tenant_id::text, spend::int from analytics.fct_ad_performance where ad_account_id = '5'"
+    )
+    assert found == [(ACME, 100 + ACME_DAYS[0].day)]
+
+
+def test_an_account_in_two_currencies_fails_its_test(project: DbtProject, warehouse: RawWarehouse) -> None:
+    row = meta_insight(ACME, "act_1001", ACME_DAYS[0], ad="m-a7", region="X", account_currency="USD")
+    warehouse.append("raw_meta.ad_insights", [row], NEXT_SYNC)
+
+    outcome = project.run("build", "--select", "fct_ad_performance", "--exclude-resource-type", "unit_test")
+
+    assert outcome.failed == {"assert_one_currency_per_account"}
+
+
+def test_source_freshness_warns_and_fails_at_each_providers_own_age(
+    project: DbtProject, warehouse: RawWarehouse
+) -> None:
+    # Three hours: too old to be fine for Meta's and Google's reports, nothing yet for everyone else.
+    now = datetime.now(UTC)
+    for table in RAW_TABLES:
+        warehouse.execute(f"update {table} set _airbyte_extracted_at = %s", now - timedelta(hours=3))
+    warehouse.execute("update raw_ga4.daily_traffic set _airbyte_extracted_at = %s", now - timedelta(hours=30))
+
+    outcome = project.run("source freshness")
+
+    by_table = {unique_id.split(".", 2)[2]: status for unique_id, status in outcome.statuses.items()}
+    hourly = {"raw_meta.ad_insights", "raw_google_ads.campaign_daily", "raw_google_ads.geographic_view"}
+    assert {name for name, status in by_table.items() if status == "warn"} == hourly
+    assert {name for name, status in by_table.items() if status == "error"} == {"raw_ga4.daily_traffic"}
+    assert {name for name, status in by_table.items() if status == "pass"} == set(RAW_TABLES) - hourly - {
+        "raw_ga4.daily_traffic"
+    }
