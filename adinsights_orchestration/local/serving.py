@@ -11,7 +11,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import uvicorn
@@ -97,7 +97,7 @@ def running(app: ASGIApp, host: str = "127.0.0.1", port: int = 0, **options: Any
     """
     listener = bind(host, port)
     server = uvicorn.Server(server_config(app, **options))
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name=f"serve:{port}", daemon=True)
+    thread = threading.Thread(target=_serve, args=(server, listener), name=f"serve:{port}", daemon=True)
     thread.start()
     try:
         _wait_until_started(server, thread)
@@ -105,6 +105,12 @@ def running(app: ASGIApp, host: str = "127.0.0.1", port: int = 0, **options: Any
     finally:
         _stop(server, thread)
         listener.close()
+
+
+def _serve(server: uvicorn.Server, listener: socket.socket) -> None:
+    # An application that cannot begin makes uvicorn exit the process; here that is only this thread's end.
+    with suppress(SystemExit):
+        server.run(sockets=[listener])
 
 
 def _wait_until_started(server: uvicorn.Server, thread: threading.Thread) -> None:

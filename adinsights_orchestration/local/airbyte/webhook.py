@@ -7,7 +7,7 @@ the backend makes of it, and the orchestrator's repair of what was missed.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+import heapq
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -40,7 +40,8 @@ class WebhookSender:
     world: AirbyteWorld
     url: str
     secret: str = field(repr=False)
-    _due: deque[tuple[datetime, dict[str, Any]]] = field(default_factory=deque, init=False, repr=False)
+    # (moment, job id, body), the earliest first: a post that is held back must not hold others back.
+    _due: list[tuple[datetime, int, dict[str, Any]]] = field(default_factory=list, init=False, repr=False)
 
     def __post_init__(self) -> None:
         self.world.on_finished.append(self._finished)
@@ -50,7 +51,7 @@ class WebhookSender:
         async with httpx.AsyncClient(timeout=_TIMEOUT_SECONDS, headers={SECRET_HEADER: self.secret}) as client:
             while True:
                 while self._due and self._due[0][0] <= self.world.clock():
-                    await self._post(client, self._due.popleft()[1])
+                    await self._post(client, heapq.heappop(self._due)[2])
                 await asyncio.sleep(_POLL_SECONDS)
 
     def _finished(self, job: Job) -> None:
@@ -60,7 +61,7 @@ class WebhookSender:
             return
         moment = self.world.clock() + timedelta(milliseconds=knobs.get("webhook_delay_ms"))
         shown = config_views.job_with_attempts(job, Telling(skew(knobs)))
-        self._due.append((moment, {"connectionId": str(job.connection_id), **_body(shown)}))
+        heapq.heappush(self._due, (moment, job.id, {"connectionId": str(job.connection_id), **_body(shown)}))
 
     async def _post(self, client: httpx.AsyncClient, body: dict[str, Any]) -> None:
         try:
