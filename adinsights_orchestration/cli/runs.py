@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import getpass
 import json
+import os
 import socket
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
 
@@ -21,8 +22,14 @@ from adinsights_orchestration.errors import AdinsightsError
 from adinsights_orchestration.logs import CORRELATION_TAG, new_correlation_id
 from adinsights_orchestration.settings import Settings
 
+if TYPE_CHECKING:
+    from adinsights_orchestration.ops_store.store import OpsStore
+
 # As in `ingestion.assets`, which imports Dagster: seconds that a command can do without (a test holds them together).
 SYNC_JOB, SYNC_OP = "sync_connections", "sync"
+HISTORY_JOBS = {"refresh": "refresh_connection", "clear": "clear_connection"}
+SCHEMA_JOB = "approve_schema_change"
+DBT_JOB, DBT_OP = "dbt_build", "dbt_build"
 TERMINAL = frozenset(("SUCCESS", "FAILURE", "CANCELED"))
 REQUESTED_BY_TAG = "adinsights/requested_by"
 _TIMEOUT_SECONDS = 20.0
@@ -114,15 +121,22 @@ class Ui:
         return reply.json()["data"]
 
 
-def run_here(settings: Settings, job: str, config: Mapping[str, Any], tags: Mapping[str, str], run_id: str) -> Failures:
+def run_here(
+    settings: Settings, job: str, config: Mapping[str, Any], tags: Mapping[str, str], run_id: str, *, store: OpsStore
+) -> Failures:
     """Runs a job in this process, on the configured Dagster instance, and returns what failed."""
+    if not os.environ.get("DAGSTER_HOME"):
+        raise RunError(
+            "DAGSTER_HOME is not set, so there is no Dagster instance to run on",
+            next_step="Start the local stack (`make up`), or set it to the folder of dagster.yaml.",
+        )
     import dagster as dg
 
     from adinsights_orchestration.cli import process
     from adinsights_orchestration.logs import configure_dagster_logging
 
     configure_dagster_logging(process.for_people(settings), "cli")
-    definition = _job(settings, job)
+    definition = _job(settings, store, job)
     with dg.DagsterInstance.get() as instance:
         result = definition.execute_in_process(
             run_config=dict(config), instance=instance, run_id=run_id, tags=dict(tags), raise_on_error=False
@@ -161,16 +175,15 @@ def run_tags() -> dict[str, str]:
     return {CORRELATION_TAG: new_correlation_id(), REQUESTED_BY_TAG: requester()}
 
 
-def _job(settings: Settings, name: str) -> Any:
-    from adinsights_orchestration.build import build_pipelines
+def _job(settings: Settings, store: OpsStore, name: str) -> Any:
+    if name == DBT_JOB:
+        from adinsights_orchestration.build import build_pipelines
+
+        return build_pipelines(settings, store).resolve_job_def(name)
+    # Without the dbt project: a model that does not parse must not keep anybody from syncing.
     from adinsights_orchestration.ingestion.automation import build_ingestion
 
-    if name == "dbt_build":
-        return build_pipelines(settings).resolve_job_def(name)
-    # Without the dbt project: a model that does not parse must not keep anybody from syncing.
-    from adinsights_orchestration.cli.process import open_ops_store
-
-    return build_ingestion(settings, open_ops_store(settings)).resolve_job_def(name)
+    return build_ingestion(settings, store).resolve_job_def(name)
 
 
 def _messages(event: Mapping[str, Any]) -> list[str]:

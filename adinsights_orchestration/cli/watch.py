@@ -80,12 +80,12 @@ class Shown:
 
     Args:
         look: Returns the rows as they are now.
-        as_json: Show nothing: the result is printed as JSON at the end.
+        silent: Show nothing.
     """
 
-    def __init__(self, look: Callable[[], list[dict[str, Any]]], *, as_json: bool = False) -> None:
+    def __init__(self, look: Callable[[], list[dict[str, Any]]], *, silent: bool = False) -> None:
         self._look = look
-        self._silent = as_json
+        self._silent = silent
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._lines if not sys.stderr.isatty() else self._live, daemon=True)
 

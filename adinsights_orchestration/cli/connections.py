@@ -1,0 +1,79 @@
+"""`adinsights connections`: every connection with its standing, schedule, last job and next due time.
+
+Belongs here: one table from the registry and the ledger. Does not belong here: judging freshness.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+
+from adinsights_orchestration.cli import process
+from adinsights_orchestration.cli.sync import Providers, Tenants
+from adinsights_orchestration.clock import utc_now
+from adinsights_orchestration.ops_store.store import OpsStore
+from adinsights_orchestration.ops_store.tables import sync_job
+
+if TYPE_CHECKING:
+    from adinsights_orchestration.tenants.model import Connection, Tenant
+
+_STYLES = {"paused": "dim", "retired": "dim", "misconfigured": "yellow"}
+
+
+def connections(tenant: Tenants = None, provider: Providers = None, as_json: process.JsonOption = False) -> None:
+    """List connections with their last sync and the next time they are due."""
+    from adinsights_orchestration.cli.selection import select, served
+
+    settings = process.settings()
+    store = process.open_ops_store(settings)
+    registry = served(store)
+    selection = select(registry, tenant or (), provider or (), ())
+    jobs = _newest_jobs(store)
+    wanted = sorted((*selection.chosen, *selection.skipped), key=lambda each: each.partition_key)
+    now = utc_now()
+    rows = [_row(registry.tenant(each.tenant_id), each, jobs.get(each.partition_key), now) for each in wanted]
+    process.print_rows(rows, as_json=as_json, style=_style)
+
+
+def _newest_jobs(store: OpsStore) -> Mapping[str, sa.Row[Any]]:
+    columns = (sync_job.c.partition_key, sync_job.c.job_id, sync_job.c.status, sync_job.c.started_at)
+    query = (
+        sa.select(*columns, sync_job.c.ended_at, sync_job.c.rows_synced, sync_job.c.failure_message)
+        .distinct(sync_job.c.partition_key)
+        .order_by(sync_job.c.partition_key, sync_job.c.started_at.desc(), sync_job.c.job_id.desc())
+    )
+    with store.begin() as connection:
+        return {row.partition_key: row for row in connection.execute(query)}
+
+
+def _row(tenant: Tenant, connection: Connection, job: sa.Row[Any] | None, now: datetime) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        "tenant": tenant.slug,
+        "provider": connection.provider.value,
+        "partition": connection.partition_key,
+        "standing": connection.standing.value,
+        "schedule": connection.schedule.describe(),
+        "last_job": job.job_id if job is not None else None,
+        "status": job.status if job is not None else None,
+        "ended_at": job.ended_at if job is not None else None,
+        "rows": job.rows_synced if job is not None else None,
+        "next_due_at": _next_due(tenant, connection, now),
+    }
+    problem = connection.problem or (job.failure_message if job is not None else None)
+    return {**row, "problem": problem}
+
+
+def _next_due(tenant: Tenant, connection: Connection, now: datetime) -> datetime | None:
+    from adinsights_orchestration.ingestion.due import next_slot
+    from adinsights_orchestration.tenants.model import Standing
+
+    if connection.standing is not Standing.ACTIVE:
+        return None
+    return next_slot(connection.schedule, tenant.timezone, now, connection.connection_id)
+
+
+def _style(row: Mapping[str, Any]) -> str:
+    return "red" if row["status"] == "failed" else _STYLES.get(str(row["standing"]), "")
