@@ -24,12 +24,10 @@ def build_pipelines(settings: Settings, store: OpsStore | None = None) -> dg.Def
     """
     from adinsights_orchestration.ingestion.automation import build_ingestion
     from adinsights_orchestration.ingestion.cron import parse_cron
-    from adinsights_orchestration.logs import configure_logging
     from adinsights_orchestration.tenants.automation import build_registry_automation
     from adinsights_orchestration.transformation.definitions import build_transformation
     from adinsights_orchestration.upkeep import build_upkeep
 
-    configure_logging(settings, "pipelines")
     store = store or OpsStore(settings.ops_store)
     return dg.Definitions.merge(
         build_registry_automation(settings, store, parse_cron),
@@ -41,12 +39,9 @@ def build_pipelines(settings: Settings, store: OpsStore | None = None) -> dg.Def
     )
 
 
-def build_monitoring(settings: Settings) -> dg.Definitions:
+def build_monitoring(settings: Settings) -> dg.Definitions:  # noqa: ARG001  (what is built here follows)
     """Builds the location `monitoring`, which must load whatever happens to the pipelines.
 
     It holds nothing yet that runs: freshness, health and alerts are built here, from the ops store alone.
     """
-    from adinsights_orchestration.logs import configure_logging
-
-    configure_logging(settings, "monitoring")
     return dg.Definitions()

@@ -5,7 +5,7 @@ here: starting and following syncs (`wait`). A run fails when one of its connect
 the partitions that were planned in it and not materialized as failed, and the others keep what they got.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import dagster as dg
 from pydantic import Field
@@ -14,6 +14,7 @@ from adinsights_orchestration.clock import utc_now
 from adinsights_orchestration.dagster_internals import events
 from adinsights_orchestration.dagster_internals.events import CheckResult
 from adinsights_orchestration.ingestion import ledger, specs
+from adinsights_orchestration.ingestion.airbyte_models import DATA_TYPES
 from adinsights_orchestration.ingestion.deps import Deps
 from adinsights_orchestration.ingestion.outcomes import SyncOutcome
 from adinsights_orchestration.ingestion.wait import sync_and_wait
@@ -100,23 +101,36 @@ def run_syncs(
     chosen, failed = choose(deps, keys)
     for key, reason in failed.items():
         context.log.error("%s: %s", key, reason)
-    asked_by = requested_by or context.run.tags.get("user") or _UI
     outcomes = sync_and_wait(
         deps,
         chosen,
         run_id=context.run.run_id,
-        requested_by=asked_by,
+        requested_by=asked_by(context, requested_by),
         progress=lambda progress: context.log.info(progress.describe()),
     )
     for outcome in outcomes:
-        yield from told(context, deps, outcome)
+        yield from tell_outcome(context, deps, outcome)
         if not outcome.succeeded:
             failed[outcome.partition_key] = outcome.reason
             context.log.error("%s: %s", outcome.partition_key, outcome.reason)
+    finish(failed, len(keys))
+
+
+def asked_by(context: dg.OpExecutionContext | dg.AssetExecutionContext, requested_by: str) -> str:
+    """Who to name in the audit log."""
+    return requested_by or context.run.tags.get("user") or _UI
+
+
+def finish(failed: Mapping[str, str], of: int) -> None:
+    """Fails the run if a connection failed.
+
+    Raises:
+        Failure: Some connections failed; the metadata names each with Airbyte's own reason.
+    """
     if failed:
         raise dg.Failure(
-            f"{len(failed)} of {len(keys)} connections failed: {shortened(failed)}",
-            metadata={"failed": dg.MetadataValue.json(failed)},
+            f"{len(failed)} of {of} connections failed: {shortened(failed)}",
+            metadata={"failed": dg.MetadataValue.json(dict(failed))},
             allow_retries=False,
         )
 
@@ -137,12 +151,15 @@ def choose(deps: Deps, keys: Sequence[str]) -> tuple[list[Connection], dict[str,
     return chosen, refused
 
 
-def told(context: dg.OpExecutionContext | dg.AssetExecutionContext, deps: Deps, outcome: SyncOutcome) -> Told:
+def tell_outcome(context: dg.OpExecutionContext | dg.AssetExecutionContext, deps: Deps, outcome: SyncOutcome) -> Told:
     """Yields an outcome's materialization and check, and then notes in the ledger that Dagster knows of it.
 
     A job that somebody else has reported already is only evaluated again, which says the same.
     """
     key, job = specs.asset_key(outcome.connection.provider), outcome.job
+    if job is not None and job.job_type not in DATA_TYPES:
+        context.log.info("%s: %s", outcome.partition_key, specs.describe(job))
+        return  # a clear brings no data and says nothing about the last sync
     if job is not None and outcome.owned and outcome.succeeded:
         metadata = specs.sync_metadata(job, outcome.connection.name, deps.settings)
         yield dg.AssetMaterialization(key, partition=outcome.partition_key, metadata=metadata)
@@ -160,7 +177,7 @@ def _result(deps: Deps, outcome: SyncOutcome) -> CheckResult:
     return specs.check_result(outcome.job, deps.settings)
 
 
-def shortened(failed: dict[str, str], most: int = 5) -> str:
+def shortened(failed: Mapping[str, str], most: int = 5) -> str:
     """The first few failures in words; the whole list is in the failure's metadata."""
     first = "; ".join(f"{key}: {reason}" for key, reason in list(failed.items())[:most])
     return first + (f"; and {len(failed) - most} more" if len(failed) > most else "")

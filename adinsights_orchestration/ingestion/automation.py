@@ -17,6 +17,7 @@ from adinsights_orchestration.ingestion.airbyte_api import api_factory
 from adinsights_orchestration.ingestion.assets import SYNC_OP, MakeDeps, build_provider_assets, build_sync_job
 from adinsights_orchestration.ingestion.deps import Deps, sync_bound
 from adinsights_orchestration.ingestion.observe import ObserveReport
+from adinsights_orchestration.ingestion.repair_jobs import build_repair_jobs
 from adinsights_orchestration.ingestion.reporting import Reported, Reporter
 from adinsights_orchestration.ingestion.specs import airbyte_workspace
 from adinsights_orchestration.ingestion.trigger import TriggerReport
@@ -36,7 +37,7 @@ def build_ingestion(settings: Settings, store: OpsStore) -> dg.Definitions:
     sensors = [_trigger(settings, make_deps), _observe(settings, make_deps)]
     return dg.Definitions(
         assets=build_provider_assets(settings, make_deps),
-        jobs=[sync_job],
+        jobs=[sync_job, *build_repair_jobs(make_deps)],
         sensors=[sensor for sensor in sensors if sensor is not None],
         schedules=_nightly(settings, make_deps, sync_job),
         resources={"airbyte": airbyte_workspace(settings)},

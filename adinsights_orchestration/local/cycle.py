@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -70,6 +71,8 @@ def run(settings: Settings, say: Say) -> CycleResult:
     from adinsights_orchestration.tenants.model import Standing
     from adinsights_orchestration.tenants.refresh import refresh
 
+    for category in (dg.PreviewWarning, dg.BetaWarning):
+        warnings.filterwarnings("ignore", category=category)
     began, started = time.monotonic(), utc_now()
     store = OpsStore(settings.ops_store)
     report = refresh(settings, store, started, check_cron=parse_cron)

@@ -30,6 +30,11 @@ _DAGSTER_TIMEOUT_SECONDS = 180.0
 # dbt is given 25 s to end its statements, and Dagster waits for it.
 _DAGSTER_GRACE_SECONDS = 40.0
 
+_LOCATIONS = (
+    "{ workspaceOrError { ... on Workspace { locationEntries { name locationOrLoadError "
+    "{ ... on PythonError { message } } } } } }"
+)
+
 Say = Callable[[str], None]
 
 
@@ -100,6 +105,7 @@ class Stack:
             self._say("starting Dagster (half a minute on two cores)")
         self.dagster.start(self.variables)
         self.dagster.wait_until(self._ui_answers, timeout_seconds=_DAGSTER_TIMEOUT_SECONDS)
+        self._refuse_broken_locations()
 
     def stop(self) -> list[str]:
         """Stops what runs, Dagster first, and returns the names of what was stopped."""
@@ -154,6 +160,17 @@ class Stack:
                 raise StackError(
                     f"port {port} on 127.0.0.1 is taken",
                     next_step=f"Stop what uses it, or set ADINSIGHTS_LOCAL_{name}.",
+                )
+
+    def _refuse_broken_locations(self) -> None:
+        url = environment.ui_url(self.local) + "/graphql"
+        answer = httpx.post(url, json={"query": _LOCATIONS}, timeout=_DAGSTER_TIMEOUT_SECONDS).json()
+        for entry in answer["data"]["workspaceOrError"]["locationEntries"]:
+            problem = (entry["locationOrLoadError"] or {}).get("message")
+            if problem:
+                raise StackError(
+                    f"code location {entry['name']} does not load: {problem.strip().splitlines()[-1]}",
+                    next_step=f"See {self.dagster.log}.",
                 )
 
     def _service_answers(self) -> bool:

@@ -1,0 +1,131 @@
+"""Repairs in Dagster: full refresh, clear, and approval of a schema change, each a dry run unless told otherwise.
+
+Belongs here: one job per repair and what its run shows. Does not belong here: planning and carrying out (`repair`). The
+plan is always made and shown first; a run that only plans changes nothing and succeeds.
+"""
+
+from collections.abc import Callable
+
+import dagster as dg
+
+from adinsights_orchestration.dagster_internals import events
+from adinsights_orchestration.ingestion import specs
+from adinsights_orchestration.ingestion.assets import MakeDeps, Told, asked_by, finish, tell_outcome
+from adinsights_orchestration.ingestion.deps import Deps
+from adinsights_orchestration.ingestion.repair import (
+    Repair,
+    approve_schema_change,
+    carry_out_history,
+    plan_history,
+    plan_schema_change,
+)
+from adinsights_orchestration.tenants.model import Connection
+
+REFRESH_JOB = "refresh_connection"
+CLEAR_JOB = "clear_connection"
+SCHEMA_JOB = "approve_schema_change"
+_TAGS = {"adinsights/kind": "repair"}
+
+
+class RepairConfig(dg.Config):
+    """Which partition to repair, who asked, and whether to do it."""
+
+    partition: str
+    dry_run: bool = True
+    requested_by: str = ""
+
+
+def build_repair_jobs(make_deps: MakeDeps) -> list[dg.JobDefinition]:
+    """Builds the three repair jobs."""
+    return [
+        _history_job(
+            REFRESH_JOB,
+            Repair.REFRESH,
+            "Reads a connection's whole history again. A dry run unless `dry_run` is false.",
+            make_deps,
+        ),
+        _history_job(
+            CLEAR_JOB,
+            Repair.CLEAR,
+            "Deletes a connection's rows from the warehouse, and only that connection's. A dry run unless `dry_run` is "
+            "false.",
+            make_deps,
+        ),
+        _schema_job(make_deps),
+    ]
+
+
+def _history_job(name: str, repair: Repair, text: str, make_deps: MakeDeps) -> dg.JobDefinition:
+    @dg.op(name=name, description=text, out=dg.Out(dg.Nothing, is_required=False))
+    def history(context: dg.OpExecutionContext, config: RepairConfig) -> Told:
+        deps = make_deps()
+        connection = find(deps, config.partition)
+        plan = plan_history(deps, [connection], repair)
+        _show(context, plan.describe())
+        obstacles = {step.connection.partition_key: step.obstacle for step in plan.steps if step.obstacle}
+        if config.dry_run or obstacles:
+            finish(obstacles, 1)
+            return
+        if repair is Repair.REFRESH:
+            events.plan_partitions(context, specs.asset_key(connection.provider), [connection.partition_key])
+        outcomes = carry_out_history(
+            deps,
+            plan,
+            run_id=context.run.run_id,
+            requested_by=asked_by(context, config.requested_by),
+            progress=lambda progress: context.log.info(progress.describe()),
+        )
+        failed = {}
+        for outcome in outcomes:
+            yield from tell_outcome(context, deps, outcome)
+            if not outcome.succeeded:
+                failed[outcome.partition_key] = outcome.reason
+        finish(failed, 1)
+
+    return _job(name, text, history)
+
+
+def _schema_job(make_deps: MakeDeps) -> dg.JobDefinition:
+    text = (
+        "Shows how a connection's schema changed at its source; with `dry_run` false applies that and switches the "
+        "connection on again."
+    )
+
+    @dg.op(name=SCHEMA_JOB, description=text, out=dg.Out(dg.Nothing, is_required=False))
+    def schema(context: dg.OpExecutionContext, config: RepairConfig) -> None:
+        deps = make_deps()
+        plan = plan_schema_change(deps, find(deps, config.partition))
+        _show(context, plan.describe())
+        if not config.dry_run and plan.needed:
+            requested_by = asked_by(context, config.requested_by)
+            after = approve_schema_change(deps, plan, run_id=context.run.run_id, requested_by=requested_by)
+            _show(context, after.describe())
+
+    return _job(SCHEMA_JOB, text, schema)
+
+
+def _job(name: str, text: str, op: Callable[[], object]) -> dg.JobDefinition:
+    @dg.job(name=name, description=text, tags=_TAGS, executor_def=dg.in_process_executor)
+    def repair() -> None:
+        op()
+
+    return repair
+
+
+def find(deps: Deps, partition: str) -> Connection:
+    """Returns the partition's connection.
+
+    Raises:
+        Failure: No connection has this partition.
+    """
+    connection = deps.registry.by_partition().get(partition)
+    if connection is None:
+        raise dg.Failure(
+            f"no connection has the partition {partition!r}; `adinsights connections` lists them", allow_retries=False
+        )
+    return connection
+
+
+def _show(context: dg.OpExecutionContext, plan: str) -> None:
+    for line in plan.splitlines():
+        context.log.info(line)
