@@ -28,7 +28,7 @@ down: ## stop the local stack
 demo: install ## one cycle without the UI: sync, build, publish, with a table at the end
 	@$(ADINSIGHTS) local demo $(ARGS)
 
-run-dbt: install ## build every dbt model now, outside Dagster, and publish the run results
+run-dbt: install ## build every dbt model now, recorded as a Dagster run, and publish the run results
 	@$(ADINSIGHTS) dbt build $(ARGS)
 
 test: install ## the tests
