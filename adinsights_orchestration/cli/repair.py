@@ -121,7 +121,7 @@ def _run(deps: Deps, job: str, connection: Connection, *, here: bool, as_json: b
     partitions = [connection.partition_key] if watched else []
     run = following.JobRun(deps.settings, deps.store, job, partitions, as_json=as_json)
     config = {"partition": connection.partition_key, "dry_run": False, "requested_by": runs.requester()}
-    conclusion = run.start(job, config, here=here)
+    conclusion = run.start(runs.REPAIR_OPS[job], config, here=here)
     if watched:
         following.conclude(conclusion, title=job, as_json=as_json)
     _print_schema(_schema_plan(deps, connection), as_json=as_json)

@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 SYNC_JOB, SYNC_OP = "sync_connections", "sync"
 HISTORY_JOBS = {"refresh": "refresh_connection", "clear": "clear_connection"}
 SCHEMA_JOB = "approve_schema_change"
-DBT_JOB, DBT_OP = "dbt_build", "dbt_build"
+REPAIR_OPS = {"refresh_connection": "refresh", "clear_connection": "clear", SCHEMA_JOB: "approve_schema"}
+DBT_JOB, DBT_OP = "dbt_build", "build"
 TERMINAL = frozenset(("SUCCESS", "FAILURE", "CANCELED"))
 REQUESTED_BY_TAG = "adinsights/requested_by"
 _TIMEOUT_SECONDS = 20.0

@@ -24,6 +24,8 @@ from adinsights_orchestration.tenants.model import Connection
 REFRESH_JOB = "refresh_connection"
 CLEAR_JOB = "clear_connection"
 SCHEMA_JOB = "approve_schema_change"
+# Dagster wants the names of ops and jobs apart.
+REPAIR_OPS = {REFRESH_JOB: "refresh", CLEAR_JOB: "clear", SCHEMA_JOB: "approve_schema"}
 _TAGS = {"adinsights/kind": "repair"}
 
 
@@ -56,7 +58,7 @@ def build_repair_jobs(make_deps: MakeDeps) -> list[dg.JobDefinition]:
 
 
 def _history_job(name: str, repair: Repair, text: str, make_deps: MakeDeps) -> dg.JobDefinition:
-    @dg.op(name=name, description=text, out=dg.Out(dg.Nothing, is_required=False))
+    @dg.op(name=REPAIR_OPS[name], description=text, out=dg.Out(dg.Nothing, is_required=False))
     def history(context: dg.OpExecutionContext, config: RepairConfig) -> Told:
         deps = make_deps()
         connection = find(deps, config.partition)
@@ -91,7 +93,7 @@ def _schema_job(make_deps: MakeDeps) -> dg.JobDefinition:
         "connection on again."
     )
 
-    @dg.op(name=SCHEMA_JOB, description=text, out=dg.Out(dg.Nothing, is_required=False))
+    @dg.op(name=REPAIR_OPS[SCHEMA_JOB], description=text, out=dg.Out(dg.Nothing, is_required=False))
     def schema(context: dg.OpExecutionContext, config: RepairConfig) -> None:
         deps = make_deps()
         plan = plan_schema_change(deps, find(deps, config.partition))

@@ -69,7 +69,7 @@ def build_dbt_job(
     """
 
     @dg.op(
-        name="dbt_build",
+        name="build",  # Dagster wants the names of ops and jobs apart
         pool=POOL,
         description="`dbt build` with any selection. Reports what was built and tested on the assets themselves.",
     )
