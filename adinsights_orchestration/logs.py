@@ -100,6 +100,7 @@ def configure_dagster_logging(settings: Settings, component: str) -> None:
     configure_logging(settings, component)
     process_logs.use_root_handler()
     process_logs.use_console_formatter(_formatter(settings, component))
+    process_logs.expect_unfinished_interfaces()
     process_logs.redact_records(redaction.redact)
     process_logs.redact_errors(redaction.redact)
 

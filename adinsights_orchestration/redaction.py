@@ -82,6 +82,12 @@ _OUR_NETWORKS = tuple(
 )
 
 
+class Verbatim(str):
+    """A text that is shown as it is: an address, say, that a person put into a file for others to find."""
+
+    __slots__ = ()
+
+
 class Redactor:
     """Takes secrets and personal data out of text and nested values.
 
@@ -110,6 +116,8 @@ class Redactor:
         """Returns `value` with every string in it redacted; what stands under a telling name goes as a whole."""
         if value is None or isinstance(value, bool | int | float):
             return value
+        if isinstance(value, Verbatim):
+            return str(value)
         if name and (mark := _mark_of(name)):
             return mark
         if isinstance(value, str) or depth >= _DEEPEST:

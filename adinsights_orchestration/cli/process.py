@@ -100,7 +100,7 @@ def table(
     for name in rows[0]:
         made.add_column(name.replace("_", " "), overflow="fold")
     for row in rows:
-        made.add_row(*(Text(redact(cell(value))) for value in row.values()), style=style(row) if style else None)
+        made.add_row(*(Text(redact_value(cell(value))) for value in row.values()), style=style(row) if style else None)
     return made
 
 
@@ -116,7 +116,7 @@ def cell(value: object) -> str:
         return "yes" if value else "no"
     if isinstance(value, int):
         return f"{value:,}"
-    return str(value)
+    return value if isinstance(value, str) else str(value)
 
 
 def plain(value: object) -> Any:

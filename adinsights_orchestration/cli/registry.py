@@ -13,6 +13,7 @@ import typer
 from adinsights_orchestration.cli import process
 from adinsights_orchestration.cli.entry import EXIT_NOT_WELL
 from adinsights_orchestration.clock import utc_now
+from adinsights_orchestration.redaction import Verbatim
 
 if TYPE_CHECKING:
     from adinsights_orchestration.tenants.model import Registry, Tenant
@@ -75,7 +76,7 @@ def _row(registry: Registry, tenant: Tenant) -> dict[str, Any]:
         "tenant": tenant.slug,
         "name": tenant.name,
         "timezone": tenant.timezone,
-        "owner": tenant.owner,
+        "owner": Verbatim(tenant.owner) if tenant.owner else None,
         "retention_days": tenant.retention_days,
         "legal_hold": tenant.legal_hold,
         "connections": ", ".join(f"{count} {name}" for name, count in sorted(standings.items())) or "none",

@@ -10,10 +10,12 @@ from __future__ import annotations
 import logging
 import sys
 import traceback
+import warnings
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
+import dagster as dg
 import dagster._loggers as dagster_loggers
 from dagster._core.definitions import instigation_logger
 from dagster_shared.error import SerializableErrorInfo
@@ -51,6 +53,12 @@ def use_console_formatter(formatter: logging.Formatter) -> None:
 
     dagster_loggers.create_console_logger = create_console_logger  # type: ignore[attr-defined]
     instigation_logger.create_console_logger = create_console_logger  # type: ignore[attr-defined]
+
+
+def expect_unfinished_interfaces() -> None:
+    """Keeps Dagster from warning of every beta and preview interface: the exact pin and contract tests answer that."""
+    for kind in (dg.BetaWarning, dg.PreviewWarning):
+        warnings.filterwarnings("ignore", category=kind)
 
 
 def redact_records(redact: Redact) -> None:
