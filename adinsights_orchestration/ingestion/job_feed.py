@@ -20,7 +20,7 @@ from adinsights_orchestration.ingestion.airbyte_errors import AirbyteError, Malf
 from adinsights_orchestration.ingestion.airbyte_models import AirbyteJob, JobType
 
 Fetch = Callable[[datetime, int], Awaitable[ListedJobs]]
-Known = Callable[[Sequence[int], bool], Collection[int]]
+Known = Callable[[Sequence[AirbyteJob], bool], Collection[int]]
 _RESOLUTION = timedelta(seconds=1)  # Airbyte tells moments in whole seconds
 _ALL_PUBLIC_TYPES = (None, JobType.REFRESH, JobType.CLEAR)
 
@@ -61,7 +61,7 @@ async def changed_since(
         api: The client.
         start: Airbyte's moment to begin at, inclusive.
         workspaces: Where to look.
-        known: Returns which of the given job ids need not be taken again; the flag says whether details are on offer.
+        known: Returns the ids of jobs that need not be taken again; the flag says whether details are on offer.
         limits: How much to take.
 
     Raises:
@@ -119,7 +119,7 @@ class _Reading:
         self._idle_pages = 0 if marks - self._seen else self._idle_pages + 1
         self._seen |= marks
         if page.jobs:
-            passed_over = self._known([job.job_id for job in page.jobs], self._detailed)
+            passed_over = self._known(page.jobs, self._detailed)
             self.jobs |= {job.job_id: job for job in page.jobs if job.job_id not in passed_over}
         self.reached = max([self.reached, *(job.updated_at for job in page.jobs if job.updated_at)])
 

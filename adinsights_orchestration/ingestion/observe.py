@@ -10,20 +10,23 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from uuid import UUID
+
+import sqlalchemy as sa
 
 from adinsights_orchestration.ingestion import ledger
 from adinsights_orchestration.ingestion.absorb import Absorbed, absorb
 from adinsights_orchestration.ingestion.airbyte_api import AirbyteApi
 from adinsights_orchestration.ingestion.airbyte_errors import AirbyteError
+from adinsights_orchestration.ingestion.airbyte_models import AirbyteJob
 from adinsights_orchestration.ingestion.deps import Deps, RegistryView, TickClock, workspaces_of
 from adinsights_orchestration.ingestion.intents import FindingKind
 from adinsights_orchestration.ingestion.job_feed import Harvest, Limits, changed_since
-from adinsights_orchestration.ingestion.ledger import Position
-from adinsights_orchestration.ingestion.settle import Settled, Settler
+from adinsights_orchestration.ingestion.ledger import ObserveAgenda, Position
+from adinsights_orchestration.ingestion.settle import DETAILS_WITHIN, UNSEEN_AFTER, Settled, Settler
 
 LOCK = "ingestion_observe"
 _SUBJECT = "airbyte"
@@ -92,57 +95,70 @@ class _Observer:
 
     async def run(self) -> None:
         workspaces = await workspaces_of(self._api, self._deps.settings, self._view)
-        position, start = self._position()
-        harvest = await changed_since(self._api, start, workspaces, self._known, self._limits())
-        self._take(harvest, position)
+        position, agenda = self._open()
+        harvest = await changed_since(self._api, self._start(position), workspaces, self._known, self._limits())
+        self._take(harvest, position, agenda)
         settler = Settler(self._deps, self._api, self._clock, self._view, self._rng)
         settled = self._report.settled
-        await settler.lost_starts(settled, feed_shows_running_jobs=harvest.detailed and harvest.complete)
-        await settler.unseen_jobs(settled, workspaces)
-        if harvest.detailed:
+        if agenda.unanswered:
+            await settler.lost_starts(settled, feed_shows_running_jobs=harvest.detailed and harvest.complete)
+        if agenda.unseen:
+            await settler.unseen_jobs(settled, workspaces)
+        if agenda.unexplained and harvest.detailed:
             await settler.missing_details(settled)
-        await self._take_newcomers()
+        if agenda.strangers:
+            await self._take_newcomers()
 
-    def _position(self) -> tuple[Position, datetime]:
-        """Where the last tick ended, and where this one begins."""
-        ingestion = self._deps.settings.ingestion
+    def _open(self) -> tuple[Position | None, ObserveAgenda]:
+        """Where the last tick ended, and what it left open."""
+        now = self._clock.now()
         with self._deps.store.begin() as connection:
-            position = ledger.load_position(connection)
+            agenda = ledger.observe_agenda(connection, now - UNSEEN_AFTER, now - DETAILS_WITHIN)
+            return ledger.load_position(connection), agenda
+
+    def _start(self, position: Position | None) -> datetime:
+        """The moment from which this tick reads."""
+        ingestion = self._deps.settings.ingestion
         if position is None:
-            first = self._clock.start - timedelta(hours=ingestion.first_observation_hours)
-            return Position(first, complete=False), first
+            return self._clock.start - timedelta(hours=ingestion.first_observation_hours)
         if not position.complete:  # catching up: reading back each time could take all that a tick may take
-            return position, position.reached
-        return position, position.reached - timedelta(seconds=ingestion.observe_overlap_seconds)
+            return position.reached
+        return position.reached - timedelta(seconds=ingestion.observe_overlap_seconds)
 
     def _limits(self) -> Limits:
         most = self._deps.settings.ingestion.observe_max_jobs_per_tick
         half = self._clock.budget_seconds / 2  # the rest is for writing and for what is open
         return Limits(most, out_of_time=lambda: self._clock.left() < half)
 
-    def _known(self, job_ids: Sequence[int], detailed: bool) -> Collection[int]:
+    def _known(self, jobs: Sequence[AirbyteJob], detailed: bool) -> set[int]:
         with self._deps.store.begin() as connection:
-            return ledger.known_final(connection, job_ids, detailed=detailed)
+            return ledger.nothing_new(connection, jobs, self._clock.now(), detailed=detailed)
 
-    def _take(self, harvest: Harvest, position: Position) -> None:
+    def _take(self, harvest: Harvest, position: Position | None, agenda: ObserveAgenda) -> None:
         """Commits the jobs and the position together.
 
         The position does not go beyond our own clock: one server whose clock runs ahead must not make us pass over
         what the others have yet to tell.
         """
         now = self._clock.now()
-        reached = max(position.reached, min(harvest.reached, now))
-        with self._deps.store.begin() as connection:
-            self._report.absorbed = absorb(connection, harvest.jobs, self._view, self._deps.rules, self._rng, now)
-            ledger.save_position(connection, Position(reached, harvest.complete), now)
-            if harvest.detailed:
-                ledger.clear_notes(connection, (FindingKind.CONFIG_API,), (_SUBJECT,), now)
-            elif harvest.problem is not None:
-                detail = {"problem": str(harvest.problem), "next_step": "Check ADINSIGHTS_AIRBYTE__CONFIG_API_URL."}
-                ledger.open_notes(connection, FindingKind.CONFIG_API, {_SUBJECT: detail}, now)
+        reached = min(harvest.reached, now)
+        moved = Position(reached if position is None else max(position.reached, reached), harvest.complete)
         self._report.complete, self._report.detailed = harvest.complete, harvest.detailed
         if harvest.detailed and harvest.problem is not None:
             self._report.problem = str(harvest.problem)
+        if not harvest.jobs and moved == position and not (agenda.ended or agenda.unanswered or harvest.problem):
+            return
+        with self._deps.store.begin() as connection:
+            self._report.absorbed = absorb(connection, harvest.jobs, self._view, self._deps.rules, self._rng, now)
+            ledger.save_position(connection, moved, now)
+            self._note_config_api(connection, harvest, now)
+
+    def _note_config_api(self, connection: sa.Connection, harvest: Harvest, now: datetime) -> None:
+        if harvest.detailed:
+            ledger.clear_notes(connection, (FindingKind.CONFIG_API,), (_SUBJECT,), now)
+        elif harvest.problem is not None:
+            detail = {"problem": str(harvest.problem), "next_step": "Check ADINSIGHTS_AIRBYTE__CONFIG_API_URL."}
+            ledger.open_notes(connection, FindingKind.CONFIG_API, {_SUBJECT: detail}, now)
 
     async def _take_newcomers(self) -> None:
         """Takes in what connections did before the registry knew them."""

@@ -116,7 +116,8 @@ class Starter:
 
     async def _work(self) -> None:
         while (intent := self._next()) is not None:
-            self._outcomes.append(await self._start(intent))
+            outcome = await self._start(intent)  # first: recording puts a new list in place of the old one
+            self._outcomes.append(outcome)
             waited = self.clock.elapsed() - self._recorded_at
             if len(self._outcomes) >= _RECORD_EVERY or waited >= _RECORD_AFTER_SECONDS:
                 self._record()

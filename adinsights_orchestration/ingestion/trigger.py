@@ -56,7 +56,9 @@ async def tick(deps: Deps, now: datetime) -> TriggerReport:
 
 async def _tick(deps: Deps, clock: TickClock) -> TriggerReport:
     view = RegistryView(deps.registry)
-    planned, satisfied = plan_due(deps, view, clock.start)
+    plan = plan_due(deps, view, clock.start)
+    if not plan.ready:
+        return TriggerReport(planned=plan.planned, satisfied=plan.satisfied)
 
     def may_start(intent: Intent) -> str | None:
         gone = intent.reason is Reason.SCHEDULE and intent.connection_id not in view.active
@@ -65,16 +67,26 @@ async def _tick(deps: Deps, clock: TickClock) -> TriggerReport:
     async with deps.api() as api:
         starter = Starter(deps, api, clock, view, may_start=may_start)
         starts = await starter.run()
-        return TriggerReport(planned=planned, satisfied=satisfied, starts=starts, requests=api.requests)
+        return TriggerReport(planned=plan.planned, satisfied=plan.satisfied, starts=starts, requests=api.requests)
 
 
-def plan_due(deps: Deps, view: RegistryView, now: datetime) -> tuple[int, int]:
-    """Plans a start for every slot that waits; returns how many, and how many older plans somebody else satisfied."""
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What planning found: new starts, older ones that somebody else satisfied, and whether any may start now."""
+
+    planned: int
+    satisfied: int
+    ready: bool
+
+
+def plan_due(deps: Deps, view: RegistryView, now: datetime) -> Plan:
+    """Plans a start for every slot that waits for one."""
     table = SlotTable(now)
     around = {key: table.of(connection, tenant.timezone) for key, (connection, tenant) in view.active.items()}
     latest = {key: slots.latest for key, slots in around.items() if slots.latest is not None}
     with deps.store.begin() as connection:
-        satisfied = ledger.adopt_satisfied(connection, now)
+        ready, waiting = ledger.ready_to_start(connection, now)
+        satisfied = ledger.adopt_satisfied(connection, now) if waiting else 0
         candidates = ledger.unplanned(connection, latest)
         known = ledger.activity(connection, candidates)
         due = [
@@ -82,4 +94,5 @@ def plan_due(deps: Deps, view: RegistryView, now: datetime) -> tuple[int, int]:
             for key in candidates
             if (slot := waiting_slot(around[key], known.get(key, IDLE))) is not None
         ]
-        return ledger.plan(connection, due, now), satisfied
+        planned = ledger.plan(connection, due, now)
+    return Plan(planned, satisfied, ready or planned > 0)

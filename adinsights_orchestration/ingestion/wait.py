@@ -254,9 +254,9 @@ class _Wait:
         self._take(harvest.jobs)
         self._read_up_to = max(self._read_up_to, min(harvest.reached, self._clock()))
 
-    def _known(self, job_ids: Sequence[int], detailed: bool) -> set[int]:
+    def _known(self, jobs: Sequence[AirbyteJob], detailed: bool) -> set[int]:
         with self._deps.store.begin() as connection:
-            return ledger.known_final(connection, job_ids, detailed=detailed)
+            return ledger.nothing_new(connection, jobs, self._clock(), detailed=detailed)
 
     def _take_one(self, job_id: int, job: AirbyteJob | None) -> None:
         if job is None:

@@ -58,18 +58,16 @@ class OpsStore:
     def exclusive(self, name: str) -> Iterator[bool]:
         """Holds the advisory lock `name` on a connection of its own; yields False at once when somebody else has it.
 
-        The connection is not of the pool: sections that each held a pooled one while their bodies waited for a second
-        would wait for each other.
+        The connection is of a pool apart: sections that each held one of the store's own while their bodies waited for
+        a second would wait for each other.
         """
-        with translated_errors(), self._unpooled().connect() as connection:
+        with translated_errors(), self._locks().connect() as connection:
             taken = connection.execute(sa.select(sa.func.pg_try_advisory_lock(_lock_key(name)))).scalar_one()
-            connection.commit()
             try:
                 yield bool(taken)
             finally:
                 if taken and not connection.closed and not connection.invalidated:
                     connection.execute(sa.select(sa.func.pg_advisory_unlock(_lock_key(name))))
-                    connection.commit()
 
     def migrate(self) -> None:
         """Brings the schema to the newest revision; several processes may call it at once, one does the work."""
@@ -80,15 +78,18 @@ class OpsStore:
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
 
-    def _unpooled(self) -> sa.Engine:
+    def _locks(self) -> sa.Engine:
+        """One connection is kept, since a tick every half minute should not log in each time; more come as needed."""
         if self._lock_engine is None:
-            self._lock_engine = _engine(self._settings, poolclass=sa.NullPool)
+            engine = _engine(self._settings, pool_size=1, max_overflow=64, pool_recycle=1800)
+            self._lock_engine = engine.execution_options(isolation_level="AUTOCOMMIT")
         return self._lock_engine
 
     def dispose(self) -> None:
         """Closes every pooled connection."""
-        if self._engine is not None:
-            self._engine.dispose()
+        for engine in (self._engine, self._lock_engine):
+            if engine is not None:
+                engine.dispose()
 
 
 def alembic_config() -> Config:

@@ -5,6 +5,11 @@ Belongs here: every statement on `sync_intent`, `sync_job`, `cursor` and `report
 once, is the same as doing it once; work on many rows is one statement.
 """
 
+from adinsights_orchestration.ingestion.ledger.agenda import (
+    ObserveAgenda,
+    observe_agenda,
+    ready_to_start,
+)
 from adinsights_orchestration.ingestion.ledger.intents import (
     Ask,
     Planned,
@@ -27,8 +32,8 @@ from adinsights_orchestration.ingestion.ledger.jobs import (
     Placed,
     jobs_by_id,
     jobs_without_details,
-    known_final,
     mark_vanished,
+    nothing_new,
     places_of,
     record_jobs,
     stale_running_jobs,
@@ -71,6 +76,7 @@ __all__ = [
     "Ask",
     "Ended",
     "JobRow",
+    "ObserveAgenda",
     "Place",
     "Placed",
     "Planned",
@@ -95,18 +101,20 @@ __all__ = [
     "jobs_of_run",
     "jobs_without_details",
     "keep_waiting",
-    "known_final",
     "known_jobs",
     "load_position",
     "mark_reported",
     "mark_vanished",
     "noted",
+    "nothing_new",
+    "observe_agenda",
     "open_notes",
     "open_report_batches",
     "own_jobs",
     "pending_reports",
     "places_of",
     "plan",
+    "ready_to_start",
     "record_jobs",
     "release_run",
     "save_position",

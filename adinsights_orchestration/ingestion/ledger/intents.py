@@ -220,9 +220,11 @@ def claim(
         room -= _persons_waiting(connection, now)
     if min(room, limit) <= 0:
         return []
+    # A common table expression is evaluated once; as a subquery the limited selection could be run again per row.
+    ready = _ready(run_id, now, min(room, limit)).cte("ready")
     taken = (
         sa.update(sync_intent)
-        .where(sync_intent.c.id.in_(_ready(run_id, now, min(room, limit))))
+        .where(sync_intent.c.id == ready.c.id)
         .values(
             state=IntentState.STARTING.value,
             attempt=sync_intent.c.attempt + 1,

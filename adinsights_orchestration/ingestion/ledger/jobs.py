@@ -271,12 +271,33 @@ def mark_vanished(connection: sa.Connection, job_ids: Collection[int], now: date
 # ------------------------------------------------------------------------------------------------------------- reading
 
 
-def known_final(connection: sa.Connection, job_ids: Collection[int], *, detailed: bool) -> set[int]:
-    """Returns which of the jobs are over and written already, and need no details where details are on offer."""
-    final = sa.select(sync_job.c.job_id).where(sync_job.c.job_id.in_(job_ids), sync_job.c.report_state != "none")
-    if detailed:
-        final = final.where(sync_job.c.attempts.is_not(None))
-    return set(connection.execute(final).scalars())
+def nothing_new(connection: sa.Connection, jobs: Collection[AirbyteJob], now: datetime, *, detailed: bool) -> set[int]:
+    """Returns the ids of those jobs of which the ledger knows as much: as far, as detailed, and seen lately.
+
+    Args:
+        connection: The caller's transaction.
+        jobs: As Airbyte tells them now.
+        now: The moment.
+        detailed: Whether the jobs carry the configuration API's details.
+    """
+    columns = (
+        sync_job.c.job_id,
+        sync_job.c.status,
+        sync_job.c.report_state,
+        sync_job.c.attempts,
+        sync_job.c.observed_at,
+    )
+    told = {job.job_id: job.status.value for job in jobs}
+    rows = connection.execute(sa.select(*columns).where(sync_job.c.job_id.in_(told)))
+    return {
+        job_id
+        for job_id, status, report_state, attempts, observed_at in rows
+        if (
+            (attempts is not None or not detailed)
+            if report_state != "none"
+            else status == told[job_id] and now - observed_at < _REFRESHED_AFTER
+        )
+    }
 
 
 def jobs_by_id(connection: sa.Connection, job_ids: Collection[int]) -> dict[int, JobRow]:
