@@ -54,7 +54,7 @@ def build_upkeep(settings: Settings) -> dg.Definitions:
         )
 
     @dg.job(
-        name=Automation.PRUNE,
+        name=Automation.PRUNE.value,
         description="Prunes Dagster's own history. When it does not run, storage grows and the UI slows down.",
         tags={"adinsights/kind": "upkeep"},
         executor_def=dg.in_process_executor,
@@ -71,7 +71,7 @@ def _schedules(settings: Settings, job: dg.JobDefinition) -> list[dg.ScheduleDef
         return []
     return [
         dg.ScheduleDefinition(
-            name=f"{Automation.PRUNE}_nightly",
+            name=f"{Automation.PRUNE.value}_nightly",
             job=job,
             cron_schedule=unattended.cron,
             execution_timezone=settings.home_timezone,

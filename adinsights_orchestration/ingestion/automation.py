@@ -64,7 +64,7 @@ def _trigger(settings: Settings, make_deps: MakeDeps) -> dg.SensorDefinition | N
         return None
 
     @dg.sensor(
-        name=Automation.TRIGGER,
+        name=Automation.TRIGGER.value,
         minimum_interval_seconds=unattended.every_seconds,
         default_status=sensor_status(settings, unattended),
         description="Starts the syncs that are due. When it does not tick, connections grow stale unless somebody else "
@@ -84,7 +84,7 @@ def _observe(settings: Settings, make_deps: MakeDeps) -> dg.SensorDefinition | N
         return None
 
     @dg.sensor(
-        name=Automation.OBSERVE,
+        name=Automation.OBSERVE.value,
         minimum_interval_seconds=unattended.every_seconds,
         default_status=sensor_status(settings, unattended),
         description="Takes in what Airbyte finished, whoever started it, and reports it to Dagster. "
@@ -110,7 +110,7 @@ def _nightly(settings: Settings, make_deps: MakeDeps, job: dg.JobDefinition) -> 
         return []
 
     @dg.schedule(
-        name=Automation.SYNC_NIGHTLY,
+        name=Automation.SYNC_NIGHTLY.value,
         job=job,
         cron_schedule=str(unattended.cron),
         execution_timezone=settings.home_timezone,

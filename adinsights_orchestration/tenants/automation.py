@@ -34,7 +34,7 @@ def build_registry_automation(settings: Settings, store: OpsStore, check_cron: C
         return dg.Definitions()
 
     @dg.sensor(
-        name=Automation.REGISTRY,
+        name=Automation.REGISTRY.value,
         minimum_interval_seconds=unattended.every_seconds,
         default_status=sensor_status(settings, unattended),
         description="Reads tenants and connections; new ones appear as partitions. When it fails, the last good "

@@ -12,10 +12,11 @@ import json
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import dagster as dg
 
+from adinsights_orchestration.dagster_internals.types import AssetJob
 from adinsights_orchestration.environments import Automation
 from adinsights_orchestration.settings import Settings
 from adinsights_orchestration.tenants.model import Provider
@@ -25,9 +26,6 @@ from adinsights_orchestration.transformation.process import DbtError, DbtProcess
 from adinsights_orchestration.transformation.project import Project, Props, dagster_meta
 from adinsights_orchestration.transformation.targets import Targets
 from adinsights_orchestration.unattended import declared, schedule_status
-
-if TYPE_CHECKING:
-    from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
 JOB = "dbt_source_freshness"
 _ARTIFACT = "sources.json"
@@ -65,7 +63,7 @@ def _checks(settings: Settings, project: Project, watched: Mapping[str, Props]) 
     specs = {unique_id: _spec(project, unique_id, props) for unique_id, props in watched.items()}
 
     @dg.multi_asset_check(
-        name=JOB,
+        name="source_freshness",  # Dagster wants the names of ops and jobs apart
         specs=list(specs.values()),
         can_subset=True,
         description="Runs `dbt source freshness`.",
@@ -164,7 +162,7 @@ def _verdict(spec: dg.AssetCheckSpec, **fields: Any) -> dg.AssetCheckResult:
     return dg.AssetCheckResult(asset_key=spec.asset_key, check_name=spec.name, **fields)
 
 
-def _schedules(settings: Settings, job: "UnresolvedAssetJobDefinition") -> list[dg.ScheduleDefinition]:
+def _schedules(settings: Settings, job: AssetJob) -> list[dg.ScheduleDefinition]:
     unattended = declared(settings, Automation.DBT_FRESHNESS)
     if unattended is None:
         return []
