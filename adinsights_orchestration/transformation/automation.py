@@ -11,11 +11,11 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
 
 import dagster as dg
 
 from adinsights_orchestration.clock import Clock, utc_now
+from adinsights_orchestration.dagster_internals.types import AssetJob
 from adinsights_orchestration.environments import Automation, Unattended
 from adinsights_orchestration.ops_store.store import OpsStore
 from adinsights_orchestration.settings import Settings
@@ -27,9 +27,6 @@ from adinsights_orchestration.transformation.project import Project
 from adinsights_orchestration.transformation.publishing import PublishError, publish
 from adinsights_orchestration.transformation.refresh import Attempt, Start, Wait, decide
 from adinsights_orchestration.unattended import declared, schedule_status, sensor_status
-
-if TYPE_CHECKING:
-    from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
 BUILD_TAG = {"adinsights/dbt": "build"}
 # A worker that died without a word keeps its run "started", and its place in the pool, until this much later.
@@ -44,7 +41,7 @@ def build_automation(
     settings: Settings, store: OpsStore, project: Project, assets: dg.AssetsDefinition, *, clock: Clock = utc_now
 ) -> dg.Definitions:
     """Returns the jobs, the sensor and the schedule that this environment declares."""
-    jobs: list[dg.JobDefinition | UnresolvedAssetJobDefinition] = []
+    jobs: list[dg.JobDefinition | AssetJob] = []
     sensors, schedules = [], []
     refresh = declared(settings, Automation.DBT_REFRESH)
     if refresh is not None:
@@ -95,7 +92,7 @@ class _Refresh:
 
 
 def _refresh_sensor(
-    settings: Settings, refresh: _Refresh, job: UnresolvedAssetJobDefinition, unattended: Unattended
+    settings: Settings, refresh: _Refresh, job: AssetJob, unattended: Unattended
 ) -> dg.SensorDefinition:
     @dg.sensor(
         name=Automation.DBT_REFRESH.value,
@@ -131,7 +128,7 @@ def _run_request(refresh: _Refresh, start: Start) -> dg.RunRequest:
     )
 
 
-def _job(name: str, assets: dg.AssetsDefinition, description: str) -> UnresolvedAssetJobDefinition:
+def _job(name: str, assets: dg.AssetsDefinition, description: str) -> AssetJob:
     return dg.define_asset_job(
         name=name,
         selection=dg.AssetSelection.assets(assets),
@@ -142,9 +139,7 @@ def _job(name: str, assets: dg.AssetsDefinition, description: str) -> Unresolved
     )
 
 
-def _nightly_schedule(
-    settings: Settings, job: UnresolvedAssetJobDefinition, unattended: Unattended
-) -> dg.ScheduleDefinition:
+def _nightly_schedule(settings: Settings, job: AssetJob, unattended: Unattended) -> dg.ScheduleDefinition:
     assert unattended.cron is not None
     return dg.ScheduleDefinition(
         name=f"{Automation.DBT_NIGHTLY}_build",

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from adinsights_orchestration.environments import Environment
 from adinsights_orchestration.errors import ConfigurationError
@@ -52,7 +53,13 @@ def load(settings: Settings) -> Project:
             raise ConfigurationError(problem, place=str(manifest_path(settings)), next_step=_PREPARE)
         logger.info("preparing the dbt manifest", reason=problem)
         prepare(settings)
-    return Project(json.loads(manifest_path(settings).read_bytes()))
+    return Project(read(settings.dbt.project_dir))
+
+
+def read(project_dir: Path) -> dict[str, Any]:
+    """Reads the prepared manifest of a project as it is."""
+    content: dict[str, Any] = json.loads((Targets(project_dir).prepared / MANIFEST_FILE).read_bytes())
+    return content
 
 
 def manifest_path(settings: Settings) -> Path:
@@ -87,20 +94,24 @@ def digest(settings: Settings) -> str:
 def prepare(settings: Settings) -> Path:
     """Parses the project, unless that was done already, and returns the manifest's path. Needs no database.
 
+    A copy goes to `target/manifest.json`, where other programs look for it. This one does not: any dbt command by hand
+    replaces it, with whatever variables it was given.
+
     Raises:
         ConfigurationError: The project does not parse; dbt's own message is in it.
     """
     targets = Targets(settings.dbt.project_dir)
     chosen = providers_argument(default_providers(settings.dbt.project_dir), settings.dbt.enabled_providers)
     with _alone(targets.prepared):
-        if staleness(settings) is not None:
+        if staleness(settings) is not None or not (targets.root / MANIFEST_FILE).exists():
             wanted = digest(settings)
             with targets.fresh("parse", parse_key(settings, chosen)) as folder:
                 _parse(settings, Command(("parse",), providers=chosen), folder)
                 # The digest comes last: a kill before it leaves a manifest that counts as outdated.
                 (targets.prepared / _DIGEST_FILE).unlink(missing_ok=True)
                 (folder / MANIFEST_FILE).replace(targets.prepared / MANIFEST_FILE)
-                _write_atomically(targets.prepared / _DIGEST_FILE, wanted)
+                _write_atomically(targets.prepared / _DIGEST_FILE, wanted.encode())
+                _write_atomically(targets.root / MANIFEST_FILE, (targets.prepared / MANIFEST_FILE).read_bytes())
     return targets.prepared / MANIFEST_FILE
 
 
@@ -138,7 +149,7 @@ def _project_files(project_dir: Path) -> list[Path]:
     return sorted(found)
 
 
-def _write_atomically(path: Path, text: str) -> None:
+def _write_atomically(path: Path, content: bytes) -> None:
     replacement = path.with_name(f".{path.name}.new")
-    replacement.write_text(text, encoding="utf-8")
+    replacement.write_bytes(content)
     replacement.replace(path)
