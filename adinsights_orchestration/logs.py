@@ -128,7 +128,9 @@ class PlainFormatter(JsonFormatter):
         fields = redaction.redact_value(envelope(record, self.component))
         head = f"{fields.pop('timestamp')[11:23]} {fields.pop('level'):<7} {fields.pop('message')}"
         exception = fields.pop("exception", None)
-        rest = " ".join(f"{key}={value}" for key, value in fields.items() if key not in ("component", "logger"))
+        # dbt's own sentence says it all to a person.
+        hidden = tuple(fields) if fields["logger"] == "dbt" else ("component", "logger")
+        rest = " ".join(f"{key}={value}" for key, value in fields.items() if key not in hidden)
         return "\n".join(part for part in (f"{head}  {rest}".rstrip(), exception) if part)
 
 

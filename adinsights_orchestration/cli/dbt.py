@@ -6,6 +6,7 @@ Belongs here: from options to a run of the job `dbt_build`, and its outcome. Doe
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Annotated, Any
 
 import sqlalchemy as sa
@@ -51,6 +52,7 @@ def build(
     run_id = runs.new_run_id()
     config = {"select": select, "exclude": exclude, "full_refresh": full_refresh}
     run_config: dict[str, Any] = {"ops": {runs.DBT_OP: {"config": config}}}
+    logging.getLogger("dbt").setLevel(logging.WARNING if as_json else logging.INFO)  # the progress of a build
     failures = runs.run_here(settings, runs.DBT_JOB, run_config, runs.run_tags(), run_id, store=store)
     invocations, failed = _invocations(store, run_id), _failed_nodes(store, run_id)
     if as_json:
@@ -71,7 +73,8 @@ def _invocations(store: OpsStore, run_id: str) -> list[dict[str, Any]]:
     columns = (row.c.command, row.c.models, row.c.completed, row.c.succeeded, row.c.elapsed_seconds)
     query = sa.select(*columns).where(row.c.run_id == run_id).order_by(row.c.started_at)
     with store.begin() as connection:
-        return [dict(found) for found in connection.execute(query).mappings()]
+        found = connection.execute(query).mappings().all()
+    return [{**row, "elapsed_seconds": round(row["elapsed_seconds"], 1)} for row in found]
 
 
 def _failed_nodes(store: OpsStore, run_id: str) -> list[dict[str, Any]]:
