@@ -13,18 +13,25 @@
 {#-
   When each slice of the raw reports was last extracted. Read from the raw tables: the staging views sort whole reports
   to find the rows that count, and this is known without.
-  reports: list of (platform, raw relation, expression of the account, day column), of which those whose provider is
-  switched off take no part; account: the account's name in the result.
+  reports: list of (platform, raw relation, account column, expression of the account on it, day column), of which
+  those whose provider is switched off take no part; account: the account's name in the result.
 -#}
 {% macro reported_slices(reports, account='ad_account_id') -%}
-    {%- for platform, relation, account_expression, day in reports if provider_enabled(platform) %}
+    {%- for platform, relation, raw_account, account_expression, day in reports if provider_enabled(platform) %}
     select
         {{ tenant_uuid() }} as tenant_id,
         '{{ platform }}' as source_platform,
         {{ account_expression }} as {{ account }},
         {{ day }} as date_day,
         max(_airbyte_extracted_at) as extracted_at
-    from {{ relation }}
+    from (
+        -- Grouped as they are first, and `offset 0` keeps Postgres from moving the filter below the grouping again:
+        -- the expressions above run once per slice and not once per row.
+        select tenant_id, {{ raw_account }}, {{ day }}, max(_airbyte_extracted_at) as _airbyte_extracted_at
+        from {{ relation }}
+        group by tenant_id, {{ raw_account }}, {{ day }}
+        offset 0
+    ) as raw_slices
     where {{ tenant_uuid() }} is not null
     group by 1, 2, 3, 4
     {%- if not loop.last %}

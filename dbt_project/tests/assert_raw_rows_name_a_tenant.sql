@@ -2,7 +2,7 @@
   A raw row without a valid tenant id belongs to nobody and is left out of every model. Here it is counted, so that a
   connection whose configuration lacks the tenant id is noticed.
 -#}
-{{ config(meta={'dagster': {'ref': {'name': 'int_ad_performance_slices'}}}) }}
+{{ config(tags=['whole_history'], meta={'dagster': {'ref': {'name': 'int_ad_performance_slices'}}}) }}
 -- depends_on: {{ ref('int_ad_performance_slices') }}
 {%- set relations = [] %}
 {%- if provider_enabled('meta') %}

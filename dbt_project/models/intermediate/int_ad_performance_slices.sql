@@ -4,8 +4,8 @@
 {%- set tiktok = source('raw_tiktok_ads', 'ads_report_daily') if provider_enabled('tiktok_ads') %}
 
 {{ reported_slices([
-    ('meta', meta, meta_account_id(), 'date_start'),
-    ('google_ads', google, google_customer_id(), 'date'),
-    ('linkedin_ads', linkedin, linkedin_id('account_id'), 'date'),
-    ('tiktok_ads', tiktok, 'cast(advertiser_id as text)', 'stat_time_day')
+    ('meta', meta, 'account_id', meta_account_id(), 'date_start'),
+    ('google_ads', google, 'customer_id', google_customer_id(), 'date'),
+    ('linkedin_ads', linkedin, 'account_id', linkedin_id('account_id'), 'date'),
+    ('tiktok_ads', tiktok, 'advertiser_id', 'cast(advertiser_id as text)', 'stat_time_day')
 ]) }}

@@ -2,6 +2,6 @@
 {%- set google = source('raw_google_ads', 'geographic_view') if provider_enabled('google_ads') %}
 
 {{ reported_slices([
-    ('meta', meta, meta_account_id(), 'date_start'),
-    ('google_ads', google, google_customer_id(), 'date')
+    ('meta', meta, 'account_id', meta_account_id(), 'date_start'),
+    ('google_ads', google, 'customer_id', google_customer_id(), 'date')
 ]) }}
