@@ -164,8 +164,9 @@ def test_a_service_waits_for_the_migration_and_the_migration_for_postgres(name: 
     assert set(SERVICES[name]["depends_on"]) <= set(SERVICES)
 
 
-def test_dbt_has_its_25_seconds_to_end_before_its_container_is_killed() -> None:
-    assert int(SERVICES["pipelines"]["stop_grace_period"].removesuffix("s")) > 25
+@pytest.mark.parametrize("name", ["pipelines", "monitoring"])
+def test_a_code_server_has_its_60_seconds_and_dbt_its_25_before_the_container_is_killed(name: str) -> None:
+    assert int(SERVICES[name]["stop_grace_period"].removesuffix("s")) > 60
 
 
 @pytest.mark.parametrize("name", sorted(set(ORCHESTRATOR) - {"migrate"}))
