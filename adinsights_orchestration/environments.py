@@ -26,7 +26,7 @@ class Automation(StrEnum):
     TRIGGER = "ingestion_trigger"
     SYNC_NIGHTLY = "sync_nightly"
     OBSERVE = "ingestion_observe"
-    WEBHOOK = "webhook_reconcile"
+    BACKEND = "backend_deliver"
     DBT_REFRESH = "dbt_refresh"
     DBT_NIGHTLY = "dbt_nightly"
     DBT_FRESHNESS = "dbt_source_freshness"
@@ -71,7 +71,7 @@ UNATTENDED: dict[Environment, dict[Automation, Unattended]] = {
         Automation.REGISTRY: _stack(seconds=30),
         Automation.TRIGGER: _stack(seconds=15, at_once=2),
         Automation.OBSERVE: _stack(seconds=10),
-        Automation.WEBHOOK: _stack(seconds=60),
+        Automation.BACKEND: _stack(seconds=60),
         Automation.DBT_REFRESH: _stack(seconds=30),
         Automation.DBT_NIGHTLY: _stack(cron="0 3 * * *"),
         Automation.DBT_FRESHNESS: _stack(cron="*/30 * * * *"),
@@ -81,6 +81,7 @@ UNATTENDED: dict[Environment, dict[Automation, Unattended]] = {
         Automation.REGISTRY: _every(300),
         Automation.SYNC_NIGHTLY: _cron("0 1 * * *", at_once=5),
         Automation.OBSERVE: _every(60),
+        Automation.BACKEND: _every(60),
         Automation.DBT_NIGHTLY: _cron("0 3 * * *"),
         Automation.DBT_FRESHNESS: _cron("0 6 * * *"),
         Automation.PRUNE: _cron("30 4 * * *"),
@@ -89,7 +90,7 @@ UNATTENDED: dict[Environment, dict[Automation, Unattended]] = {
         Automation.REGISTRY: _every(60),
         Automation.TRIGGER: _every(30, at_once=20),
         Automation.OBSERVE: _every(30),
-        Automation.WEBHOOK: _every(60),
+        Automation.BACKEND: _every(60),
         Automation.DBT_REFRESH: _every(900),
         Automation.DBT_NIGHTLY: _cron("0 3 * * *"),
         Automation.DBT_FRESHNESS: _cron("*/30 * * * *"),  # a quarter of the shortest limit, two hours

@@ -9,10 +9,13 @@ from __future__ import annotations
 import asyncio
 
 import dagster as dg
+import httpx
 
+from adinsights_orchestration.backend import audit
+from adinsights_orchestration.backend.audit import DeliveryReport
 from adinsights_orchestration.clock import utc_now
 from adinsights_orchestration.environments import UNATTENDED, Automation
-from adinsights_orchestration.ingestion import observe, trigger
+from adinsights_orchestration.ingestion import observe, trigger, webhook
 from adinsights_orchestration.ingestion.airbyte_api import api_factory
 from adinsights_orchestration.ingestion.assets import SYNC_OP, MakeDeps, build_provider_assets, build_sync_job
 from adinsights_orchestration.ingestion.deps import Deps, sync_bound
@@ -21,6 +24,7 @@ from adinsights_orchestration.ingestion.repair_jobs import build_repair_jobs
 from adinsights_orchestration.ingestion.reporting import Reported, Reporter
 from adinsights_orchestration.ingestion.specs import airbyte_workspace
 from adinsights_orchestration.ingestion.trigger import TriggerReport
+from adinsights_orchestration.ingestion.webhook_outcomes import WebhookReport
 from adinsights_orchestration.ops_store.store import OpsStore
 from adinsights_orchestration.settings import Settings
 from adinsights_orchestration.tenants.model import Standing
@@ -34,7 +38,7 @@ def build_ingestion(settings: Settings, store: OpsStore) -> dg.Definitions:
     """Builds the provider assets, their jobs, and what this environment runs unattended."""
     make_deps = deps_maker(settings, store)
     sync_job = build_sync_job(make_deps)
-    sensors = [_trigger(settings, make_deps), _observe(settings, make_deps)]
+    sensors = [_trigger(settings, make_deps), _observe(settings, make_deps), _backend(settings, store)]
     return dg.Definitions(
         assets=build_provider_assets(settings, make_deps),
         jobs=[sync_job, *build_repair_jobs(make_deps)],
@@ -104,6 +108,28 @@ def _observe(settings: Settings, make_deps: MakeDeps) -> dg.SensorDefinition | N
     return ingestion_observe
 
 
+def _backend(settings: Settings, store: OpsStore) -> dg.SensorDefinition | None:
+    unattended = declared(settings, Automation.BACKEND)
+    if unattended is None:
+        return None
+
+    @dg.sensor(
+        name=Automation.BACKEND.value,
+        minimum_interval_seconds=unattended.every_seconds,
+        default_status=sensor_status(settings, unattended),
+        description="Gives the backend what it is owed: audit rows, and finished jobs whose webhook it missed. When it "
+        "does not tick, they wait in the ops store.",
+        tags=_TAGS,
+    )
+    def backend_deliver() -> dg.SkipReason:
+        delivery = audit.deliver(settings, store, utc_now())
+        with httpx.Client(timeout=settings.backend.request_timeout_seconds) as client:
+            posts = webhook.reconcile(settings, store, client, utc_now())
+        return dg.SkipReason(backend_summary(delivery, posts))
+
+    return backend_deliver
+
+
 def _nightly(settings: Settings, make_deps: MakeDeps, job: dg.JobDefinition) -> list[dg.ScheduleDefinition]:
     unattended = declared(settings, Automation.SYNC_NIGHTLY)
     if unattended is None:
@@ -159,6 +185,20 @@ def observe_summary(report: ObserveReport, reported: Reported) -> str:
         "recovered": reported.recovered,
     }
     return _line(counts, report.skipped or report.problem, idle="nothing new in Airbyte")
+
+
+def backend_summary(delivery: DeliveryReport, posts: WebhookReport) -> str:
+    """One line for the sensor's tick."""
+    counts = {
+        "audit rows delivered": delivery.delivered,
+        "audit rows refused": delivery.refused,
+        "audit rows owed": delivery.owed,
+        "jobs posted": posts.posted,
+        "posts put off": posts.put_off,
+        "posts failed": posts.failed,
+    }
+    problems = dict.fromkeys(error for error in (delivery.error, posts.error) if error)
+    return _line(counts, "; ".join(problems), idle="nothing is owed")
 
 
 def _line(counts: dict[str, int], problem: str, *, idle: str) -> str:

@@ -168,6 +168,7 @@ class Stack:
         for entry in answer["data"]["workspaceOrError"]["locationEntries"]:
             problem = (entry["locationOrLoadError"] or {}).get("message")
             if problem:
+                self.dagster.stop()  # it would go on without the location; the next `up` shall load what was mended
                 raise StackError(
                     f"code location {entry['name']} does not load: {problem.strip().splitlines()[-1]}",
                     next_step=f"See {self.dagster.log}.",
