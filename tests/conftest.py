@@ -10,8 +10,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import dagster as dg
+import psycopg
 import pytest
 from dagster._core.test_utils import instance_for_test
+from psycopg import sql
 from pydantic import SecretStr
 
 from adinsights_orchestration.local.postgres import EmbeddedPostgres
@@ -38,6 +40,14 @@ class PostgresServer:
     def create_database(self, prefix: str = "test") -> str:
         """Creates a database of its own and returns its address."""
         return self.server.create_database(f"{prefix}_{uuid.uuid4().hex[:10]}")
+
+    def copy_database(self, template: str) -> str:
+        """Creates a copy of a database that nobody is connected to, and returns its address."""
+        name = f"{template}_{uuid.uuid4().hex[:10]}"
+        with psycopg.connect(self.server.dsn(), autocommit=True) as connection:
+            copy = sql.SQL("create database {} template {}")
+            connection.execute(copy.format(sql.Identifier(name), sql.Identifier(template)))
+        return self.server.dsn(name)
 
 
 def _server(name: str, bin_dir: Path | None) -> Iterator[PostgresServer]:
@@ -77,11 +87,19 @@ def database(postgres_server: PostgresServer) -> str:
     return postgres_server.create_database()
 
 
-@pytest.fixture
-def ops_store(postgres_server: PostgresServer) -> Iterator[OpsStore]:
-    """A migrated ops store in a database of this test's own."""
-    store = OpsStore(OpsStoreSettings(dsn=SecretStr(postgres_server.create_database("ops"))))
+@pytest.fixture(scope="session")
+def migrated_ops_store(postgres_server: PostgresServer) -> str:
+    """The name of a migrated ops store; copying it for each test is far faster than migrating."""
+    store = OpsStore(OpsStoreSettings(dsn=SecretStr(postgres_server.server.create_database("ops_template"))))
     store.migrate()
+    store.dispose()
+    return "ops_template"
+
+
+@pytest.fixture
+def ops_store(postgres_server: PostgresServer, migrated_ops_store: str) -> Iterator[OpsStore]:
+    """A migrated ops store in a database of this test's own."""
+    store = OpsStore(OpsStoreSettings(dsn=SecretStr(postgres_server.copy_database(migrated_ops_store))))
     yield store
     store.dispose()
 
