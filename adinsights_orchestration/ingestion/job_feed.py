@@ -72,7 +72,7 @@ async def changed_since(
         return await api.changes(since, workspaces, offset=offset)
 
     try:
-        return await _walk(detailed, start, known, limits, api.page_size, detailed=True)
+        return await walk(detailed, start, known, limits, api.page_size, detailed=True)
     except AirbyteError as error:
         return await _public(api, start, workspaces, known, limits, error)
 
@@ -92,7 +92,7 @@ async def _public(
         async def fetch(since: datetime, offset: int, kind: JobType | None = kind) -> ListedJobs:
             return await api.public_changes(since, workspaces, kind, offset=offset)
 
-        parts.append(await _walk(fetch, start, known, limits, api.page_size, detailed=False))
+        parts.append(await walk(fetch, start, known, limits, api.page_size, detailed=False))
     unfinished = [part.reached for part in parts if not part.complete]
     return Harvest(
         jobs=tuple({job.job_id: job for part in parts for job in part.jobs}.values()),
@@ -140,9 +140,15 @@ class _Reading:
             self.offset += page_size
 
 
-async def _walk(
+async def walk(
     fetch: Fetch, start: datetime, known: Known, limits: Limits, page_size: int, *, detailed: bool
 ) -> Harvest:
+    """Reads one listing from `start` on: `fetch` gives the page behind a moment and so many rows.
+
+    Raises:
+        MalformedReplyError: The listing is not filtered or not ordered as it was asked to be.
+        AirbyteError: A page could not be read.
+    """
     reading = _Reading(start, known, detailed=detailed)
     while True:
         page = await fetch(reading.since, reading.offset)
