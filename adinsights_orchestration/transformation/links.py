@@ -18,7 +18,7 @@ def description(project: Project, unique_id: str) -> str:
 
 def runbook(settings: Settings, props: Props) -> str:
     """Link to the runbook's section about a node."""
-    section = dagster_meta(props).get("runbook", "dbt")
+    section = dagster_meta(props).get("runbook", "a-dbt-model-fails")
     return f"{settings.runbook_url}#{section}"
 
 

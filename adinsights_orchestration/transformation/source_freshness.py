@@ -20,7 +20,6 @@ from adinsights_orchestration.dagster_internals.types import AssetJob
 from adinsights_orchestration.environments import Automation
 from adinsights_orchestration.settings import Settings
 from adinsights_orchestration.tenants.model import Provider
-from adinsights_orchestration.transformation import links
 from adinsights_orchestration.transformation.command import Command, default_providers, parse_key, providers_argument
 from adinsights_orchestration.transformation.process import DbtError, DbtProcess
 from adinsights_orchestration.transformation.project import Project, Props, dagster_meta
@@ -28,6 +27,7 @@ from adinsights_orchestration.transformation.targets import Targets
 from adinsights_orchestration.unattended import declared, schedule_status
 
 JOB = "dbt_source_freshness"
+OWNER = "data-eng@example.com"  # of a provider whose sources name nobody
 _ARTIFACT = "sources.json"
 _PASS, _WARN, _ERROR = "pass", "warn", "error"
 
@@ -106,8 +106,8 @@ def _asset(settings: Settings, project: Project, provider: Provider) -> dg.Asset
         ),
         group_name="raw",
         kinds={"postgres"},
-        owners=list(dagster_meta(props).get("owners") or ()),
-        metadata={"runbook": dg.MetadataValue.url(links.runbook(settings, props))},
+        owners=list(dagster_meta(props).get("owners") or (OWNER,)),
+        metadata={"runbook": dg.MetadataValue.url(f"{settings.runbook_url}#a-connection-does-not-sync")},
     )
 
 
