@@ -126,7 +126,7 @@ def _google() -> dict[str, list[Row]]:
             # Barbados has a Saint Andrew of its own.
             for country, region in (("JM", "St. Andrew Parish"), ("JM", "Kingston"), ("BB", "Saint Andrew")):
                 share = {"impressions": 100, "clicks": 3, "cost_micros": 10_000_000, "conversions": 0.5}
-                place = {"country_code": country, "geo_target_region": f"{region}" if country == "JM" else f"{region} "}
+                place = {"country_code": country, "geo_target_region": region}
                 geographic.append({**base, **place, **share})
     return {"raw_google_ads.campaign_daily": campaign_daily, "raw_google_ads.geographic_view": geographic}
 
