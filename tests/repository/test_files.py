@@ -65,7 +65,8 @@ def _imported(file: Path) -> set[str]:
 def _distributions() -> dict[str, set[str]]:
     known = {top: {str(canonicalize_name(name)) for name in names} for top, names in packages_distributions().items()}
     # Other halves of a declared package, pinned by it to the same release.
-    return known | {"dagster_shared": {"dagster"}, "dagster_graphql": {"dagster-webserver"}}
+    webserver = {"dagster-webserver"}
+    return known | {"dagster_shared": {"dagster"}, "dagster_graphql": webserver, "graphql": webserver}
 
 
 def _foreign(files: list[Path]) -> dict[str, set[str]]:
