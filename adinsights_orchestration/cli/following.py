@@ -19,6 +19,7 @@ from adinsights_orchestration.cli.watch import POLL_SECONDS, Shown, SyncWatch, r
 from adinsights_orchestration.ops_store.store import OpsStore
 from adinsights_orchestration.settings import Settings
 
+_PATIENCE_SECONDS = 120.0  # with a UI that restarts
 # Progress is shown from the ledger; the run's own log lines stay in Dagster.
 _SILENT = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
@@ -102,12 +103,22 @@ class JobRun:
         watch = SyncWatch(self._store, run_id, self._partitions)
         try:
             with Shown(watch.look, silent=self._as_json):
-                while self._ui.status(run_id) not in runs.TERMINAL:
-                    time.sleep(POLL_SECONDS)
+                self._until_over(run_id)
         except KeyboardInterrupt:
             process.say(f"The run goes on: {self._ui.run_url(run_id)}")
             raise typer.Exit(EXIT_INTERRUPTED) from None
         return _concluded(run_id, watch, self._ui.failures(run_id))
+
+    def _until_over(self, run_id: str) -> None:
+        answered_at = time.monotonic()
+        while (status := self._ui.status(run_id)) not in runs.TERMINAL:
+            if status is not None:
+                answered_at = time.monotonic()
+            elif time.monotonic() - answered_at > _PATIENCE_SECONDS:
+                raise runs.RunError(
+                    "the UI does not answer any more; the run goes on without it", next_step=self._ui.run_url(run_id)
+                )
+            time.sleep(POLL_SECONDS)
 
     def _say(self, text: str) -> None:
         if not self._as_json:

@@ -111,16 +111,23 @@ class Shown:
     def _lines(self) -> None:
         began = said_at = time.monotonic()
         said: dict[str, str] = {}
-        while not self._stop.wait(POLL_SECONDS):
+        over = False
+        while not over:
+            over = self._stop.wait(POLL_SECONDS)  # the end is looked at once more
             rows = self._look()
-            for row in rows:
-                if row["state"] != "waiting" and said.get(row["partition"]) != row["state"]:
-                    said[row["partition"]] = row["state"]
-                    said_at = time.monotonic()
-                    process.say(_line(row))
+            for row in _news(rows, said):
+                said_at = time.monotonic()
+                process.say(_line(row))
             if time.monotonic() - said_at > _QUIET_SECONDS:
                 said_at = time.monotonic()
                 process.say(f"  ... {said_at - began:.0f} s, {_count(rows)}")
+
+
+def _news(rows: Sequence[Mapping[str, Any]], said: dict[str, str]) -> list[Mapping[str, Any]]:
+    """The rows whose state was not said yet; it counts as said from now on."""
+    fresh = [row for row in rows if row["state"] != "waiting" and said.get(row["partition"]) != row["state"]]
+    said.update({row["partition"]: row["state"] for row in fresh})
+    return fresh
 
 
 def row_style(row: Mapping[str, Any]) -> str:

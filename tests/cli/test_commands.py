@@ -1,0 +1,162 @@
+"""What on-call types: who is served, what is due, what to sync, and what to do when it is refused."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+import pytest
+
+from adinsights_orchestration.clock import utc_now
+from adinsights_orchestration.ops_store.findings import open_finding
+from tests.cli.conftest import Answer, Served
+
+Command = Callable[..., Answer]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _migrated(served: Served) -> None:
+    assert served.as_process("migrate").code == 0
+    assert served.as_process("registry", "refresh").code == 0
+
+
+def test_an_unmigrated_store_is_two_lines_with_the_command_to_run(
+    served: Served, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fresh = served.as_process("connections", ADINSIGHTS_OPS_STORE__DSN=served.dsn.rsplit("/", 1)[0] + "/postgres")
+    assert fresh.code == 2
+    assert fresh.err.splitlines() == ["the ops store is not migrated", "  Run `adinsights migrate`."]
+    assert (
+        "Traceback"
+        in served.as_process(
+            "--debug", "connections", ADINSIGHTS_OPS_STORE__DSN=served.dsn.rsplit("/", 1)[0] + "/postgres"
+        ).err
+    )
+
+
+def test_connections_show_standing_schedule_and_the_next_time_they_are_due(command: Command) -> None:
+    rows = {row["provider"]: row for row in command("connections", "--json").json}
+    assert {name: row["standing"] for name, row in rows.items()} == {
+        "meta": "active",
+        "google_ads": "active",
+        "ga4": "manual",
+        "tiktok_ads": "paused",
+    }
+    assert rows["meta"]["schedule"] == "every 60 min"
+    assert rows["google_ads"]["schedule"] == "cron 0 6-22 * * *"
+    assert rows["meta"]["next_due_at"] > utc_now().isoformat()
+    assert (rows["ga4"]["next_due_at"], rows["tiktok_ads"]["next_due_at"]) == (None, None)
+
+
+def test_connections_can_be_narrowed_by_tenant_and_provider(command: Command) -> None:
+    assert len(command("connections", "--tenant", "acme-jamaica-ltd", "--provider", "META", "--json").json) == 1
+    table = command("connections", "--provider", "ga4").out
+    assert re.search(r"acme-jamaica-ltd +ga4 ", table)
+    assert "google_ads" not in table
+
+
+def test_a_tenant_that_is_nobody_is_named_with_those_there_are(command: Command) -> None:
+    answer = command("sync", "--tenant", "acme")
+    assert answer.code == 2
+    assert answer.err.splitlines() == ["no tenant is 'acme'.", "  Known: acme-jamaica-ltd."]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("sync",), "--all"),
+        (("sync", "--provider", "myspace"), "unknown provider 'myspace'"),
+        (("sync", "--connection", "nothing"), "no connection is 'nothing'."),
+        (("sync", "--tenant", "Acme Jamaica Ltd", "--provider", "linkedin_ads"), "no connection is all of that."),
+        (("refresh", "nothing"), "no connection is 'nothing'."),
+        (("nonsense",), "No such command"),
+    ],
+)
+def test_wrong_use_is_explained_with_exit_code_2(command: Command, arguments: tuple[str, ...], said: str) -> None:
+    answer = command(*arguments)
+    assert answer.code == 2
+    assert said in answer.err
+    assert "Traceback" not in answer.err
+
+
+def test_a_dry_run_shows_what_would_be_synced_and_what_is_left_out(command: Command) -> None:
+    answer = command("sync", "--all", "--dry-run", "--json")
+    assert answer.code == 0
+    assert sorted(row["provider"] for row in answer.json) == ["ga4", "google_ads", "meta"]
+    assert re.search(r"left out: acme-jamaica-ltd/tiktok\S* is paused", answer.err)
+
+
+def test_only_a_paused_connection_is_nothing_to_sync(command: Command) -> None:
+    answer = command("sync", "--provider", "tiktok_ads")
+    assert answer.code == 1
+    assert "none of them can be synced" in answer.out
+
+
+def test_detaching_without_a_ui_is_refused(command: Command) -> None:
+    answer = command("sync", "--all", "--detach")
+    assert answer.code == 2
+    assert "only it can run something detached" in answer.err
+
+
+def test_the_registry_is_shown_with_its_tenants(command: Command) -> None:
+    document = command("registry", "show", "--json").json
+    (tenant,) = document["tenants"]
+    assert (tenant["tenant"], tenant["connections"]) == ("acme-jamaica-ltd", "2 active, 1 manual, 1 paused")
+    assert document["health"]["error"] is None
+    assert "acme-jamaica-ltd" in command("registry", "show").out
+
+
+def test_a_registry_that_cannot_be_read_is_exit_code_1_with_the_reason(
+    served: Served, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ADINSIGHTS_REGISTRY__YAML_PATH", str(served.folder / "gone.yaml"))
+    answer = command("registry", "refresh", "--json")
+    assert answer.code == 1
+    assert "gone.yaml cannot be read" in answer.json["error"]
+    monkeypatch.undo()
+
+
+def test_findings_are_listed_without_personal_data(served: Served, command: Command) -> None:
+    assert command("findings", "--kind", "canary").out.strip() == "no open findings"
+    with served.store() as store, store.begin() as connection:
+        detail = {"reason": "jane.doe@agency.example has access_token=canary-token", "next_step": "Ask her."}
+        open_finding(connection, "canary", "acme/meta", detail, utc_now())
+    table, document = command("findings", "--kind", "canary"), command("findings", "--kind", "canary", "--json")
+    assert "Ask her." in table.out
+    assert document.json[0]["subject"] == "acme/meta"
+    assert not [each for each in ("jane", "canary-token") if each in table.out + document.out]
+
+
+def test_settings_are_shown_with_secrets_hidden(served: Served, command: Command) -> None:
+    rows = {row["variable"]: row["value"] for row in command("settings", "--json").json}
+    assert rows["ADINSIGHTS_REGISTRY__SOURCE"] == "yaml"
+    assert rows["ADINSIGHTS_OPS_STORE__DSN"] == "hidden"
+    assert "# Settings" in command("settings", "--markdown").out
+
+
+def test_a_wrong_setting_is_named_without_its_value(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ADINSIGHTS_INGESTION__RETRY_MAX_ATTEMPTS", "canary-value")
+    answer = command("connections")
+    assert answer.code == 2
+    assert "ADINSIGHTS_INGESTION__RETRY_MAX_ATTEMPTS" in answer.err
+    assert "canary" not in answer.err
+    monkeypatch.undo()
+
+
+def test_doctor_reports_everything_and_its_exit_code_is_the_worst(command: Command) -> None:
+    answer = command("doctor", "--json")
+    checks = {check["name"]: check["status"] for check in answer.json["checks"]}
+    assert checks["ops store"] == "ok"
+    assert checks["airbyte public api"] == "ok"
+    assert checks["dagster ui"] == "fail"
+    assert answer.code == answer.json["exit_code"] == 2
+
+
+def test_doctor_names_a_setting_that_keeps_everything_from_starting(
+    command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ADINSIGHTS_ENVIRONMENT", "moon")
+    answer = command("doctor")
+    assert answer.code == 2
+    assert "ADINSIGHTS_ENVIRONMENT" in answer.out
+    monkeypatch.undo()

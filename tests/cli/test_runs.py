@@ -1,0 +1,119 @@
+"""Commands that run something: in a process of their own, against real syncs, followed to the end."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from adinsights_orchestration.cli import runs
+from adinsights_orchestration.ingestion import assets, repair_jobs
+from tests.cli.conftest import Served
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _migrated(served: Served) -> None:
+    served.prepare()
+
+
+def test_the_names_that_commands_use_are_those_of_the_jobs() -> None:
+    assert (runs.SYNC_JOB, runs.SYNC_OP) == (assets.SYNC_JOB, assets.SYNC_OP)
+    assert set(runs.HISTORY_JOBS.values()) == {repair_jobs.REFRESH_JOB, repair_jobs.CLEAR_JOB}
+    assert runs.SCHEMA_JOB == repair_jobs.SCHEMA_JOB
+    assert runs.REPAIR_OPS == repair_jobs.REPAIR_OPS
+
+
+def test_a_sync_without_a_ui_runs_here_and_tells_exactly_what_failed_and_why(served: Served) -> None:
+    reason = "The access token access_token=canary-token of jane.doe@agency.example was revoked."
+    failure = {"failureType": "config_error", "failureOrigin": "source", "externalMessage": reason}
+    served.knobs.set("airbyte", "fail_connection", {str(served.connections["google"].id): failure})
+    try:
+        answer = served.as_process("sync", "--tenant", "acme-jamaica-ltd", "--json")
+    finally:
+        served.knobs.reset()
+    assert answer.code == 1, answer.err
+    rows = {row["partition"].split("/")[1].rsplit("-", 1)[0]: row for row in answer.json["connections"]}
+    assert {name: row["state"] for name, row in rows.items()} == {
+        "meta-ads": "succeeded",
+        "google-ads": "failed",
+        "web": "succeeded",
+    }
+    assert rows["meta-ads"]["rows"] == 20
+    assert answer.json["failed"] == [rows["google-ads"]["partition"]]
+    assert "was revoked" in rows["google-ads"]["reason"]
+    assert not [canary for canary in ("canary-token", "jane") if canary in answer.out + answer.err]
+    assert _leaks(served, "canary-token", "jane.doe") == []
+
+
+def test_a_sync_that_went_well_says_so_on_the_way_and_in_a_table(served: Served) -> None:
+    answer = served.as_process("sync", "--connection", "Meta Ads")
+    assert answer.code == 0, answer.err
+    assert "succeeded" in answer.out
+    assert "20 rows" in answer.err
+    listed = {row["provider"]: row for row in served.as_process("connections", "--json").json}
+    assert (listed["meta"]["status"], listed["meta"]["rows"]) == ("succeeded", 20)
+
+
+def test_a_refresh_is_a_plan_until_it_is_confirmed(served: Served) -> None:
+    before = len(_jobs(served))
+    plan = served.as_process("refresh", "Meta Ads", "--json")
+    assert (plan.code, plan.json["executed"], plan.json["obstacles"]) == (0, False, [])
+    assert plan.json["steps"][0]["does"]
+    assert len(_jobs(served)) == before
+    done = served.as_process("refresh", "Meta Ads", "--yes", "--json")
+    assert done.code == 0, done.err
+    assert [row["state"] for row in done.json["connections"]] == ["succeeded"]
+    assert _jobs(served)[-1] != "sync"
+
+
+def test_a_clear_is_a_plan_until_it_is_confirmed(served: Served) -> None:
+    plan = served.as_process("clear", "Web")
+    assert plan.code == 0
+    assert "delete all its rows" in plan.out
+    assert "Add --yes" in plan.err
+    assert served.as_process("clear", "Web", "--yes").code == 0
+
+
+def test_a_schema_without_changes_needs_no_approval(served: Served) -> None:
+    shown = served.as_process("schema", "show", "Meta Ads", "--json")
+    assert (shown.code, shown.json["needed"], shown.json["changes"]) == (0, False, [])
+    approved = served.as_process("schema", "approve", "Meta Ads", "--yes")
+    assert approved.code == 0
+    assert "no difference" in approved.out
+
+
+def test_without_a_dagster_home_nothing_runs_and_the_next_step_is_named(served: Served) -> None:
+    answer = served.as_process("sync", "--all", DAGSTER_HOME="")
+    assert answer.code == 2
+    assert answer.err.strip().splitlines()[-2].startswith("DAGSTER_HOME is not set")
+
+
+def test_an_airbyte_that_is_down_ends_a_plan_with_two_lines(served: Served) -> None:
+    answer = served.as_process(
+        "schema", "show", "Meta Ads", ADINSIGHTS_AIRBYTE__CONFIG_API_URL="http://127.0.0.1:9/api/v1"
+    )
+    assert answer.code == 2
+    assert "Airbyte cannot be reached" in answer.err
+    assert len(answer.err.strip().splitlines()) == 2
+
+
+def _jobs(served: Served) -> list[str]:
+    with served.store() as store, store.begin() as connection:
+        rows = connection.exec_driver_sql("select job_type from adinsights_ops.sync_job order by job_id")
+        return [str(row[0]) for row in rows]
+
+
+def _leaks(served: Served, *canaries: str) -> list[str]:
+    """Files below DAGSTER_HOME (event log, compute logs) and ops store tables that hold a canary."""
+    found = []
+    for folder, _, files in os.walk(served.folder):
+        for name in files:
+            content = open(os.path.join(folder, name), "rb").read()  # noqa: PTH123, SIM115, PTH118
+            found += [f"{name}: {canary}" for canary in canaries if canary.encode() in content]
+    with served.store() as store, store.begin() as connection:
+        for table in ("sync_job", "sync_intent", "finding", "audit_entry"):
+            for canary in canaries:
+                query = f"select count(*) from adinsights_ops.{table} x where x::text like '%%{canary}%%'"
+                if connection.exec_driver_sql(query).scalar_one():
+                    found.append(f"{table}: {canary}")
+    return found
