@@ -267,11 +267,10 @@ class World:
     def rounds_until_quiet(self) -> None:
         """Runs healthy rounds, time passing, until none has anything left to do."""
         self.server.faults.clear()
-        for _ in range(30):
-            report = self.round(minutes=20)
-            if report == WebhookReport():
-                return
-        raise AssertionError(f"not quiet: {report}")
+        reports = [self.round(minutes=20)]
+        while reports[-1] != WebhookReport():
+            assert len(reports) < 30, f"never quiet: {reports[-1]}"
+            reports.append(self.round(minutes=20))
 
     def last_job(self, connection_id: UUID) -> str:
         """The last job of a connection that the backend knows."""
