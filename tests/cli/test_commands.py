@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from urllib.parse import quote
 
 import pytest
+from pydantic import SecretStr
 
+from adinsights_orchestration.cli.settings_page import setting_rows
 from adinsights_orchestration.clock import utc_now
 from adinsights_orchestration.ops_store.findings import open_finding
+from adinsights_orchestration.redaction import is_secret_name
 from tests.cli.conftest import Answer, Served
 
 Command = Callable[..., Answer]
+# Those without a default are told by their names: their default is None.
+SECRETS = [row for row in setting_rows() if isinstance(row.default, SecretStr) or is_secret_name(row.variable)]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -160,3 +166,47 @@ def test_doctor_names_a_setting_that_keeps_everything_from_starting(
     assert answer.code == 2
     assert "ADINSIGHTS_ENVIRONMENT" in answer.out
     monkeypatch.undo()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("doctor",),
+        ("doctor", "--json"),
+        ("connections",),
+        ("registry", "refresh"),
+        ("findings",),
+        ("migrate",),
+        ("settings",),
+        ("sync", "--all"),
+        ("refresh", "Meta Ads"),
+        ("--debug", "connections"),
+        ("--debug", "migrate"),
+    ],
+)
+def test_no_command_shows_any_secret_when_everything_fails(
+    command: Command, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]
+) -> None:
+    for number, row in enumerate(SECRETS):
+        address = row.variable.endswith("__DSN")
+        canary = f"canary{number}-Pa55/word%"
+        monkeypatch.setenv(
+            row.variable, f"postgresql://role:{quote(canary, safe='')}@127.0.0.1:9/x" if address else canary
+        )
+    answer = command(*arguments)
+    shown = answer.out + answer.err
+    assert shown
+    assert re.findall(r"canary\d", shown) == []
+
+
+@pytest.mark.parametrize(
+    "arguments", [("doctor", "--json"), ("--debug", "connections"), ("--debug", "registry", "refresh")]
+)
+def test_an_address_that_cannot_even_be_read_is_not_quoted(
+    command: Command, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]
+) -> None:
+    monkeypatch.setenv("ADINSIGHTS_OPS_STORE__DSN", "canary0 is no address")
+    monkeypatch.setenv("ADINSIGHTS_BACKEND__DSN", "canary1 is no address")
+    answer = command(*arguments)
+    assert answer.code in (1, 2, 70)
+    assert re.findall(r"canary\d", answer.out + answer.err) == []

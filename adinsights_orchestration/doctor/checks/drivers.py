@@ -92,7 +92,8 @@ def webhook_delivery(world: World) -> Verdict:
     newest = _newest_finished(world)
     if not newest:
         return skipped("no sync has finished in the last day")
-    behind = sorted(each.partition_key for each in _active(world) if _is_behind(each, newest, _told(world)))
+    told = _told(world)
+    behind = sorted(each.partition_key for each in _active(world) if _is_behind(each, newest, told))
     if behind:
         return warn(
             f"the backend was not told of the newest jobs of {some(behind)}",
