@@ -50,10 +50,15 @@ class ServerError(AirbyteError):
 
 
 class NotAirbyteError(AirbyteError):
-    """Something else than Airbyte's JSON came back: a proxy's page, a redirect to a login."""
+    """Something else than Airbyte's JSON came back: a proxy's page, a redirect to a login.
 
-    repeatable = True
-    nothing_happened = False
+    A proxy that could not find or would not pass the request on did not pass it on; one that failed may have.
+    """
+
+    def __init__(self, problem: str, *, status: int, place: str = "", next_step: str = "") -> None:
+        self.repeatable = status >= 500
+        self.nothing_happened = 300 <= status < 500
+        super().__init__(problem, place=place, next_step=next_step)
 
 
 class MalformedReplyError(AirbyteError):
@@ -129,9 +134,8 @@ def not_airbyte(place: str, status: int, headers: Mapping[str, str], body: bytes
     kind = headers.get("content-type", "no content type").split(";")[0]
     title = _html_title(body)
     said = f"HTTP {status} with {kind} instead of JSON" + (f" (“{title}”)" if title else "")
-    return NotAirbyteError(
-        said, place=place, next_step="Check ADINSIGHTS_AIRBYTE__PUBLIC_API_URL and the proxy before Airbyte."
-    )
+    advice = "Check ADINSIGHTS_AIRBYTE__PUBLIC_API_URL and the proxy before Airbyte."
+    return NotAirbyteError(said, status=status, place=place, next_step=advice)
 
 
 def tidy_message(text: str) -> str:

@@ -300,6 +300,14 @@ def test_only_answers_that_refuse_are_certain_that_nothing_happened() -> None:
     assert all(certain(status) for status in (400, 401, 403, 404, 409, 422, 429))
     assert not any(certain(status) for status in (500, 502, 503, 504))
     assert not certain(200, b"<html>login</html>")
+    assert not certain(502, b"<html>bad gateway</html>")
+    assert certain(404, b"<html>no such page</html>")
+    assert certain(302, b"")
+
+
+def test_a_page_that_says_there_is_nothing_is_not_asked_again_and_one_that_says_wait_is() -> None:
+    assert not from_reply("x", 404, {}, b"<html>no such page</html>").repeatable
+    assert from_reply("x", 502, {}, b"<html>bad gateway</html>").repeatable
 
 
 def test_a_rate_limit_that_says_when_to_come_back_is_heeded() -> None:
