@@ -61,6 +61,14 @@ VENVS = (
 # ------------------------------------------------------------------------------------------------------ decisions
 
 
+DEV_HOME_MARK = "# Written by `make install`: the home of bare `dagster dev` in this folder; `make up` has its own."
+DEV_HOME_CONFIG = """\
+# The home of bare `dagster dev`: definitions to look at, nothing that runs by itself. Written by `make install`.
+telemetry: {enabled: false}
+nux: {enabled: false}
+"""
+
+
 def digest(*files: Path) -> str:
     """One hash over the files' names and contents."""
     total = hashlib.sha256()
@@ -272,6 +280,28 @@ def ensure_venv(root: Path, venv: Venv, lock: int) -> bool:
     return True
 
 
+def give_dagster_dev_a_home(root: Path) -> None:
+    """Lets bare `dagster dev` in this folder work: Dagster reads `.env`, and finds a home of its own there.
+
+    Without one it would take the `dagster.yaml` beside it, which asks for a Postgres. Another `.env` is left alone.
+    """
+    env, home = root / ".env", root / ".local" / "dev"
+    if env.exists() and not env.read_text().startswith(DEV_HOME_MARK):
+        return
+    home.mkdir(parents=True, exist_ok=True)
+    write_text(home / "dagster.yaml", DEV_HOME_CONFIG)
+    write_text(env, f'{DEV_HOME_MARK}\nDAGSTER_HOME="{home}"\n')
+
+
+def write_text(path: Path, content: str) -> None:
+    """Replaces a file in one step, where it differs."""
+    if path.exists() and path.read_text() == content:
+        return
+    unfinished = path.with_name(path.name + ".unfinished")
+    unfinished.write_text(content)
+    unfinished.replace(path)
+
+
 def main(root: Path) -> int:
     """Installs what is missing; returns the exit code."""
 
@@ -283,6 +313,7 @@ def main(root: Path) -> int:
     try:
         with alone(root) as lock:
             done = [ensure_venv(root, venv, lock) for venv in VENVS]
+            give_dagster_dev_a_home(root)
     except InstallError as error:
         print(f"install: {error}", file=sys.stderr)
         return 1

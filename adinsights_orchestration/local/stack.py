@@ -69,7 +69,8 @@ class Stack:
         self.service = BackgroundProcess(
             "service", _python("adinsights_orchestration.local.service"), run, PROJECT_ROOT
         )
-        self.dagster = BackgroundProcess("dagster", _dagster_command(local), run, PROJECT_ROOT)
+        # Not in the project's folder: Dagster would take the home of bare `dagster dev` from the `.env` there.
+        self.dagster = BackgroundProcess("dagster", _dagster_command(local), run, run)
 
     @contextmanager
     def alone(self) -> Iterator[None]:

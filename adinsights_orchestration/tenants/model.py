@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
-from types import MappingProxyType
 from uuid import UUID
 
 DEFAULT_TIMEZONE = "America/Jamaica"  # ADinsights' home timezone
@@ -125,7 +124,7 @@ class Tenant:
     owner: str | None = None
     retention_days: int = MINIMUM_RETENTION_DAYS
     legal_hold: bool = False
-    sla: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
+    sla: Mapping[str, float] = field(default_factory=dict)
     retired: bool = False
 
 

@@ -15,12 +15,15 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import yaml
+from dotenv import dotenv_values
 
 from scripts.install import (
     InstallError,
     Venv,
     alone,
     ensure_venv,
+    give_dagster_dev_a_home,
     make_venv,
     stamp_found,
     stamp_wanted,
@@ -214,3 +217,21 @@ def test_an_interpreter_that_was_asked_for_is_never_replaced_by_another(root: Pa
         check=False,
     )
     assert (done.returncode, done.stderr) == (1, "install: PYTHON=python2.7 is not a Python 3.11 or 3.12\n")
+
+
+
+def test_bare_dagster_dev_gets_a_home_of_its_own_in_a_path_with_spaces(tmp_path: Path) -> None:
+    root = tmp_path / "a project"
+    root.mkdir()
+    give_dagster_dev_a_home(root)
+    give_dagster_dev_a_home(root)
+    assert dotenv_values(root / ".env") == {"DAGSTER_HOME": str(root / ".local" / "dev")}
+    home = yaml.safe_load((root / ".local" / "dev" / "dagster.yaml").read_text())
+    assert home == {"telemetry": {"enabled": False}, "nux": {"enabled": False}}
+
+
+def test_an_env_file_of_somebody_s_own_is_left_alone(tmp_path: Path) -> None:
+    mine = "DAGSTER_HOME=/somewhere/else\n"
+    (tmp_path / ".env").write_text(mine)
+    give_dagster_dev_a_home(tmp_path)
+    assert (tmp_path / ".env").read_text() == mine
