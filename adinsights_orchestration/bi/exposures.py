@@ -23,7 +23,7 @@ def build_exposures(settings: Settings, project: Project) -> list[dg.AssetSpec]:
 def _spec(settings: Settings, project: Project, props: Props) -> dg.AssetSpec:
     parents = [parent for parent in props["depends_on"]["nodes"] if parent in project.nodes]
     return dg.AssetSpec(
-        key=dg.AssetKey(["superset", str(props["name"])]),
+        key=dg.AssetKey(list(dagster_meta(props).get("asset_key") or ("superset", str(props["name"])))),
         deps=[dg.AssetKey(project.key_path(parent)) for parent in parents],
         description=_description(props),
         group_name=GROUP,
@@ -52,6 +52,9 @@ def _metadata(settings: Settings, props: Props) -> dict[str, dg.MetadataValue[st
     }
     if props.get("url"):
         found["dashboard"] = dg.MetadataValue.url(str(props["url"]))
+    path = (((props.get("config") or {}).get("meta") or {}).get("superset") or {}).get("path")
+    if path:
+        found["Superset path"] = dg.MetadataValue.path(str(path))
     if props.get("maturity"):
         found["maturity"] = dg.MetadataValue.text(str(props["maturity"]))
     return found

@@ -15,11 +15,12 @@ from dagster_postgres.run_storage import PostgresRunStorage
 from sqlalchemy.pool import NullPool
 
 _RECYCLE_SECONDS = 300
+_KEPT = 2  # storing an event nests two
 _OVERFLOW = 8
 
 
 def keep_connections(instance: dg.DagsterInstance) -> None:
-    """Makes the instance's Postgres storages keep a connection each, for the rest of this process.
+    """Makes the instance's Postgres storages keep their connections, for the rest of this process.
 
     A kept connection is tried before it is used: a server that restarted meanwhile is connected to again, with
     Dagster's own retries. Other storages, and ones that log in with tokens that expire, stay as they are. Calling it
@@ -36,7 +37,7 @@ def _keep(storage: PostgresEventLogStorage | PostgresRunStorage) -> None:
         storage._engine = sa.create_engine(  # noqa: SLF001
             engine.url,
             isolation_level="AUTOCOMMIT",
-            pool_size=1,
+            pool_size=_KEPT,
             max_overflow=_OVERFLOW,
             pool_pre_ping=True,
             pool_recycle=_RECYCLE_SECONDS,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping, Set
+from collections.abc import Callable, Generator, Iterator, Mapping, Set
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -124,7 +124,7 @@ class Build:
         self._begun: tuple[str, datetime] | None = None
         self.outcome: Outcome | None = None
 
-    def events(self) -> Iterator[Event]:
+    def events(self) -> Generator[Event, None, None]:
         """Runs the build and yields dbt's events as they come.
 
         When it ends, however it ends, it is recorded, and the run results are published. Stopping to read stops dbt.

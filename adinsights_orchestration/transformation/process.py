@@ -13,7 +13,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +61,7 @@ class DbtProcess:
         """The process id."""
         return self._process.pid
 
-    def events(self) -> Iterator[Event]:
+    def events(self) -> Generator[Event, None, None]:
         """Yields dbt's structured events as they come; ends when dbt has ended.
 
         Every line is written to the log. Stops dbt when the reader is interrupted or stops reading.

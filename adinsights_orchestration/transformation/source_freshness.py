@@ -21,7 +21,7 @@ from adinsights_orchestration.environments import Automation
 from adinsights_orchestration.settings import Settings
 from adinsights_orchestration.tenants.model import Provider
 from adinsights_orchestration.transformation.command import Command, default_providers, parse_key, providers_argument
-from adinsights_orchestration.transformation.process import DbtError, DbtProcess
+from adinsights_orchestration.transformation.process import DbtError, DbtProcess, Event
 from adinsights_orchestration.transformation.project import Project, Props, dagster_meta
 from adinsights_orchestration.transformation.targets import Targets
 from adinsights_orchestration.unattended import declared, schedule_status
@@ -29,7 +29,8 @@ from adinsights_orchestration.unattended import declared, schedule_status
 JOB = "dbt_source_freshness"
 OWNER = "data-eng@example.com"  # of a provider whose sources name nobody
 _ARTIFACT = "sources.json"
-_PASS, _WARN, _ERROR = "pass", "warn", "error"
+_PASS, _ERROR = "pass", "error"
+_NEVER = "0001-01-01"  # what dbt calls the newest row of an empty table
 
 
 def build_source_freshness(settings: Settings, project: Project) -> dg.Definitions:
@@ -72,7 +73,7 @@ def _checks(settings: Settings, project: Project, watched: Mapping[str, Props]) 
         wanted = {uid: spec for uid, spec in specs.items() if spec.key in context.selected_asset_check_keys}
         verdicts = _run(settings, [_selector(watched[unique_id]) for unique_id in wanted])
         for unique_id, spec in wanted.items():
-            yield _result(spec, verdicts.get(unique_id))
+            yield _result(spec, verdicts.get(unique_id, {"error": "dbt did not look at it"}))
 
     return dbt_source_freshness
 
@@ -119,16 +120,24 @@ def _selector(props: Props) -> str:
     return f"source:{props['source_name']}.{props['name']}"
 
 
-def _run(settings: Settings, selectors: list[str]) -> Mapping[str, Mapping[str, Any]]:
+def _run(settings: Settings, selectors: list[str]) -> dict[str, Props]:
+    """Returns dbt's verdict on each table, by unique id; `error` instead of an age where it could not look."""
     providers = providers_argument(default_providers(settings.dbt.project_dir), settings.dbt.enabled_providers)
     command = Command(("source", "freshness"), select=tuple(selectors), providers=providers)
     with Targets(settings.dbt.project_dir).fresh(JOB, parse_key(settings, providers)) as folder:
         process = DbtProcess(settings, command, folder)
-        process.run()
-        return _verdicts(folder, process)
+        # Tables that dbt could not look at are in its events only.
+        failures = dict(found for event in process.events() if (found := _failure(event)))
+        return {**failures, **_verdicts(folder, process)}
 
 
-def _verdicts(folder: Path, process: DbtProcess) -> Mapping[str, Mapping[str, Any]]:
+def _failure(event: Event) -> tuple[str, Props] | None:
+    if event["info"]["name"] != "RunResultError":
+        return None
+    return event["data"]["node_info"]["unique_id"], {"error": str(event["data"]["msg"]).strip()}
+
+
+def _verdicts(folder: Path, process: DbtProcess) -> dict[str, Props]:
     try:
         content = json.loads((folder / _ARTIFACT).read_bytes())
     except FileNotFoundError:
@@ -136,20 +145,19 @@ def _verdicts(folder: Path, process: DbtProcess) -> Mapping[str, Mapping[str, An
         raise DbtError(
             f"source freshness was not carried out: {reason}", next_step=f"dbt's own log is {folder / 'dbt.log'}."
         ) from None
-    return {verdict["unique_id"]: verdict for verdict in content["results"]}
+    return {verdict["unique_id"]: verdict for verdict in content["results"] if "max_loaded_at" in verdict}
 
 
-def _result(spec: dg.AssetCheckSpec, verdict: Mapping[str, Any] | None) -> dg.AssetCheckResult:
-    status = str(verdict["status"]) if verdict else "runtime error"
-    if verdict is None or status not in (_PASS, _WARN, _ERROR):
+def _result(spec: dg.AssetCheckSpec, verdict: Props) -> dg.AssetCheckResult:
+    if "max_loaded_at" not in verdict or str(verdict["max_loaded_at"]).startswith(_NEVER):
         # A table that Airbyte has not created yet, or one without rows: nothing arrived, but nothing is late either.
-        reason = str((verdict or {}).get("error") or "dbt did not look at it")
+        reason = str(verdict.get("error") or "There is no row yet.")
         return _verdict(spec, passed=False, severity=dg.AssetCheckSeverity.WARN, description=reason)
     age = timedelta(seconds=round(float(verdict["max_loaded_at_time_ago_in_s"])))
     return _verdict(
         spec,
-        passed=status == _PASS,
-        severity=dg.AssetCheckSeverity.ERROR if status == _ERROR else dg.AssetCheckSeverity.WARN,
+        passed=verdict["status"] == _PASS,
+        severity=dg.AssetCheckSeverity.ERROR if verdict["status"] == _ERROR else dg.AssetCheckSeverity.WARN,
         description=f"The newest row is {age} old.",
         metadata={
             "newest row": dg.MetadataValue.text(str(verdict["max_loaded_at"])),

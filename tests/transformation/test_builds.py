@@ -125,7 +125,7 @@ def test_a_build_that_is_stopped_is_recorded_and_does_not_look_like_a_completed_
     build = Build(settings, ops_store, project, _request())
     events = build.events()
     for event in events:
-        if event["info"]["name"] == "LogStartLine" and "snapshot" in event["info"]["msg"]:
+        if event["info"]["name"] == "LogStartLine" and "unique_stg_meta__ads_ad_id" in event["info"]["msg"]:
             break
     assert is_building(ops_store)
     events.close()

@@ -74,7 +74,7 @@ def test_a_parse_is_shared_by_calls_that_connect_alike_and_by_no_others() -> Non
     assert key == parse_key(_settings(password=SecretStr("another")), None)
     assert key not in {
         parse_key(_settings(host="elsewhere"), None),
-        parse_key(Settings(dbt=DbtSettings(schema="other")), None),
+        parse_key(Settings(dbt=DbtSettings(schema_="other")), None),
         parse_key(Settings(), (META,)),
     }
 
@@ -86,7 +86,7 @@ def test_the_project_s_own_providers_are_read_from_its_file() -> None:
 @pytest.mark.parametrize("content", ["vars: {}", "vars: {enabled_providers: [myspace]}", "vars: [", "- a list", ""])
 def test_a_project_file_without_known_providers_is_named(tmp_path: Path, content: str) -> None:
     (tmp_path / "dbt_project.yml").write_text(content)
-    with pytest.raises(ConfigurationError, match="dbt_project.yml"):
+    with pytest.raises(ConfigurationError, match=r"dbt_project\.yml"):
         default_providers(tmp_path)
 
 

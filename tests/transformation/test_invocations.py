@@ -1,4 +1,4 @@
-"""The rows that builds leave: one per command, the newest result per node, coverage that only moves when it is earned."""
+"""The rows that builds leave: one per command, the newest result per node, coverage that moves when it is earned."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ def test_outside_a_laptop_a_missing_manifest_is_an_error_with_the_command_that_m
 ) -> None:
     project_dir = copy_project(FIXTURE_PROJECT, tmp_path / "project")
     settings = make_settings(project_dir, warehouse_settings, UNUSED, tmp_path, environment=environment)
-    with pytest.raises(ConfigurationError, match="no prepared dbt manifest.*adinsights dbt prepare"):
+    with pytest.raises(ConfigurationError, match=r"no prepared dbt manifest.*adinsights dbt prepare"):
         manifest.load(settings)
 
 

@@ -32,7 +32,7 @@ def test_stopping_to_read_cancels_dbt_s_queries_and_ends_it(settings: Settings, 
         process = DbtProcess(settings, _snapshot_command(), folder)
         events = process.events()
         for event in events:
-            if event["info"]["name"] == "LogStartLine" and "snapshot" in event["info"]["msg"]:
+            if event["info"]["name"] == "LogStartLine" and "unique_stg_meta__ads_ad_id" in event["info"]["msg"]:
                 break
         assert eventually(lambda: warehouse.running_dbt_queries() > 0)
         events.close()
@@ -52,7 +52,8 @@ from adinsights_orchestration.settings import Settings
 from adinsights_orchestration.transformation.command import Command
 from adinsights_orchestration.transformation.process import DbtProcess
 settings = Settings()
-process = DbtProcess(settings, Command(("build",), select=("stg_meta__ads", "ads_history")), pathlib.Path({str(tmp_path)!r}))
+command = Command(("build",), select=("stg_meta__ads", "ads_history"))
+process = DbtProcess(settings, command, pathlib.Path({str(tmp_path)!r}))
 print(process.pid, flush=True)
 process.run()
 """

@@ -1,4 +1,4 @@
-"""The dbt project as a graph: which provider is upstream of what, which node a test belongs to, what keys are made of."""
+"""The dbt project as a graph: which provider is upstream of what, where a test belongs, what keys are made of."""
 
 from __future__ import annotations
 

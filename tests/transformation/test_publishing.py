@@ -1,4 +1,4 @@
-"""The published file: whole at every moment, the old one kept when it cannot be written, mended by whoever comes next."""
+"""The published file: whole at every moment, the old one kept when a new one cannot be written, mended by the next."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def test_a_full_disk_leaves_the_old_file_whole_and_the_next_attempt_publishes(op
 def test_a_folder_that_cannot_be_is_named_in_the_error(ops_store: OpsStore, tmp_path: Path) -> None:
     (tmp_path / "a file").write_text("")
     record_end(ops_store, ended(result(A)), {A})
-    with pytest.raises(PublishError, match="a file/run_results.json"):
+    with pytest.raises(PublishError, match=r"a file/run_results\.json"):
         publish(ops_store, tmp_path / "a file" / "run_results.json", {A})
 
 

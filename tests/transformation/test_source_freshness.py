@@ -1,0 +1,66 @@
+"""dbt's source freshness as checks: real verdicts on real tables, on assets that no sync and no build ever plans."""
+
+from __future__ import annotations
+
+import dagster as dg
+
+from adinsights_orchestration.ops_store.store import OpsStore
+from adinsights_orchestration.settings import Settings
+from adinsights_orchestration.transformation.definitions import build_transformation
+from tests.transformation.support import Warehouse
+
+META, GOOGLE = dg.AssetKey(["raw", "meta"]), dg.AssetKey(["raw", "google_ads"])
+
+
+def test_every_verdict_of_dbt_is_a_check_result_with_the_age_in_words(
+    settings: Settings, ops_store: OpsStore, warehouse: Warehouse
+) -> None:
+    warehouse.execute(
+        "update raw_meta.ad_insights set _airbyte_extracted_at = now() - interval '3 hours';"
+        "update raw_meta.ads set _airbyte_extracted_at = now() - interval '5 hours';"
+        "drop schema raw_google_ads cascade"
+    )
+    job = build_transformation(settings, ops_store).resolve_job_def("dbt_source_freshness")
+    with dg.DagsterInstance.ephemeral() as instance:
+        result = job.execute_in_process(instance=instance)
+    found = {(e.asset_key, e.check_name): e for e in result.get_asset_check_evaluations()}
+    warned = found[META, "freshness_ad_insights"]
+    assert (warned.passed, warned.severity) == (False, dg.AssetCheckSeverity.WARN)
+    assert warned.description is not None
+    assert warned.description.startswith("The newest row is 3:00:")
+    failed = found[META, "freshness_ads"]
+    assert (failed.passed, failed.severity) == (False, dg.AssetCheckSeverity.ERROR)
+    missing = found[GOOGLE, "freshness_campaign_daily"]
+    assert (missing.passed, missing.severity) == (False, dg.AssetCheckSeverity.WARN)
+    assert "does not exist" in (missing.description or "")
+    assert len(found) == 3
+
+    warehouse.execute("delete from raw_meta.ads; update raw_meta.ad_insights set _airbyte_extracted_at = now()")
+    with dg.DagsterInstance.ephemeral() as instance:
+        result = job.execute_in_process(instance=instance)
+    found = {(e.asset_key, e.check_name): e for e in result.get_asset_check_evaluations()}
+    assert found[META, "freshness_ad_insights"].passed
+    empty = found[META, "freshness_ads"]
+    assert (empty.severity, empty.description) == (dg.AssetCheckSeverity.WARN, "There is no row yet.")
+
+
+def test_the_checks_stand_apart_from_the_providers_partitioned_assets_and_from_what_builds_plan(
+    settings: Settings, ops_store: OpsStore
+) -> None:
+    defs = build_transformation(settings, ops_store)
+    graph = defs.resolve_asset_graph()
+    checked = {key.asset_key for key in graph.asset_check_keys if key.name.startswith("freshness_")}
+    assert checked == {META, GOOGLE}
+    for key in checked:
+        assert not graph.get(key).is_executable
+        assert graph.get(key).parent_keys == {dg.AssetKey(["airbyte", key.path[-1]])}
+        assert graph.get(key).child_keys == set()
+    for name in ("dbt_nightly", "dbt_refresh"):
+        planned = defs.resolve_job_def(name).asset_layer.asset_graph.asset_check_keys
+        assert not any(key.name.startswith("freshness_") for key in planned)
+
+
+def test_the_description_of_a_check_states_its_limits(settings: Settings, ops_store: OpsStore) -> None:
+    graph = build_transformation(settings, ops_store).resolve_asset_graph()
+    spec = graph.get_check_spec(dg.AssetCheckKey(META, "freshness_ads"))
+    assert spec.description == "The newest row of raw_meta.ads warns after 2 hours, fails after 4 hours."
