@@ -11,6 +11,7 @@ import pytest
 from adinsights_orchestration.cli import app, environment_file
 from adinsights_orchestration.cli.entry import EXIT_DEFECT, run
 from adinsights_orchestration.errors import AdinsightsError, ConfigurationError
+from adinsights_orchestration.settings import PROJECT_ROOT
 
 HEAVY = ("dagster", "pydantic", "sqlalchemy", "psycopg", "httpx", "rich", "structlog")
 
@@ -34,6 +35,11 @@ def test_every_command_of_the_table_exists_and_explains_itself(
     monkeypatch.chdir(tmp_path)
     assert run([name, "--help"], {"ADINSIGHTS_ENV_FILE": ""}) == 0
     assert f"adinsights {name}" in capsys.readouterr().out
+
+
+def test_the_documentation_shows_every_command() -> None:
+    page = (PROJECT_ROOT / "docs" / "cli.md").read_text()
+    assert [name for name in app.COMMANDS if f"adinsights {name}" not in page] == []
 
 
 def test_a_failure_with_a_next_step_is_two_lines(

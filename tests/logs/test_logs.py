@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+import logging.config
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -153,3 +154,10 @@ def test_people_get_a_readable_line_with_the_same_care(lines: Lines) -> None:
 
 def test_ids_that_tie_lines_together_are_distinct() -> None:
     assert len({logs.new_correlation_id() for _ in range(100)}) == 100
+
+
+def test_the_formatter_can_be_named_in_a_configuration_file(lines: Lines) -> None:
+    formatter = {"()": "adinsights_orchestration.logs.JsonFormatter", "component": "runs"}
+    configured = logging.config.DictConfigurator({"version": 1}).configure_formatter(formatter)
+    record = logging.LogRecord("x", logging.INFO, __file__, 1, "hello", (), None)
+    assert json.loads(configured.format(record))["component"] == "runs"
