@@ -242,11 +242,13 @@ def a_dagster_world(
     """Runs an Airbyte and a Dagster instance with the definitions of an environment."""
     airbyte, knobs = _airbyte()
     log = RequestLog(create_airbyte_app(airbyte, airbyte.knobs.knobs, clock=utc_now, discover=discover))
-    store = OpsStore(OpsStoreSettings(dsn=SecretStr(server.create_database("ops"))))
+    ops_store = OpsStoreSettings(dsn=SecretStr(server.create_database("ops")))
+    store = OpsStore(ops_store)
     store.migrate()
     with running(log) as url, dagster_instance_on(server) as instance:
         configured = Settings(
             environment=environment,
+            ops_store=ops_store,
             airbyte=airbyte_settings(url),
             ingestion=IngestionSettings(),
             registry=RegistrySettings(source=RegistrySource.YAML, yaml_path=folder / "registry.yaml"),
