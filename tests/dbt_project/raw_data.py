@@ -14,7 +14,6 @@ from tests.dbt_project.raw_tables import RawWarehouse, Row, Sync, provider_of
 ACME = "11111111-1111-4111-8111-111111111111"
 GLOBEX = "22222222-2222-4222-8222-222222222222"
 INITECH = "33333333-3333-4333-8333-333333333333"
-TENANTS = (ACME, GLOBEX, INITECH)
 PROVIDERS = ("meta", "google_ads", "linkedin_ads", "tiktok_ads", "ga4", "search_console")
 
 # Acme's data reaches twelve days further than Globex's: what is old for one is new for the other.

@@ -1,3 +1,5 @@
+{{ config(indexes=[{'columns': ['tenant_id', 'date_day']}]) }}
+
 with daily as (
     select
         tenant_id,

@@ -1,3 +1,5 @@
+{{ config(indexes=[{'columns': ['tenant_id', 'date_day']}]) }}
+
 -- Only the parishes are looked up here, over the whole history: a new alias moves past days too.
 with regions as (
     select
