@@ -31,7 +31,7 @@ from adinsights_orchestration.settings import PROJECT_ROOT, OpsStoreSettings
 from adinsights_orchestration.tenants.model import Connection, Provider, Registry, Schedule, ScheduleType, Tenant
 from benchmarks._machine import NAMESPACE, free_port
 
-_MANIFEST = PROJECT_ROOT / "dbt_project" / "target" / "manifest.json"
+_MANIFEST = PROJECT_ROOT / "dbt_project" / "target" / "prepared" / "manifest.json"
 _LIBRARIES = "import dagster, dagster_airbyte, dagster_postgres, httpx, psycopg, sqlalchemy, alembic, structlog"
 _FLOORS = {
     "pipelines": f"{_LIBRARIES}, dagster_dbt, json; json.load(open({str(_MANIFEST)!r}))",
@@ -47,7 +47,7 @@ _LOAD = (
 def main() -> None:
     """Runs the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--runs", type=int, default=7, help="fresh interpreters per figure")
+    parser.add_argument("--runs", type=int, default=5, help="fresh interpreters per figure")
     parser.add_argument("--connections", type=int, nargs="+", default=[10, 5000])
     options = parser.parse_args()
     figures = {"benchmark": "load", "runs": options.runs, "locations": {}}
