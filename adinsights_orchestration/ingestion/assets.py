@@ -23,7 +23,7 @@ from adinsights_orchestration.tenants.model import Connection, Provider, Standin
 
 SYNC_JOB = "sync_connections"
 SYNC_OP = "sync"
-SYNC_TAGS = {"adinsights/kind": "sync"}
+SYNC_TAGS = {"adinsights/kind": "sync", "adinsights/sync": "job"}
 MakeDeps = Callable[[], Deps]
 Told = Iterator[dg.AssetMaterialization | dg.AssetCheckEvaluation]
 _UI = "dagster-ui"

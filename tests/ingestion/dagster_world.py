@@ -250,7 +250,7 @@ def a_dagster_world(
             environment=environment,
             ops_store=ops_store,
             airbyte=airbyte_settings(url),
-            ingestion=IngestionSettings(),
+            ingestion=IngestionSettings(tick_budget_seconds=5.0),  # a server that is down costs a tick this long
             registry=RegistrySettings(source=RegistrySource.YAML, yaml_path=folder / "registry.yaml"),
             **settings,
         )

@@ -1,0 +1,158 @@
+"""Ticks of ingestion's sensors as Dagster evaluates them, against real servers that are up, down or half there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import dagster as dg
+import pytest
+from pydantic import SecretStr
+
+from adinsights_orchestration.environments import Environment
+from adinsights_orchestration.errors import OpsStoreError
+from adinsights_orchestration.ingestion.automation import build_ingestion
+from adinsights_orchestration.local.airbyte.model import ConfigType
+from adinsights_orchestration.ops_store.store import OpsStore
+from adinsights_orchestration.settings import BackendSettings, Driver, OpsStoreSettings, Settings
+from adinsights_orchestration.tenants.model import Provider
+from tests.backend.backend_tables import create_backend
+from tests.conftest import PostgresServer, free_port
+from tests.ingestion.dagster_world import TENANT_ID, DagsterWorld, a_dagster_world
+from tests.local.airbyte_support import MISCONFIGURED
+
+OFTEN = {"interval_minutes": 15}
+
+
+@pytest.fixture(scope="module")
+def world(postgres_server: PostgresServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[DagsterWorld]:
+    backend = create_backend(postgres_server.create_database)
+    folder = tmp_path_factory.mktemp("registry")
+    settings = BackendSettings(dsn=SecretStr(backend.dsn))
+    backend.execute("insert into accounts_tenant values (%s, 'Acme Jamaica Ltd', now())", TENANT_ID)
+    with a_dagster_world(postgres_server, folder, backend=settings) as one:
+        yield one
+
+
+@pytest.fixture(autouse=True)
+def _quiet(world: DagsterWorld) -> Iterator[None]:
+    """No test leaves a fault or a due connection to the next one."""
+    yield
+    world.knobs.set("airbyte", "down", False)
+    for row in world.rows:
+        row["active"] = False
+    world.read_registry()
+    world.tick("ingestion_observe")
+
+
+def test_trigger_starts_what_is_due_and_the_next_tick_has_nothing_to_do(world: DagsterWorld) -> None:
+    due, by_hand = world.add("Due", schedule=OFTEN), world.add("By hand")
+    assert world.tick("ingestion_trigger") == "1 due, 1 started"
+    assert (len(world.jobs(due)), len(world.jobs(by_hand))) == (1, 0)
+    assert world.tick("ingestion_trigger") == "nothing is due"
+    assert len(world.jobs(due)) == 1
+
+
+def test_observe_reports_what_ended_and_the_next_tick_has_nothing_new(world: DagsterWorld) -> None:
+    good, bad = world.add("Good", schedule=OFTEN), world.add("Bad", Provider.GA4, schedule=OFTEN)
+    world.fates[bad.connection_id] = MISCONFIGURED
+    assert world.tick("ingestion_trigger") == "2 due, 2 started"
+    said = world.tick("ingestion_observe")
+    assert "2 finished" in said
+    assert "1 reported, 1 reported as failed" in said
+    assert world.materialized_jobs(good) == [world.jobs(good)[0].id]
+    assert world.status(good) == "MATERIALIZED"
+    assert [passed for passed, _ in world.checks(bad)] == [False]
+    assert world.tick("ingestion_observe") == "nothing new in Airbyte"
+    assert len(world.materialized_jobs(good)) == 1
+
+
+def test_an_airbyte_that_is_down_is_said_and_the_next_tick_goes_on(world: DagsterWorld) -> None:
+    late, elsewhere = world.add("Late", schedule=OFTEN), world.add("Started elsewhere")
+    job = world.airbyte.start(elsewhere.connection_id, ConfigType.SYNC)
+    world.knobs.set("airbyte", "down", True)
+    # Whether a POST that a proxy answered reached Airbyte is open: it is looked for, not sent again.
+    assert world.tick("ingestion_trigger") == "1 due, 1 not answered"
+    assert world.tick("ingestion_observe") == "not done within the tick's 5 s; the next one reads on"
+    assert world.materialized_jobs(elsewhere) == []
+    world.knobs.set("airbyte", "down", False)
+    assert "1 reported" in world.tick("ingestion_observe")
+    assert world.materialized_jobs(elsewhere) == [job.id]
+    assert world.jobs(late) == []
+
+
+@pytest.mark.parametrize("sensor", ["ingestion_trigger", "ingestion_observe", "backend_deliver"])
+def test_without_an_ops_store_a_tick_fails_with_what_to_check(world: DagsterWorld, sensor: str) -> None:
+    nowhere = OpsStoreSettings(dsn=SecretStr(f"postgresql://canary:canary-password@127.0.0.1:{free_port()}/ops"))
+    definitions = build_ingestion(world.settings, OpsStore(nowhere))
+    with (
+        dg.build_sensor_context(instance=world.instance) as context,
+        pytest.raises(OpsStoreError, match="ADINSIGHTS_OPS_STORE__DSN: the ops store does not answer") as caught,
+    ):
+        definitions.resolve_sensor_def(sensor)(context)
+    assert "canary-password" not in str(caught.value)
+
+
+def test_an_external_driver_makes_the_trigger_say_so_and_start_nothing(world: DagsterWorld) -> None:
+    left = world.add("Left to Celery", schedule=OFTEN)
+    ingestion = world.settings.ingestion.model_copy(update={"driver": Driver.EXTERNAL})
+    settings = world.settings.model_copy(update={"ingestion": ingestion})
+    definitions = build_ingestion(settings, world.store)
+    with dg.build_sensor_context(instance=world.instance) as context:
+        data = definitions.resolve_sensor_def("ingestion_trigger").evaluate_tick(context)
+    assert data.skip_message == "the driver is external: nothing is started from here"
+    assert world.jobs(left) == []
+
+
+def test_the_backend_gets_its_audit_rows_with_a_tick_of_its_own(world: DagsterWorld) -> None:
+    world.tick("backend_deliver")
+    asked = world.add("Asked for")
+    world.sync([asked.partition_key], requested_by="ops@example.com")
+    assert world.tick("backend_deliver") == "1 audit rows delivered"
+    assert world.tick("backend_deliver") == "nothing is owed"
+
+
+def test_a_backend_that_is_down_delays_its_audit_rows_and_says_why(world: DagsterWorld) -> None:
+    asked = world.add("Asked for while the backend is down")
+    world.sync([asked.partition_key])
+    gone = SecretStr(f"postgresql://canary:canary-password@127.0.0.1:{free_port()}/backend")
+    settings = world.settings.model_copy(update={"backend": BackendSettings(dsn=gone)})
+    definitions = build_ingestion(settings, world.store)
+    with dg.build_sensor_context(instance=world.instance) as context:
+        said = str(definitions.resolve_sensor_def("backend_deliver").evaluate_tick(context).skip_message)
+    assert said.startswith("1 audit rows owed; ")
+    assert "ADINSIGHTS_BACKEND__DSN" in said
+    assert "canary-password" not in said
+    assert world.tick("backend_deliver") == "1 audit rows delivered"
+
+
+@contextmanager
+def _nightly(settings: Settings, store: OpsStore, instance: dg.DagsterInstance) -> Iterator[list[dg.RunRequest]]:
+    schedule = build_ingestion(settings, store).resolve_schedule_def("sync_nightly")
+    with dg.build_schedule_context(instance=instance) as context:
+        yield list(schedule.evaluate_tick(context).run_requests or [])
+
+
+def test_stagings_night_is_one_run_over_the_active_connections_only(world: DagsterWorld) -> None:
+    staging = world.settings.model_copy(update={"environment": Environment.STAGING})
+    active = [world.add("Night A", schedule=OFTEN), world.add("Night B", Provider.GA4, schedule=OFTEN)]
+    world.add("Night manual")
+    world.add("Night paused", schedule=OFTEN, active=False)
+    with _nightly(staging, world.store, world.instance) as requests:
+        (request,) = requests
+    config = request.run_config["ops"]["sync"]["config"]
+    assert sorted(config["partitions"]) == sorted(one.partition_key for one in active)
+    assert config["requested_by"] == "sync_nightly"
+    result = (
+        build_ingestion(staging, world.store)
+        .resolve_job_def("sync_connections")
+        .execute_in_process(run_config=request.run_config, instance=world.instance)
+    )
+    assert result.success
+    assert [world.status(one) for one in active] == ["MATERIALIZED", "MATERIALIZED"]
+
+
+def test_a_night_without_active_connections_starts_no_run(world: DagsterWorld) -> None:
+    staging = world.settings.model_copy(update={"environment": Environment.STAGING})
+    with _nightly(staging, world.store, world.instance) as requests:
+        assert requests == []
