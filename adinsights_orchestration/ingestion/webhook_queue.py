@@ -1,8 +1,8 @@
 """The ledger's side of telling the backend: which finished jobs are due to be told, and what became of each.
 
-Belongs here: statements on `webhook_post`, and on `sync_job` as far as telling needs it. Does not belong here: deciding
-(`webhook_rules`), HTTP and the backend's table (`webhook`). A job is considered until its row here is settled; jobs
-older than a connection's newest settled one are never considered again, so each tick reads one or a few rows a
+Belongs here: statements on `webhook_post` and `webhook_told`, and on `sync_job` as far as telling needs it. Does not
+belong here: deciding (`webhook_rules`), HTTP and the backend's table (`webhook`). A job is considered until its telling
+is settled; jobs older than a connection's newest settled one never are again, so each tick reads one or a few rows a
 connection, however long the ledger is.
 """
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
@@ -20,7 +20,7 @@ from sqlalchemy.dialects.postgresql import UUID as PG_UUID
 
 from adinsights_orchestration.ingestion.airbyte_models import DATA_TYPES
 from adinsights_orchestration.ingestion.webhook_rules import FinishedJob, State
-from adinsights_orchestration.ops_store.tables import sync_job, webhook_post
+from adinsights_orchestration.ops_store.tables import sync_job, webhook_post, webhook_told
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ def due_jobs(
     under_way, waiting = _open_posts(connection, now)
     places = {each.connection_id: each for each in audience if each.connection_id not in waiting}
     fresh = connection.execute(_unsettled(list(places), statuses, ended_by, per_connection).limit(limit)).all()
-    rows = {row.job_id: row for row in (*under_way, *fresh) if row.connection_id in places}
+    rows = {row.job_id: row for row in (*fresh, *under_way) if row.connection_id in places}
     return [_finished_job(row, places[row.connection_id]) for row in sorted(rows.values(), key=lambda row: row.ended)]
 
 
@@ -76,8 +76,17 @@ def put_off(
 def settle(
     connection: sa.Connection, jobs: Sequence[FinishedJob], state: State, now: datetime, reason: str | None = None
 ) -> None:
-    """Ends the telling of these jobs."""
+    """Ends the telling of these jobs, and of all older ones of their connections."""
     _write(connection, jobs, state=state, not_before=None, decided_at=now, last_error=reason)
+    if jobs:
+        fresh = insert(webhook_told)
+        later = fresh.on_conflict_do_update(
+            index_elements=[webhook_told.c.connection_id],
+            set_={"job_id": fresh.excluded.job_id, "started_at": fresh.excluded.started_at},
+            where=webhook_told.c.job_id < fresh.excluded.job_id,
+        )
+        names = ("connection_id", "job_id", "started_at")
+        connection.execute(later, [{name: getattr(job, name) for name in names} for job in jobs])
 
 
 def _write(connection: sa.Connection, jobs: Sequence[FinishedJob], state: State, **values: object) -> None:
@@ -89,6 +98,7 @@ def _write(connection: sa.Connection, jobs: Sequence[FinishedJob], state: State,
     connection.execute(fresh.on_conflict_do_update(index_elements=[webhook_post.c.job_id], set_=changed), rows)
 
 
+_LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 _ENDED = sa.func.coalesce(sync_job.c.ended_at, sync_job.c.observed_at).label("ended")
 _COLUMNS = (
     sync_job.c.job_id,
@@ -115,15 +125,6 @@ def _unsettled(
 ) -> sa.Select[Any]:
     ids = sa.cast(connection_ids, ARRAY(PG_UUID(as_uuid=True)))
     wanted = sa.func.unnest(ids).table_valued("id").render_derived(name="wanted")
-    done = sync_job.alias("done")
-    last_settled = (
-        sa.select(done.c.job_id)
-        .join(webhook_post, webhook_post.c.job_id == done.c.job_id)
-        .where(done.c.connection_id == wanted.c.id, webhook_post.c.state != State.POSTING.value)
-        .order_by(done.c.started_at.desc(), done.c.job_id.desc())
-        .limit(1)
-        .lateral("last_settled")
-    )
     newest = (
         sa.select(*_COLUMNS)
         .where(
@@ -131,15 +132,17 @@ def _unsettled(
             sync_job.c.job_type.in_(DATA_TYPES),
             sync_job.c.status.in_(statuses),
             ended_by >= _ENDED,
-            sync_job.c.job_id > sa.func.coalesce(last_settled.c.job_id, -1),
+            # The moment bounds what of the index is read; the id decides.
+            sync_job.c.started_at >= sa.func.coalesce(webhook_told.c.started_at, _LONG_AGO),
+            sync_job.c.job_id > sa.func.coalesce(webhook_told.c.job_id, -1),
         )
         .order_by(sync_job.c.started_at.desc(), sync_job.c.job_id.desc())
         .limit(per_connection)
         .lateral("newest")
     )
-    joined = wanted.outerjoin(last_settled, sa.true()).join(newest, sa.true())
-    query = sa.select(newest, sa.func.coalesce(webhook_post.c.attempts, 0).label("attempts"))
-    query = query.select_from(joined.outerjoin(webhook_post, webhook_post.c.job_id == newest.c.job_id))
+    joined = wanted.outerjoin(webhook_told, webhook_told.c.connection_id == wanted.c.id).join(newest, sa.true())
+    # A newer job without an open post has no attempts: its row, if any, would be settled, and it would not be newer.
+    query = sa.select(newest, sa.literal(0).label("attempts")).select_from(joined)
     return query.order_by(newest.c.ended, newest.c.job_id)
 
 

@@ -201,6 +201,15 @@ webhook_post = sa.Table(
 )
 sa.Index("ix_webhook_post_open", webhook_post.c.not_before, postgresql_where=webhook_post.c.state == "posting")
 
+# How far the telling of a connection's jobs is settled: older jobs are never considered again.
+webhook_told = sa.Table(
+    "webhook_told",
+    metadata,
+    sa.Column("connection_id", UUID(as_uuid=True), primary_key=True),
+    sa.Column("job_id", sa.BigInteger, nullable=False),
+    _moment("started_at", nullable=False),
+)
+
 # Something a person should know; open until `cleared_at`. One row per kind and subject while it is open.
 finding = sa.Table(
     "finding",

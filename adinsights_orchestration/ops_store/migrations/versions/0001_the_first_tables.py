@@ -180,6 +180,14 @@ def upgrade() -> None:
         postgresql_where=sa.text("run_id IS NOT NULL"),
     )
     op.create_table(
+        "webhook_told",
+        sa.Column("connection_id", sa.UUID(), nullable=False),
+        sa.Column("job_id", sa.BigInteger(), nullable=False),
+        sa.Column("started_at", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("connection_id", name=op.f("pk_webhook_told")),
+        schema="adinsights_ops",
+    )
+    op.create_table(
         "partition_connection",
         sa.Column("connection_id", sa.UUID(), nullable=False),
         sa.Column("key", sa.Text(), nullable=False),
@@ -351,6 +359,7 @@ def downgrade() -> None:
     op.drop_table("registry_status", schema="adinsights_ops")
     op.drop_index(op.f("ix_partition_connection_key"), table_name="partition_connection", schema="adinsights_ops")
     op.drop_table("partition_connection", schema="adinsights_ops")
+    op.drop_table("webhook_told", schema="adinsights_ops")
     op.drop_index(
         "ix_sync_intent_run",
         table_name="sync_intent",
