@@ -97,9 +97,11 @@ def configure_dagster_logging(settings: Settings, component: str) -> None:
     """
     from adinsights_orchestration.dagster_internals import process_logs
 
-    configure_logging(settings, component)
+    formatter = _formatter(settings, component)
+    configure_logging(settings, component, stream=process_logs.uncaptured_stderr())
     process_logs.use_root_handler()
-    process_logs.use_console_formatter(_formatter(settings, component))
+    process_logs.use_console_formatter(formatter)
+    process_logs.show_in_compute_logs("dbt", formatter)
     process_logs.expect_unfinished_interfaces()
     process_logs.redact_records(redaction.redact)
     process_logs.redact_errors(redaction.redact)

@@ -8,12 +8,14 @@ cannot be replaced without run config, a tick's not at all, and an error's text 
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import traceback
 import warnings
 from collections.abc import Callable
+from functools import cache
 from types import TracebackType
-from typing import Any
+from typing import Any, TextIO
 
 import dagster as dg
 import dagster._loggers as dagster_loggers
@@ -41,14 +43,31 @@ def use_root_handler() -> None:
             logger.removeHandler(handler)
 
 
+@cache
+def uncaptured_stderr() -> TextIO:
+    """Standard error as it was when the process began, also while Dagster captures a step's output.
+
+    A captured line reaches the process' own output through a `tail` that Dagster ends with the step, up to a second too
+    early: the lines that say how a step ended would be the ones that are lost.
+    """
+    return os.fdopen(os.dup(2), "w", encoding="utf-8", errors="backslashreplace", buffering=1)
+
+
+def show_in_compute_logs(name: str, formatter: logging.Formatter) -> None:
+    """Lets a logger write to what Dagster captures: its lines are what a person looks for in a step's compute log."""
+    logger = logging.getLogger(name)
+    for old in list(logger.handlers):
+        logger.removeHandler(old)
+    logger.addHandler(_handler(sys.stderr, formatter))
+    logger.propagate = False
+
+
 def use_console_formatter(formatter: logging.Formatter) -> None:
     """Makes every run and every tick of this process print its records with `formatter`, to standard error."""
 
     def create_console_logger(name: str, level: str | int) -> logging.Logger:
         logger = logging.getLoggerClass()(name, level)
-        handler = logging.StreamHandler(sys.stderr)
-        handler.setFormatter(formatter)
-        logger.addHandler(handler)
+        logger.addHandler(_handler(uncaptured_stderr(), formatter))
         return logger
 
     dagster_loggers.create_console_logger = create_console_logger  # type: ignore[attr-defined]
@@ -100,6 +119,12 @@ def _clean_exception(exc_info: _ExcInfo, redact: Redact) -> _ExcInfo:
         return exc_info
     stand_in = RedactedError(cleaned.rstrip())
     return type(stand_in), stand_in, None
+
+
+def _handler(stream: TextIO, formatter: logging.Formatter) -> logging.Handler:
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(formatter)
+    return handler
 
 
 def _writes_to_the_console(handler: logging.Handler) -> bool:

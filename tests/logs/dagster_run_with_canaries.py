@@ -9,6 +9,7 @@ import sys
 from typing import Any
 
 import dagster as dg
+from dagster._core.events import DagsterEventType
 from dagster._core.test_utils import instance_for_test
 from dagster._core.workspace.context import WorkspaceProcessContext
 from dagster._core.workspace.load_target import EmptyWorkspaceTarget
@@ -27,6 +28,7 @@ PERSON = "jane.doe@agency.example from 203.0.113.77"
 @dg.op
 def leaky(context: dg.OpExecutionContext) -> None:
     context.log.info("from the context %s %s", SECRET, PERSON)
+    logging.getLogger("dbt").info("1 of 1 OK with %s", SECRET)
     get_logger("adinsights_orchestration.sample").info(
         f"structured {SECRET}", job=17, connection="acme/meta-1f0c2a9b", api_key="canary-token"
     )
@@ -61,6 +63,15 @@ def _tick_error(instance: dg.DagsterInstance) -> str:
     return ""
 
 
+def _compute_log(instance: dg.DagsterInstance, run_id: str) -> str:
+    """What the UI shows as the step's standard error."""
+    captured = [
+        entry for entry in instance.all_logs(run_id) if entry.dagster_event_type == DagsterEventType.LOGS_CAPTURED
+    ]
+    key = [run_id, "compute_logs", captured[0].get_dagster_event().logs_captured_data.file_key]
+    return (instance.compute_log_manager.get_log_data(key).stderr or b"").decode()
+
+
 def _graphql(instance: dg.DagsterInstance, run_id: str) -> dict[str, Any]:
     """The run's log as the UI asks for it."""
     query = """query ($id: ID!) { logsForRun(runId: $id) { ... on EventConnection { events {
@@ -83,6 +94,7 @@ def main() -> None:
             "events": [str(entry) + entry.user_message for entry in instance.all_logs(result.run_id)],
             "graphql": _graphql(instance, result.run_id),
             "ticks": _tick_error(instance),
+            "compute_log": _compute_log(instance, result.run_id),
         }
     sys.stdout.write(json.dumps(kept))
 

@@ -61,10 +61,14 @@ def test_a_failed_steps_error_is_in_its_line(outcome: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("canary", CANARIES)
-@pytest.mark.parametrize("where", ["lines", "events", "graphql", "ticks"])
+@pytest.mark.parametrize("where", ["lines", "events", "graphql", "ticks", "compute_log"])
 def test_no_canary_is_anywhere(outcome: dict[str, Any], canary: str, where: str) -> None:
     assert outcome[where], f"nothing was collected from {where}"
     assert canary not in json.dumps(outcome[where])
+
+
+def test_dbts_lines_are_where_a_person_looks_for_them_in_the_ui(outcome: dict[str, Any]) -> None:
+    assert "1 of 1 OK with [redacted]" in outcome["compute_log"]
 
 
 def test_the_event_log_still_says_what_went_wrong(outcome: dict[str, Any]) -> None:
