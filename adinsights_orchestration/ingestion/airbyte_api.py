@@ -39,8 +39,8 @@ _log = get_logger(__name__)
 _CONFIG_TYPES = ("sync", "reset_connection", "refresh", "clear")
 _UNFINISHED = ("pending", "queued", "running", "incomplete")
 _NEWER_WORDS = frozenset(("refresh", "clear", "queued"))  # not known to every server since 0.50
-# How long to go on asking for what can be done without.
-OPTIONAL_PATIENCE_SECONDS = 4.0
+# How long to go on asking for what can be done without, or what is asked for again soon anyway.
+SHORT_PATIENCE_SECONDS = 4.0
 
 # A public listing without a job type shows syncs and resets only; the others are asked for by name.
 _LISTED_APART = (None, JobType.REFRESH, JobType.CLEAR)
@@ -93,6 +93,7 @@ class AirbyteApi:
         )
         self._public = settings.public_api_url
         self._config = settings.config_api_url
+        self._short_patience = min(SHORT_PATIENCE_SECONDS, 2 * settings.request_timeout_seconds)
         self._unknown_words: frozenset[str] = frozenset()
 
     async def __aenter__(self) -> Self:
@@ -110,6 +111,10 @@ class AirbyteApi:
     def requests(self) -> int:
         """Requests sent so far."""
         return self._http.requests
+
+    def hurry(self) -> None:
+        """Makes reads give up early, for a caller that asks again soon and must be able to stop in between."""
+        self._http.read_deadline_seconds = self._short_patience
 
     @property
     def page_size(self) -> int:
@@ -232,7 +237,7 @@ class AirbyteApi:
     async def detailed_job(self, job_id: int) -> AirbyteJob:
         """Reads one job with its attempts, failure reasons and statistics."""
         url = f"{self._config}/jobs/get_without_logs"
-        reply = await self._http.read("POST", url, body={"id": job_id}, patience_seconds=OPTIONAL_PATIENCE_SECONDS)
+        reply = await self._http.read("POST", url, body={"id": job_id}, patience_seconds=self._short_patience)
         return _known(config_job(reply))
 
     async def connection(self, connection_id: UUID, *, rediscover: bool = False) -> AirbyteConnectionRead:
@@ -283,9 +288,7 @@ class AirbyteApi:
         if statuses is not None:
             words["statuses"] = [status for status in statuses if status not in self._unknown_words]
         try:
-            reply = await self._http.read(
-                "POST", url, body={**body, **words}, patience_seconds=OPTIONAL_PATIENCE_SECONDS
-            )
+            reply = await self._http.read("POST", url, body={**body, **words}, patience_seconds=self._short_patience)
         except InvalidRequestError:
             if self._unknown_words:
                 raise

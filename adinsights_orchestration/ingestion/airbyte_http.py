@@ -60,6 +60,7 @@ class AirbyteHttp:
 
     Attributes:
         requests: Requests sent so far, token requests included.
+        read_deadline_seconds: As above; may be changed while the client is in use.
     """
 
     def __init__(
@@ -73,7 +74,7 @@ class AirbyteHttp:
         self._settings = settings
         self._shelf = shelf
         self._tls = tls
-        self._read_deadline = read_deadline_seconds
+        self.read_deadline_seconds = read_deadline_seconds
         self._gate = asyncio.Semaphore(settings.max_concurrent_requests)
         self._token_lock = asyncio.Lock()
         self._client: httpx.AsyncClient | None = None
@@ -148,7 +149,7 @@ class AirbyteHttp:
     def _repeating(self, patience_seconds: float | None = None) -> AsyncRetrying:
         return AsyncRetrying(
             retry=retry_if_exception(lambda error: isinstance(error, AirbyteError) and error.repeatable),
-            stop=stop_before_delay(self._read_deadline if patience_seconds is None else patience_seconds),
+            stop=stop_before_delay(self.read_deadline_seconds if patience_seconds is None else patience_seconds),
             wait=_HintedWait(),
             reraise=True,
         )

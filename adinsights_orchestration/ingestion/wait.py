@@ -158,6 +158,7 @@ class _Wait:
     async def open(self) -> None:
         """Opens the client on the loop that everything runs on."""
         self._client = self._deps.api()
+        self._client.hurry()
         await self._client.__aenter__()
 
     async def close(self) -> None:
