@@ -190,7 +190,7 @@ def _dagster_command(local: LocalSettings) -> list[str]:
     dagster = str(Path(sys.executable).with_name("dagster"))
     listen = ["-h", "127.0.0.1", "-p", str(local.ui_port)]
     workspace = str(PROJECT_ROOT / "workspace.yaml")
-    return _logged("dagster", [dagster, "dev", "-w", workspace, "--log-format", "json", *listen])
+    return _logged("dagster", [dagster, "dev", "-w", workspace, *listen])
 
 
 def _logged(component: str, command: list[str]) -> list[str]:

@@ -133,6 +133,7 @@ def _engine(settings: OpsStoreSettings, **pool: Any) -> sa.Engine:
     return sa.create_engine(
         url,
         pool_pre_ping=True,
+        hide_parameters=True,  # an error text reaches logs; what a row holds must not
         connect_args={
             "connect_timeout": settings.connect_timeout_seconds,
             "application_name": "adinsights",
