@@ -17,7 +17,7 @@ from adinsights_orchestration.ops_store.store import OpsStore
 from adinsights_orchestration.settings import Settings
 from adinsights_orchestration.transformation.builds import Build, Outcome, Request
 from adinsights_orchestration.transformation.command import Command
-from adinsights_orchestration.transformation.events import check_result, materialized
+from adinsights_orchestration.transformation.events import check_result, materialized, once_each
 from adinsights_orchestration.transformation.newest import newest_materializations
 from adinsights_orchestration.transformation.project import Project
 from adinsights_orchestration.transformation.selection import selected
@@ -41,7 +41,7 @@ def build_dbt_assets(
     def dbt(context: dg.AssetExecutionContext, config: DbtAssetsConfig) -> Iterator[object]:
         chosen = _selected_tests(context, project)
         build = _build(context, settings, store, project, _command(context, project, chosen, config.full_refresh))
-        for event in build.events():
+        for event in once_each(build.events()):
             yield from materialized(event, project, translator, context)
             result = check_result(event, project)
             if result is not None and event["data"]["node_info"]["unique_id"] in chosen:
@@ -78,7 +78,7 @@ def build_dbt_job(
         command = Command(("build",), select=select, exclude=exclude, full_refresh=config.full_refresh)
         build = _build(context, settings, store, project, command)
         results = []
-        for event in build.events():
+        for event in once_each(build.events()):
             yield from materialized(event, project, translator, None)
             result = check_result(event, project)
             results += [] if result is None else [result]
@@ -140,12 +140,11 @@ def _conclude(context: dg.AssetExecutionContext | dg.OpExecutionContext, outcome
         context.log.warning("%s was left out: Airbyte has not created %s yet", provider.label, ", ".join(tables))
     error = outcome.error()
     if error is not None:
-        artifact = outcome.artifact
         raise dg.Failure(
             str(error),
             metadata={
-                "failed models": dg.MetadataValue.json(list(artifact.failed_nodes) if artifact else []),
-                "failed tests": dg.MetadataValue.json(list(artifact.failed_tests) if artifact else []),
+                "failed models": dg.MetadataValue.json(list(outcome.failed_nodes)),
+                "failed tests": dg.MetadataValue.json(list(outcome.failed_tests)),
                 "errors": dg.MetadataValue.md("\n\n".join(f"```\n{text.strip()}\n```" for text in outcome.errors[:10])),
                 "target folder": dg.MetadataValue.path(str(outcome.target)),
             },

@@ -28,6 +28,7 @@ from adinsights_orchestration.transformation.command import (
     providers_argument,
 )
 from adinsights_orchestration.transformation.invocations import Ended, record_end, record_start
+from adinsights_orchestration.transformation.isolation import second_pass
 from adinsights_orchestration.transformation.process import DbtError, DbtProcess, Event
 from adinsights_orchestration.transformation.project import Project
 from adinsights_orchestration.transformation.publishing import publish
@@ -64,34 +65,56 @@ class Request:
 class Outcome:
     """What became of a build.
 
-    `missing` are the raw tables of providers that were left out.
+    Args:
+        completed: dbt came to its own end.
+        succeeded: Nothing failed.
+        artifacts: The results of each pass.
+        errors: dbt's own error messages.
+        target: The folder of the last pass.
+        missing: Raw tables that do not exist; their providers were left out.
+        failing: Providers that failed by themselves and were left out of a second pass.
     """
 
     completed: bool
     succeeded: bool
-    artifact: Artifact | None
+    artifacts: tuple[Artifact, ...]
     errors: tuple[str, ...]
     target: Path
     missing: Mapping[Provider, tuple[str, ...]]
+    failing: tuple[Provider, ...] = ()
+
+    @property
+    def failed_nodes(self) -> tuple[str, ...]:
+        """Nodes that could not be built in any pass, by name."""
+        built = {node for artifact in self.artifacts for node in artifact.built}
+        return tuple(sorted({node for artifact in self.artifacts for node in artifact.failed_nodes} - built))
+
+    @property
+    def failed_tests(self) -> tuple[str, ...]:
+        """Tests that failed in any pass, by name."""
+        return tuple(sorted({test for artifact in self.artifacts for test in artifact.failed_tests}))
 
     def error(self) -> DbtError | None:
         """What to raise; None for a build that succeeded."""
         if self.succeeded:
             return None
         see = f"dbt's log and compiled SQL are in {self.target}."
-        if not self.completed or self.artifact is None:
+        if not self.completed:
             reason = self.errors[-1].strip() if self.errors else "it was stopped"
             return DbtError(f"the dbt build was not carried out: {reason}", next_step=see)
-        failed = [*self.artifact.failed_nodes, *self.artifact.failed_tests]
+        failed = [*self.failed_nodes, *self.failed_tests]
         named = ", ".join(failed[:_NAMED]) + (f" and {len(failed) - _NAMED} more" if len(failed) > _NAMED else "")
-        return DbtError(f"dbt built what it could; failed: {named or self.errors[-1:] or 'a hook'}", next_step=see)
+        without = f" The rest was built without {', '.join(p.label for p in self.failing)}." if self.failing else ""
+        return DbtError(f"dbt failed: {named or 'a hook'}.{without}", next_step=see)
 
 
 @dataclass(frozen=True, slots=True)
-class _Plan:
+class _Pass:
+    """One dbt process of a build."""
+
     command: Command
-    newest: Mapping[Provider, int]
-    missing: Mapping[Provider, tuple[str, ...]]
+    left_out: frozenset[Provider] = frozenset()
+    built_before: frozenset[str] = frozenset()
 
 
 class Build:
@@ -121,7 +144,8 @@ class Build:
         self._clock = clock
         self._wait = wait
         self._targets = Targets(settings.dbt.project_dir)
-        self._begun: tuple[str, datetime] | None = None
+        self._newest: Mapping[Provider, int] = {}
+        self._missing: Mapping[Provider, tuple[str, ...]] = {}
         self.outcome: Outcome | None = None
 
     def events(self) -> Generator[Event, None, None]:
@@ -136,10 +160,13 @@ class Build:
         """
         self._targets.prune(self._clock(), timedelta(hours=self._settings.dbt.keep_target_hours))
         with _alone(self._store, self._wait):
-            plan = self._plan()
-            folder_name = f"{self._request.name}-{self._request.run_id[:8]}"
-            with self._targets.fresh(folder_name, parse_key(self._settings, plan.command.providers)) as folder:
-                yield from self._run(plan, folder)
+            first = self._first_pass()
+            outcome = yield from self._carry_out(first)
+            second = self._second_pass(first, outcome)
+            if second is not None:
+                outcome = _together(outcome, (yield from self._carry_out(second)), second.left_out)
+            self.outcome = outcome
+            self._publish()
 
     def run(self) -> Outcome:
         """Runs the build to its end."""
@@ -148,70 +175,114 @@ class Build:
         assert self.outcome is not None
         return self.outcome
 
-    def _plan(self) -> _Plan:
-        missing = missing_tables(self._settings, self._project)
-        for provider, tables in missing.items():
+    def _first_pass(self) -> _Pass:
+        self._missing = missing_tables(self._settings, self._project)
+        for provider, tables in self._missing.items():
             logger.warning("provider left out: raw tables do not exist yet", provider=str(provider), tables=tables)
-        ready = [provider for provider in self._settings.dbt.enabled_providers if provider not in missing]
-        providers = providers_argument(default_providers(self._settings.dbt.project_dir), ready)
-        return _Plan(replace(self._request.command, providers=providers), dict(self._request.newest()), missing)
+        self._newest = dict(self._request.newest())
+        left_out = frozenset(self._missing)
+        return _Pass(self._without(self._request.command, left_out), left_out)
 
-    def _run(self, plan: _Plan, folder: Path) -> Iterator[Event]:
-        process = DbtProcess(self._settings, plan.command, folder)
-        try:
-            for event in process.events():
-                self._note_begin(event, plan.command)
-                yield event
-        except BaseException:
-            process.stop()
-            self._end_quietly(process, plan, folder)
-            raise
-        self._end(process, plan, folder, came_to_end=True)
+    def _second_pass(self, first: _Pass, outcome: Outcome) -> _Pass | None:
+        # With tests selected by name somebody wants exactly these nodes and tests.
+        if outcome.succeeded or not outcome.completed or first.command.direct_tests_only:
+            return None
+        [artifact] = outcome.artifacts
+        again = second_pass(self._project, artifact, first.left_out)
+        if again is None:
+            return None
+        names = tuple(sorted(self._project.fqns[node] for node in again.nodes))
+        logger.warning("building again without the providers that failed", without=sorted(again.without))
+        command = self._without(replace(first.command, select=names), again.without)
+        return _Pass(command, again.without, artifact.built)
 
-    def _note_begin(self, event: Event, command: Command) -> None:
-        if self._begun is None:
-            self._begun = (str(event["info"]["invocation_id"]), self._clock())
-            invocation_id, at = self._begun
-            record_start(self._store, invocation_id, self._request.run_id, str(command), command.full_refresh, at)
+    def _without(self, command: Command, left_out: Set[Provider]) -> Command:
+        ready = [provider for provider in self._settings.dbt.enabled_providers if provider not in left_out]
+        return replace(command, providers=providers_argument(default_providers(self._settings.dbt.project_dir), ready))
 
-    def _end_quietly(self, process: DbtProcess, plan: _Plan, folder: Path) -> None:
+    def _carry_out(self, one: _Pass) -> Generator[Event, None, Outcome]:
+        name = f"{self._request.name}-{self._request.run_id[:8]}"
+        with self._targets.fresh(name, parse_key(self._settings, one.command.providers)) as folder:
+            process = DbtProcess(self._settings, one.command, folder)
+            begun: _Begun | None = None
+            try:
+                for event in process.events():
+                    begun = begun or self._begin(event, one.command)
+                    yield event
+            except BaseException:
+                process.stop()
+                self._end_quietly(process, one, folder, begun)
+                raise
+            return self._end(process, one, folder, begun, came_to_end=True)
+
+    def _begin(self, event: Event, command: Command) -> _Begun:
+        begun = _Begun(str(event["info"]["invocation_id"]), self._clock())
+        record_start(
+            self._store, begun.invocation_id, self._request.run_id, str(command), command.full_refresh, begun.at
+        )
+        return begun
+
+    def _end_quietly(self, process: DbtProcess, one: _Pass, folder: Path, begun: _Begun | None) -> None:
         """Records an interrupted build; the interruption is the error that matters."""
         try:
-            self._end(process, plan, folder, came_to_end=False)
+            self._end(process, one, folder, begun, came_to_end=False)
+            self._publish()
         except AdinsightsError:
             logger.exception("an interrupted build could not be recorded")
 
-    def _end(self, process: DbtProcess, plan: _Plan, folder: Path, *, came_to_end: bool) -> None:
+    def _end(
+        self, process: DbtProcess, one: _Pass, folder: Path, begun: _Begun | None, *, came_to_end: bool
+    ) -> Outcome:
         artifact = read_artifact(folder)
         completed = came_to_end and artifact is not None and process.exit_code in (0, 1)
         succeeded = completed and process.exit_code == 0
-        self.outcome = Outcome(completed, succeeded, artifact, tuple(process.errors), folder, plan.missing)
-        if self._begun is None:
-            return
-        invocation_id, started_at = self._begun
-        ended = Ended(
-            invocation_id,
-            self._request.run_id,
-            str(plan.command),
-            plan.command.full_refresh,
-            started_at,
-            self._clock(),
-            completed,
-            succeeded,
-            artifact,
-            self._covered(plan, artifact, folder) if completed and artifact else {},
-        )
-        record_end(self._store, ended, self._project.nodes.keys())
-        publish(self._store, self._settings.dbt.run_results_path, self._project.nodes.keys())
+        if begun is not None:
+            ended = Ended(
+                begun.invocation_id,
+                self._request.run_id,
+                str(one.command),
+                one.command.full_refresh,
+                begun.at,
+                self._clock(),
+                completed,
+                succeeded,
+                artifact,
+                self._covered(one, artifact, folder) if completed and artifact else {},
+            )
+            record_end(self._store, ended, self._project.nodes.keys())
+        artifacts = (artifact,) if artifact else ()
+        return Outcome(completed, succeeded, artifacts, tuple(process.errors), folder, self._missing)
 
-    def _covered(self, plan: _Plan, artifact: Artifact, folder: Path) -> dict[Provider, int]:
+    def _covered(self, one: _Pass, artifact: Artifact, folder: Path) -> dict[Provider, int]:
         """The providers whose nodes this build built, all of them."""
-        existing = _nodes_of(folder) if plan.missing else self._project.nodes.keys()
+        existing = _nodes_of(folder) if one.left_out else self._project.nodes.keys()
+        built = artifact.built | one.built_before
         return {
             provider: storage_id
-            for provider, storage_id in plan.newest.items()
-            if provider not in plan.missing and self._project.downstream_of((provider,)) & existing <= artifact.built
+            for provider, storage_id in self._newest.items()
+            if provider not in one.left_out and self._project.downstream_of((provider,)) & existing <= built
         }
+
+    def _publish(self) -> None:
+        publish(self._store, self._settings.dbt.run_results_path, self._project.nodes.keys())
+
+
+@dataclass(frozen=True, slots=True)
+class _Begun:
+    invocation_id: str
+    at: datetime
+
+
+def _together(first: Outcome, second: Outcome, left_out: Set[Provider]) -> Outcome:
+    """A build of two passes; it failed, or there would have been no second one."""
+    return replace(
+        second,
+        completed=first.completed and second.completed,
+        succeeded=False,
+        artifacts=first.artifacts + second.artifacts,
+        errors=first.errors + second.errors,
+        failing=tuple(provider for provider in Provider if provider in left_out - first.missing.keys()),
+    )
 
 
 def _nodes_of(folder: Path) -> Set[str]:

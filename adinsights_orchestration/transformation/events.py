@@ -6,7 +6,7 @@ check results: dbt also runs tests that touch a selected node from outside, and 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import dagster as dg
@@ -18,6 +18,27 @@ from adinsights_orchestration.transformation.translator import AdinsightsDbtTran
 
 _TEST_RESULT = "LogTestResult"
 _PASSED, _WARNED = "pass", "warn"
+_FAILED = "error"
+
+
+_NODE_RESULTS = ("LogModelResult", "LogSeedResult", "LogSnapshotResult")
+
+
+def once_each(events: Iterable[Event]) -> Iterator[Event]:
+    """Passes events on, but of each node and test only the first result that is one.
+
+    A build of two passes says some things twice, and a step may say each thing once. A skipped node has not said
+    anything yet; a test that failed has, and stays failed however the second pass goes without the rows it failed on.
+    """
+    said: set[str] = set()
+    for event in events:
+        node = event["data"].get("node_info") or {}
+        name = event["info"]["name"]
+        if name == _TEST_RESULT or (name in _NODE_RESULTS and node.get("node_status") != _FAILED):
+            if node["unique_id"] in said:
+                continue
+            said.add(node["unique_id"])
+        yield event
 
 
 def materialized(

@@ -73,6 +73,11 @@ class Project:
                 found[unique_id].add(provider)
         return {unique_id: frozenset(providers) for unique_id, providers in found.items()}
 
+    def only_provider(self, unique_id: str) -> Provider | None:
+        """Returns the provider whose own part of the graph a node is in; None for one that several or none feed."""
+        providers = self.upstream_providers.get(unique_id, frozenset())
+        return next(iter(providers)) if len(providers) == 1 else None
+
     def downstream_of(self, providers: Iterable[Provider]) -> frozenset[str]:
         """Returns the nodes that read any of these providers' raw tables, directly or not."""
         sources = [source for provider in providers for source in self.providers.get(provider, ())]

@@ -64,6 +64,11 @@ class Artifact:
         return frozenset(node.unique_id for node in self.nodes if node.result["status"] in _BUILT)
 
     @property
+    def skipped(self) -> frozenset[str]:
+        """The nodes that dbt skipped because of a failure."""
+        return frozenset(node.unique_id for node in self.nodes if node.result["status"] == SKIPPED)
+
+    @property
     def failed_nodes(self) -> tuple[str, ...]:
         """The nodes that could not be built, those that were skipped for it not among them."""
         return tuple(node.unique_id for node in self.nodes if node.failing)

@@ -91,9 +91,9 @@ class AdinsightsDbtTranslator(DagsterDbtTranslator):
     def get_tags(self, dbt_resource_props: Mapping[str, Any]) -> Mapping[str, str]:
         """Returns the dbt tags, and the provider of a node that has only one."""
         tags = dict(super().get_tags(dbt_resource_props))
-        providers = self._project.upstream_providers.get(dbt_resource_props["unique_id"], frozenset())
-        if len(providers) == 1:
-            tags["adinsights/provider"] = str(next(iter(providers)))
+        provider = self._project.only_provider(dbt_resource_props["unique_id"])
+        if provider is not None:
+            tags["adinsights/provider"] = str(provider)
         return tags
 
     def get_metadata(self, dbt_resource_props: Mapping[str, Any]) -> Mapping[str, Any]:

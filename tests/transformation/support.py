@@ -22,6 +22,7 @@ from pydantic import SecretStr
 
 from adinsights_orchestration.environments import Environment
 from adinsights_orchestration.settings import DbtSettings, OpsStoreSettings, Settings, WarehouseSettings
+from adinsights_orchestration.tenants.model import Provider
 
 FIXTURE_PROJECT = Path(__file__).parent / "fixture_project"
 RAW_META = """
@@ -100,14 +101,17 @@ def make_settings(
     **dbt: Any,
 ) -> Settings:
     """Settings of a process that works on this project and warehouse."""
+    defaults: dict[str, Any] = {
+        "project_dir": project_dir,
+        "run_results_path": folder / "published" / "run_results.json",
+        "enabled_providers": (Provider.META, Provider.GOOGLE_ADS),
+    }
     return Settings(
         environment=environment,
         local_stack=True,
         warehouse=warehouse,
         ops_store=OpsStoreSettings(dsn=ops_dsn),
-        dbt=DbtSettings(
-            **{"project_dir": project_dir, "run_results_path": folder / "published" / "run_results.json"} | dbt
-        ),
+        dbt=DbtSettings(**{**defaults, **dbt}),
     )
 
 

@@ -90,7 +90,7 @@ def test_a_sync_s_rows_reach_the_marts_through_the_sensor_and_then_there_is_noth
     assert warehouse.rows("select sum(spend)::int from analytics.fct_spend") == [(122,)]
 
 
-def test_a_failed_test_fails_its_check_and_the_run_and_what_stands_on_it_is_not_built(
+def test_a_failed_test_fails_its_check_and_the_run_and_the_provider_s_rows_go_no_further(
     defs: dg.Definitions, instance: dg.DagsterInstance, warehouse: Warehouse
 ) -> None:
     warehouse.add_meta_row(None)
@@ -98,8 +98,9 @@ def test_a_failed_test_fails_its_check_and_the_run_and_what_stands_on_it_is_not_
     assert not result.success
     checks = _checks(result)
     assert checks[SOURCE_TEST] is False
-    assert "fct_spend" not in _materialized(result)
-    assert {"stg_google_ads__campaign_daily", "dim_ads", "regions"} <= _materialized(result)
+    assert {"stg_google_ads__campaign_daily", "dim_ads", "regions", "fct_spend"} <= _materialized(result)
+    assert "stg_meta__ad_insights" not in _materialized(result)
+    assert warehouse.rows("select distinct platform from analytics.fct_spend") == [("google_ads",)]
     [failure] = [event for event in result.all_events if event.is_step_failure]
     data = failure.step_failure_data
     assert data.user_failure_data is not None
@@ -134,11 +135,12 @@ def test_the_job_on_demand_takes_dbt_s_own_selection_and_paints_nothing_else_red
     config = {"select": "stg_meta__ad_insights+ fct_spend", "exclude": "agg_region_spend", "full_refresh": True}
     result = _run(defs, instance, "dbt_build", run_config={"ops": {"build": {"config": config}}})
     assert not result.success
-    command = _commands(ops_store)[-1]
+    _, command, again = _commands(ops_store)
     assert "--select stg_meta__ad_insights+ fct_spend --exclude agg_region_spend" in command
     assert "--full-refresh" in command
+    assert '--vars \'{"enabled_providers": ["google_ads"]}\'' in again
     assert _checks(result)["not_null_stg_meta__ad_insights_ad_id"] is False
-    assert _materialized(result) == {"stg_meta__ad_insights"}
+    assert _materialized(result) == {"stg_meta__ad_insights", "fct_spend"}
     # The failed check judges the newest materialization, so that the UI shows it.
     evaluation = next(e for e in result.get_asset_check_evaluations() if not e.passed)
     newest = instance.get_latest_materialization_event(STG)

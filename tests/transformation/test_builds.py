@@ -64,14 +64,13 @@ def test_a_build_builds_tests_records_publishes_and_covers(
     assert "--full-refresh" not in row.command
     assert coverage(ops_store) == NEWEST
 
-    # A later partial build that fails: its failure shows, the rest stays, and the failed provider is not covered.
-    warehouse.add_meta_row(None)
-    build = Build(settings, ops_store, project, _request("stg_meta__ad_insights+", newest=lambda: {META: 9, GOOGLE: 9}))
+    # A later partial build that fails: its failure shows, the rest stays, and no provider is covered by half of it.
+    warehouse.execute("alter table raw_meta.ads drop column name cascade")
+    build = Build(settings, ops_store, project, _request("stg_meta__ads+", newest=lambda: {META: 9, GOOGLE: 9}))
     outcome = build.run()
     assert (outcome.completed, outcome.succeeded) == (True, False)
-    assert "not_null_stg_meta__ad_insights_ad_id" in str(outcome.error())
     assert _published(settings)["stg_google_ads__campaign_daily"] == "success"
-    assert _published(settings)["fct_spend"] == "skipped"
+    assert (_published(settings)["stg_meta__ads"], _published(settings)["dim_ads"]) == ("error", "skipped")
     assert coverage(ops_store) == NEWEST
 
 
@@ -91,8 +90,7 @@ def test_a_failing_model_is_published_until_it_is_built_and_others_are_not_held_
 ) -> None:
     warehouse.execute("alter table raw_meta.ads drop column name")
     outcome = Build(settings, ops_store, project, _request()).run()
-    assert outcome.artifact is not None
-    assert outcome.artifact.failed_nodes == ("model.fixture.stg_meta__ads",)
+    assert outcome.failed_nodes == ("model.fixture.stg_meta__ads",)
     published = _published(settings)
     assert (published["stg_meta__ads"], published["fct_spend"]) == ("error", "success")
     assert coverage(ops_store) == {GOOGLE: 8}
@@ -102,6 +100,22 @@ def test_a_failing_model_is_published_until_it_is_built_and_others_are_not_held_
     assert Build(settings, ops_store, project, _request()).run().succeeded
     assert _published(settings)["stg_meta__ads"] == "success"
     assert coverage(ops_store) == NEWEST
+
+
+def test_a_provider_that_fails_is_left_out_and_the_shared_models_take_everybody_else_s_data(
+    settings: Settings, ops_store: OpsStore, project: Project, warehouse: Warehouse
+) -> None:
+    warehouse.add_meta_row(None)
+    outcome = Build(settings, ops_store, project, _request()).run()
+    assert (outcome.completed, outcome.succeeded, outcome.failing) == (True, False, (META,))
+    assert warehouse.rows("select platform, sum(spend)::int from analytics.fct_spend group by 1") == [("google_ads", 7)]
+    assert {name for name, status in _published(settings).items() if status != "success"} == {"stg_meta__ad_insights"}
+    assert coverage(ops_store) == {GOOGLE: 8}
+    assert "source_not_null_raw_meta_ad_insights_ad_id" in str(outcome.error())
+    assert "The rest was built without Meta." in str(outcome.error())
+    first, second = _invocations(ops_store)
+    assert (first.succeeded, second.succeeded) == (False, True)
+    assert "stg_google_ads__campaign_daily" not in second.command
 
 
 def test_results_that_could_not_be_published_are_kept_and_published_by_the_next_build(
@@ -151,6 +165,7 @@ settings = Settings()
 Build(settings, OpsStore(settings.ops_store), manifest.load(settings), Request("killed", "killed-run")).run()
 """,
         ADINSIGHTS_DBT__PROJECT_DIR=str(settings.dbt.project_dir),
+        ADINSIGHTS_DBT__ENABLED_PROVIDERS="meta,google_ads",
         ADINSIGHTS_DBT__RUN_RESULTS_PATH=str(settings.dbt.run_results_path),
         ADINSIGHTS_OPS_STORE__DSN=ops_dsn,
         ADINSIGHTS_WAREHOUSE__HOST=at.host,

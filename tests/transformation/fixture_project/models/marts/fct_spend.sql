@@ -3,6 +3,6 @@
     {%- do parts.append("select 'meta' as platform, ad_id as entity_id, date_day, spend from " ~ ref('stg_meta__ad_insights')) %}
 {%- endif %}
 {%- if 'google_ads' in var('enabled_providers') %}
-    {%- do parts.append("select 'google_ads', campaign_id, date_day, spend from " ~ ref('stg_google_ads__campaign_daily')) %}
+    {%- do parts.append("select 'google_ads' as platform, campaign_id as entity_id, date_day, spend from " ~ ref('stg_google_ads__campaign_daily')) %}
 {%- endif %}
 {{ parts | join("\nunion all\n") }}
