@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 
 import dagster as dg
 import sqlalchemy as sa
+from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 from dagster._core.storage.event_log.schema import (
     AssetCheckExecutionsTable,
     AssetEventTagsTable,
@@ -86,14 +87,15 @@ def _newest(storage: SqlEventLogStorage) -> _Newest:
         .where(_EVENT.c.dagster_event_type.in_(_NEWEST_BY_ASSET), _EVENT.c.asset_key.is_not(None))
         .group_by(_EVENT.c.dagster_event_type, _EVENT.c.asset_key, _EVENT.c.partition)
     )
-    check_ids = sa.select(sa.func.max(_CHECK.c.id)).group_by(
-        _CHECK.c.asset_key, _CHECK.c.check_name, _CHECK.c.partition
-    )
+    by_check = (_CHECK.c.asset_key, _CHECK.c.check_name, _CHECK.c.partition)
+    newest_row = sa.select(sa.func.max(_CHECK.c.id)).group_by(*by_check)
+    # A run that failed before its checks leaves a row that was only planned: newer, and no evaluation.
+    newest_evaluation = newest_row.where(_CHECK.c.execution_status != AssetCheckExecutionRecordStatus.PLANNED.value)
     with storage.index_connection() as connection:
         events = connection.execute(sa.select(_EVENT.c.id, _EVENT.c.run_id).where(_EVENT.c.id.in_(event_ids))).all()
         checks = connection.execute(
             sa.select(_CHECK.c.id, _CHECK.c.run_id, _CHECK.c.evaluation_event_storage_id).where(
-                _CHECK.c.id.in_(check_ids)
+                sa.or_(_CHECK.c.id.in_(newest_row), _CHECK.c.id.in_(newest_evaluation))
             )
         ).all()
     return _Newest(

@@ -17,6 +17,7 @@ from adinsights_orchestration.ingestion import ledger, specs
 from adinsights_orchestration.ingestion.airbyte_models import DATA_TYPES
 from adinsights_orchestration.ingestion.deps import Deps
 from adinsights_orchestration.ingestion.outcomes import SyncOutcome
+from adinsights_orchestration.ingestion.reporting import log_sync
 from adinsights_orchestration.ingestion.wait import sync_and_wait
 from adinsights_orchestration.settings import Settings
 from adinsights_orchestration.tenants.model import Connection, Provider, Standing
@@ -34,6 +35,7 @@ class SyncConfig(dg.Config):
 
     partitions: list[str] = Field(default_factory=list)
     requested_by: str = ""
+    scheduled: bool = Field(default=False, description="A schedule's run: the audit log holds what people ask for.")
 
 
 def build_provider_assets(settings: Settings, make_deps: MakeDeps) -> list[dg.AssetsDefinition]:
@@ -55,7 +57,7 @@ def _provider_asset(provider: Provider, make_deps: MakeDeps, spec: dg.AssetSpec)
         keys = config.partitions or list(context.partition_keys)
         if config.partitions:
             events.plan_partitions(context, spec.key, keys)
-        yield from run_syncs(context, make_deps(), keys, config.requested_by)
+        yield from run_syncs(context, make_deps(), keys, config)
 
     return sync
 
@@ -73,7 +75,7 @@ def build_sync_job(make_deps: MakeDeps) -> dg.JobDefinition:
         for key in config.partitions:
             if key in known:
                 events.plan_partitions(context, specs.asset_key(known[key].provider), [key])
-        yield from run_syncs(context, deps, config.partitions, config.requested_by)
+        yield from run_syncs(context, deps, config.partitions, config)
 
     @dg.job(name=SYNC_JOB, description=sync_job_text(), tags=SYNC_TAGS, executor_def=dg.in_process_executor)
     def sync_connections() -> None:
@@ -91,7 +93,7 @@ def sync_job_text() -> str:
 
 
 def run_syncs(
-    context: dg.OpExecutionContext | dg.AssetExecutionContext, deps: Deps, keys: Sequence[str], requested_by: str
+    context: dg.OpExecutionContext | dg.AssetExecutionContext, deps: Deps, keys: Sequence[str], config: SyncConfig
 ) -> Told:
     """Syncs the partitions, yields what to tell Dagster of each as it ends, and fails in the end if one failed.
 
@@ -105,7 +107,8 @@ def run_syncs(
         deps,
         chosen,
         run_id=context.run.run_id,
-        requested_by=asked_by(context, requested_by),
+        requested_by=asked_by(context, config.requested_by),
+        audited=not config.scheduled,
         progress=lambda progress: context.log.info(progress.describe()),
     )
     for outcome in outcomes:
@@ -169,6 +172,7 @@ def tell_outcome(context: dg.OpExecutionContext | dg.AssetExecutionContext, deps
     if job is not None and outcome.owned:
         with deps.store.begin() as connection:
             ledger.mark_reported(connection, [job.job_id], context.run.run_id, utc_now())
+        log_sync(job)
 
 
 def _result(deps: Deps, outcome: SyncOutcome) -> CheckResult:

@@ -25,13 +25,15 @@ from adinsights_orchestration.ingestion.reporting import Reported, Reporter
 from adinsights_orchestration.ingestion.specs import airbyte_workspace
 from adinsights_orchestration.ingestion.trigger import TriggerReport
 from adinsights_orchestration.ingestion.webhook_outcomes import WebhookReport
+from adinsights_orchestration.logs import get_logger, timed
 from adinsights_orchestration.ops_store.store import OpsStore
-from adinsights_orchestration.settings import Settings
+from adinsights_orchestration.settings import Driver, Settings
 from adinsights_orchestration.tenants.model import Standing
 from adinsights_orchestration.tenants.store import load_registry
 from adinsights_orchestration.unattended import declared, schedule_status, sensor_status
 
 _TAGS = {"adinsights/kind": "ingestion"}
+_log = get_logger(__name__)
 
 
 def build_ingestion(settings: Settings, store: OpsStore) -> dg.Definitions:
@@ -76,7 +78,10 @@ def _trigger(settings: Settings, make_deps: MakeDeps) -> dg.SensorDefinition | N
         tags=_TAGS,
     )
     def ingestion_trigger() -> dg.SkipReason:
-        report = asyncio.run(trigger.tick(make_deps(), utc_now()))
+        with timed(_log, "trigger tick") as line:
+            report = asyncio.run(trigger.tick(make_deps(), utc_now()))
+            line |= {"summary": trigger_summary(report), "requests": report.requests}
+        _warn(Automation.TRIGGER, report.starts.stopped)
         return dg.SkipReason(trigger_summary(report))
 
     return ingestion_trigger
@@ -97,7 +102,10 @@ def _observe(settings: Settings, make_deps: MakeDeps) -> dg.SensorDefinition | N
     )
     def ingestion_observe(context: dg.SensorEvaluationContext) -> dg.SkipReason:
         deps = make_deps()
-        report = asyncio.run(observe.tick(deps, utc_now()))
+        with timed(_log, "observe tick") as line:
+            report = asyncio.run(observe.tick(deps, utc_now()))
+            line |= {"finished": report.absorbed.finished, "requests": report.requests}
+        _warn(Automation.OBSERVE, report.problem)
         reporter = Reporter(context.instance, deps.store, settings, deps.registry)
         with deps.store.exclusive("ingestion_report") as mine:
             if mine:
@@ -123,8 +131,10 @@ def _backend(settings: Settings, store: OpsStore) -> dg.SensorDefinition | None:
     )
     def backend_deliver() -> dg.SkipReason:
         delivery = audit.deliver(settings, store, utc_now())
+        _warn(Automation.BACKEND, delivery.error)
         with httpx.Client(timeout=settings.backend.request_timeout_seconds) as client:
             posts = webhook.reconcile(settings, store, client, utc_now())
+        _warn(Automation.BACKEND, posts.error)
         return dg.SkipReason(backend_summary(delivery, posts))
 
     return backend_deliver
@@ -144,13 +154,21 @@ def _nightly(settings: Settings, make_deps: MakeDeps, job: dg.JobDefinition) -> 
         description="Syncs every active connection once a night.",
     )
     def sync_nightly() -> dg.RunRequest | dg.SkipReason:
+        if settings.ingestion.driver is Driver.EXTERNAL:
+            return dg.SkipReason("the driver is external: nothing is started from here")
         active = [one for one in make_deps().registry.connections if one.standing is Standing.ACTIVE]
         if not active:
             return dg.SkipReason("the registry has no active connection")
-        config = {"partitions": [one.partition_key for one in active], "requested_by": Automation.SYNC_NIGHTLY.value}
+        config = {"partitions": [one.partition_key for one in active], "scheduled": True}
         return dg.RunRequest(run_config={"ops": {SYNC_OP: {"config": config}}})
 
     return [sync_nightly]
+
+
+def _warn(automation: Automation, problem: str | None) -> None:
+    """Puts a tick's problem into the log: what only the UI shows is gone after two days."""
+    if problem:
+        _log.warning("a tick could not do all of its work", automation=automation.value, problem=problem)
 
 
 def trigger_summary(report: TriggerReport) -> str:

@@ -257,6 +257,9 @@ def _given_up(intent: Intent, error: AirbyteError, kind: FindingKind) -> Change:
 def _postponed(
     intent: Intent, why: str, rules: Rules, now: datetime, rng: random.Random, hint_seconds: float | None = None
 ) -> Change:
+    if intent.reason is Reason.MANUAL and intent.run_id is None:
+        # The run that asked is over: started later, a clear would delete what nobody wants deleted any more.
+        return Change(intent, replace(intent, state=IntentState.ABANDONED, last_error=f"{why}; nobody waits for it"))
     refusals = intent.refusals + 1
     delay = rules.retry.delay(refusals, rng)
     if hint_seconds is not None:

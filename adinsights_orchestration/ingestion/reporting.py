@@ -17,10 +17,12 @@ import dagster as dg
 from adinsights_orchestration.dagster_internals import events
 from adinsights_orchestration.ingestion import ledger, specs
 from adinsights_orchestration.ingestion.ledger import JobRow, ReportBatch
+from adinsights_orchestration.logs import get_logger
 from adinsights_orchestration.ops_store.store import OpsStore
 from adinsights_orchestration.settings import Settings
 from adinsights_orchestration.tenants.model import Provider, Registry
 
+_log = get_logger(__name__)
 BATCH = 500
 MAX_REPORTS_PER_TICK = 5000
 
@@ -103,10 +105,26 @@ class Reporter:
         events.report_checks(self.instance, specs.asset_key(batch.provider), specs.SYNC_CHECK, results, at=now)
         with self.store.begin() as connection:
             ledger.finish_report_batch(connection, batch.id, [job.job_id for job in jobs], now)
+        for job in jobs:
+            log_sync(job)
 
     def _is_over(self, run_id: str) -> bool:
         run = self.instance.get_run_by_id(run_id)
         return run is None or run.is_finished
+
+
+def log_sync(job: JobRow) -> None:
+    """Writes one line about a sync that is over."""
+    _log.info(
+        "sync over",
+        tenant=str(job.tenant_id),
+        connection=job.partition_key,
+        job=job.job_id,
+        status=job.status,
+        duration_ms=None if job.duration_seconds is None else round(job.duration_seconds * 1000),
+        rows=job.rows_synced,
+        reason=job.reason or None,
+    )
 
 
 def newest_by_partition(jobs: Iterable[JobRow]) -> list[JobRow]:

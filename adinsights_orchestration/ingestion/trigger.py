@@ -61,8 +61,9 @@ async def _tick(deps: Deps, clock: TickClock) -> TriggerReport:
         return TriggerReport(planned=plan.planned, satisfied=plan.satisfied)
 
     def may_start(intent: Intent) -> str | None:
-        gone = intent.reason is Reason.SCHEDULE and intent.connection_id not in view.active
-        return "the connection is not active any more" if gone else None
+        if intent.reason is Reason.MANUAL:
+            return "the run that asked for it is over"
+        return None if intent.connection_id in view.active else "the connection is not active any more"
 
     async with deps.api() as api:
         starter = Starter(deps, api, clock, view, may_start=may_start)

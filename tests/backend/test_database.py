@@ -203,6 +203,7 @@ def test_a_server_that_accepts_and_never_answers_is_given_up() -> None:
         "canary-secret",
         "postgresql://someone:canary-secret@[broken/nowhere",
     ],
+    ids=["nobody answers", "no address", "broken address"],
 )
 def test_no_failure_to_connect_shows_the_password(dsn: str, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)

@@ -124,6 +124,18 @@ def test_the_newest_evaluation_of_every_check_and_partition_stays(postgres_insta
     ]
 
 
+def test_a_check_that_was_only_planned_since_does_not_cost_the_last_evaluation(
+    postgres_instance: dg.DagsterInstance,
+) -> None:
+    events.report_checks(postgres_instance, KEY, "sync", [CheckResult("acme/a", False, "a")], at=OLD)
+    planned = {"asset_key": KEY.to_string(), "check_name": "sync", "partition": "acme/a", "run_id": "a failed run"}
+    planned |= {"execution_status": "PLANNED", "evaluation_event": "{}"}
+    with postgres_instance.event_log_storage.index_connection() as connection:  # type: ignore[attr-defined]
+        moment = OLD.replace(tzinfo=None)
+        connection.execute(AssetCheckExecutionsTable.insert().values(**planned, evaluation_event_timestamp=moment))
+    assert _prune(postgres_instance).check_rows == 0
+
+
 def test_pruning_stops_at_its_budget_and_the_next_one_goes_on(postgres_instance: dg.DagsterInstance) -> None:
     for job_id in range(6):
         _report(postgres_instance, "acme/a", job_id, OLD)

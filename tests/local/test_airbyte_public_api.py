@@ -197,11 +197,11 @@ def test_a_parameter_that_does_not_fit_is_named(airbyte: AirbyteServer, query: s
     [
         ("GET", "/jobs/99"),
         ("DELETE", "/jobs/99"),
-        ("GET", f"/connections/{uuid.uuid4()}"),
-        ("PATCH", f"/connections/{uuid.uuid4()}"),
-        ("GET", f"/sources/{uuid.uuid4()}"),
-        ("GET", f"/destinations/{uuid.uuid4()}"),
-        ("GET", f"/workspaces/{uuid.uuid4()}"),
+        ("GET", "/connections/5e0c1f3a-0000-4000-8000-000000000000"),
+        ("PATCH", "/connections/5e0c1f3a-0000-4000-8000-000000000000"),
+        ("GET", "/sources/5e0c1f3a-0000-4000-8000-000000000000"),
+        ("GET", "/destinations/5e0c1f3a-0000-4000-8000-000000000000"),
+        ("GET", "/workspaces/5e0c1f3a-0000-4000-8000-000000000000"),
     ],
 )
 def test_what_is_not_there_is_a_problem_document(airbyte: AirbyteServer, method: str, path: str) -> None:

@@ -285,7 +285,8 @@ def adopt_satisfied(connection: sa.Connection, now: datetime) -> int:
             sync_job.c.job_type.in_(DATA_TYPES),
             sync_job.c.started_at >= since,
             sync_job.c.intent_id.is_distinct_from(read.c.id),
-            sync_job.c.status != "vanished",
+            # What failed elsewhere satisfies nothing: adopting it would put the slot off again and again.
+            sync_job.c.status.not_in(("failed", "cancelled", "vanished")),
         )
         .order_by(sync_job.c.started_at.desc())
         .limit(1)
