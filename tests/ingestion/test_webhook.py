@@ -108,6 +108,17 @@ def test_a_job_in_its_grace_does_not_keep_an_older_missed_one_from_being_told(wo
     assert [job for _, job in world.server.taken] == told
 
 
+def test_a_newer_missed_job_takes_over_from_one_whose_post_did_not_arrive(world: World) -> None:
+    connection = world.connect()
+    world.server.faults.append("drop")
+    lost = world.finish(connection)
+    world.round(minutes=10)
+    newer = world.finish(connection)
+    assert world.round(minutes=10) == WebhookReport(posted=1, not_needed=1)
+    assert world.server.counts() == {newer: 1}
+    assert world.states() == {lost: "not_needed", newer: "posted"}
+
+
 @pytest.mark.parametrize("stored", ["", "varchar", "int", "null"])
 def test_the_backends_last_job_may_be_empty_null_text_or_a_number(world: World, stored: str) -> None:
     connection = world.connect()
