@@ -142,7 +142,7 @@ def test_stagings_night_is_one_run_over_the_active_connections_only(world: Dagst
         (request,) = requests
     config = request.run_config["ops"]["sync"]["config"]
     assert sorted(config["partitions"]) == sorted(one.partition_key for one in active)
-    assert config["requested_by"] == "sync_nightly"
+    assert config["scheduled"]
     result = (
         build_ingestion(staging, world.store)
         .resolve_job_def("sync_connections")
@@ -150,6 +150,15 @@ def test_stagings_night_is_one_run_over_the_active_connections_only(world: Dagst
     )
     assert result.success
     assert [world.status(one) for one in active] == ["MATERIALIZED", "MATERIALIZED"]
+    assert [world.audited(one) for one in active] == [[], []], "a schedule is not a person"
+
+
+def test_a_night_starts_nothing_while_somebody_else_drives(world: DagsterWorld) -> None:
+    world.add("Night driven elsewhere", schedule=OFTEN)
+    ingestion = world.settings.ingestion.model_copy(update={"driver": Driver.EXTERNAL})
+    staging = world.settings.model_copy(update={"environment": Environment.STAGING, "ingestion": ingestion})
+    with _nightly(staging, world.store, world.instance) as requests:
+        assert requests == []
 
 
 def test_a_night_without_active_connections_starts_no_run(world: DagsterWorld) -> None:

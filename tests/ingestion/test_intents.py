@@ -75,6 +75,16 @@ def refused(error: AirbyteError, **changes: Any) -> Change:
 # ------------------------------------------------------------------------------------------------------------- starting
 
 
+@pytest.mark.parametrize("kind", [JobType.SYNC, JobType.REFRESH, JobType.CLEAR])
+def test_a_start_that_nobody_waits_for_any_more_is_given_up_and_never_sent_later(kind: JobType) -> None:
+    orphan = {"reason": Reason.MANUAL, "job_type": kind, "run_id": None}
+    change = refused(AirbyteDownError("down"), **orphan)
+    assert change.after.state is IntentState.ABANDONED
+    assert "nobody waits" in (change.after.last_error or "")
+    waited_for = refused(AirbyteDownError("down"), **(orphan | {"run_id": "a run"}))
+    assert waited_for.after.state is IntentState.PLANNED
+
+
 def test_a_start_that_was_taken_follows_its_job() -> None:
     change = intents.accepted(intent(refusals=3, last_error="busy"), 7)
     assert (change.after.state, change.after.job_id, change.after.refusals) == (IntentState.RUNNING, 7, 0)

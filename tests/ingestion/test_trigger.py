@@ -206,6 +206,20 @@ def test_a_planned_start_is_satisfied_by_what_somebody_else_started_meanwhile(op
         assert len(one.jobs()) == 1
 
 
+def test_a_slot_is_not_satisfied_by_what_failed_elsewhere(ops_store: OpsStore) -> None:
+    with an_ingestion(ops_store, script=failing(MISCONFIGURED)) as one:
+        one.bound = 0
+        one.trigger()
+        start_elsewhere(one)
+        one.advance(45)
+        one.observe()
+        one.bound = 5
+        report = one.trigger()
+        assert (report.satisfied, report.starts.started) == (0, 1)
+        assert one.intent().state == "running"
+        assert len(one.jobs()) == 2
+
+
 def test_a_sync_that_began_before_its_slot_is_let_end_and_then_the_slot_has_its_own(ops_store: OpsStore) -> None:
     with an_ingestion(ops_store, script=failing(duration=timedelta(minutes=50))) as one:
         one.advance(1200)  # 14:20
