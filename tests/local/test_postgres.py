@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import stat
@@ -12,7 +13,6 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from adinsights_orchestration.local import postgres as embedded
 from adinsights_orchestration.local.postgres import EmbeddedPostgres, PostgresError
 from tests.conftest import free_port
 
@@ -118,4 +118,4 @@ def test_a_clone_that_roots_service_user_cannot_reach_still_runs(folder: Path) -
         assert closed not in server.data_dir.parents
     finally:
         server.stop()
-        embedded.shutil.rmtree(server.data_dir.parent)
+        shutil.rmtree(server.data_dir.parent)

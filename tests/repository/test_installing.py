@@ -219,7 +219,6 @@ def test_an_interpreter_that_was_asked_for_is_never_replaced_by_another(root: Pa
     assert (done.returncode, done.stderr) == (1, "install: PYTHON=python2.7 is not a Python 3.11 or 3.12\n")
 
 
-
 def test_bare_dagster_dev_gets_a_home_of_its_own_in_a_path_with_spaces(tmp_path: Path) -> None:
     root = tmp_path / "a project"
     root.mkdir()
