@@ -29,7 +29,7 @@ from adinsights_orchestration.ingestion.schema_change import (
     digest,
     selected_streams,
 )
-from adinsights_orchestration.ingestion.wait import sync_and_wait
+from adinsights_orchestration.ingestion.wait import POLL_SECONDS, sync_and_wait
 from adinsights_orchestration.tenants.model import Connection
 
 _T = TypeVar("_T")
@@ -148,6 +148,7 @@ def carry_out_history(
     progress: Callable[[Progress], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
     clock: Clock = utc_now,
+    poll_seconds: float = POLL_SECONDS,
 ) -> Iterator[SyncOutcome]:
     """Carries a plan out and yields an outcome per connection that nothing stands in the way of.
 
@@ -165,6 +166,7 @@ def carry_out_history(
             progress=progress,
             should_stop=should_stop,
             clock=clock,
+            poll_seconds=poll_seconds,
         )
 
     if plan.repair is Repair.CLEAR:

@@ -189,10 +189,9 @@ def _ask_one(connection: sa.Connection, one: Ask, run_id: str, requested_by: str
         "created_at": now,
         "updated_at": now,
     }
+    fresh = insert(sync_intent).values(values).on_conflict_do_nothing().returning(sync_intent.c.id)
     slot = now
-    while (
-        connection.execute(insert(sync_intent).values(**values, due_slot=slot).on_conflict_do_nothing()).rowcount == 0
-    ):
+    while connection.execute(fresh.values(due_slot=slot)).first() is None:
         slot += timedelta(microseconds=1)
 
 
