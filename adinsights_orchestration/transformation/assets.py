@@ -113,7 +113,13 @@ def _selected_tests(context: dg.AssetExecutionContext, project: Project) -> froz
 def _command(context: dg.AssetExecutionContext, project: Project, tests: frozenset[str], full_refresh: bool) -> Command:
     keys = {dg.AssetKey(project.key_path(unique_id)): unique_id for unique_id in project.nodes}
     what = selected(project, {keys[key] for key in context.selected_asset_keys}, tests)
-    return Command(("build",), select=what.select, direct_tests_only=what.direct_tests_only, full_refresh=full_refresh)
+    return Command(
+        ("build",),
+        select=what.select,
+        exclude=what.exclude,
+        direct_tests_only=what.direct_tests_only,
+        full_refresh=full_refresh,
+    )
 
 
 def _build(

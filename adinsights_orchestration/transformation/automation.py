@@ -53,7 +53,9 @@ def build_automation(
     nightly = declared(settings, Automation.DBT_NIGHTLY)
     if nightly is not None:
         job = _job(
-            Automation.DBT_NIGHTLY.value, assets, "Builds every model, snapshot and seed; never with a full refresh."
+            Automation.DBT_NIGHTLY.value,
+            assets,
+            "Builds every model, snapshot and seed and runs every test; never with a full refresh.",
         )
         jobs.append(job)
         schedules.append(_nightly_schedule(settings, job, nightly))
@@ -78,10 +80,17 @@ class _Refresh:
         building = newest != covered and _is_building(instance, self.store, now)
         return decide(newest, covered, last, building=building, now=now, interval=self.interval)
 
-    def selection(self, providers: Iterable[Provider]) -> list[dg.AssetKey]:
-        """What is downstream of the providers, and whatever was never built: a build on top of it would fail."""
-        wanted = self.project.downstream_of(providers) | (self.project.nodes.keys() - known_nodes(self.store))
-        return [dg.AssetKey(self.project.key_path(unique_id)) for unique_id in sorted(wanted)]
+    def selection(self, providers: Iterable[Provider]) -> tuple[list[dg.AssetKey], list[dg.AssetCheckKey]]:
+        """What is downstream of the providers, and whatever was never built, because others may stand on it.
+
+        With their tests, but for those that read whole tables: the nightly build runs them.
+        """
+        project = self.project
+        nodes = project.downstream_of(providers) | (project.nodes.keys() - known_nodes(self.store))
+        keys = {unique_id: dg.AssetKey(project.key_path(unique_id)) for unique_id in sorted(nodes)}
+        tests = sorted(project.tests_of(nodes) - project.nightly_tests)
+        checks = [dg.AssetCheckKey(keys[project.checked_nodes[t]], project.tests[t]["name"]) for t in tests]
+        return list(keys.values()), checks
 
     def publish(self) -> bool:
         """Brings the published results up to date."""
@@ -118,9 +127,11 @@ def _refresh_sensor(
 
 
 def _run_request(refresh: _Refresh, start: Start) -> dg.RunRequest:
+    assets, checks = refresh.selection(start.providers)
     return dg.RunRequest(
         run_key=f"{Automation.DBT_REFRESH}:{start.attempt.requested_at.isoformat()}",
-        asset_selection=refresh.selection(start.providers),
+        asset_selection=assets,
+        asset_check_keys=checks,
         tags={
             "adinsights/providers": ",".join(start.providers),
             "adinsights/attempt": str(start.attempt.number),

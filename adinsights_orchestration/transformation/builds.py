@@ -192,7 +192,7 @@ class Build:
         if again is None:
             return None
         names = tuple(sorted(self._project.fqns[node] for node in again.nodes))
-        logger.warning("building again without the providers that failed", without=sorted(again.without))
+        logger.warning("building again without the providers that failed", without=sorted(map(str, again.without)))
         command = self._without(replace(first.command, select=names), again.without)
         return _Pass(command, again.without, artifact.built)
 

@@ -17,6 +17,7 @@ from adinsights_orchestration.tenants.model import Provider
 
 Props = Mapping[str, Any]
 NODE_TYPES = ("model", "snapshot", "seed")
+NIGHTLY_TAG = "whole_history"
 _FOLDERS = {"snapshot": "snapshots", "seed": "seeds"}
 
 
@@ -107,6 +108,11 @@ class Project:
     def tests_of(self, nodes: Collection[str]) -> frozenset[str]:
         """Returns the tests whose checks stand on any of these nodes."""
         return frozenset(test for test, node in self.checked_nodes.items() if node in nodes)
+
+    @cached_property
+    def nightly_tests(self) -> frozenset[str]:
+        """Tests that read whole tables (tag `whole_history`): too long for a refresh, run by the nightly build."""
+        return frozenset(unique_id for unique_id, props in self.tests.items() if NIGHTLY_TAG in props.get("tags", ()))
 
     @cached_property
     def source_tests(self) -> frozenset[str]:

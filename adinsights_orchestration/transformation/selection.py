@@ -15,9 +15,16 @@ from adinsights_orchestration.transformation.project import Project
 
 @dataclass(frozen=True, slots=True)
 class Selected:
-    """What dbt is told: names for `--select` (none means everything), and whether tests count only by name."""
+    """What dbt is told.
+
+    Args:
+        select: Names for `--select`; none means everything.
+        exclude: Names for `--exclude`.
+        direct_tests_only: Whether dbt shall add no tests of selected nodes.
+    """
 
     select: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
     direct_tests_only: bool = False
 
 
@@ -29,13 +36,13 @@ def selected(project: Project, nodes: Set[str], tests: Set[str]) -> Selected:
         nodes: Unique ids of the nodes to build.
         tests: Unique ids of the tests to run.
     """
-    implied = project.tests_of(nodes) - project.source_tests
     if nodes == project.nodes.keys() and tests >= project.checked_nodes.keys():
         return Selected()
-    if implied <= tests:
-        # dbt adds the tests of selected nodes by itself, but not those of the raw tables that they read.
-        return Selected(_names(project, nodes | (tests - implied)))
-    return Selected(_names(project, nodes | tests), direct_tests_only=True)
+    if not tests:
+        return Selected(_names(project, nodes), direct_tests_only=True)
+    # dbt adds the tests of selected nodes by itself, but not those of the raw tables that they read.
+    implied = project.tests_of(nodes) - project.source_tests
+    return Selected(_names(project, nodes | (tests - implied)), exclude=_names(project, implied - tests))
 
 
 def _names(project: Project, unique_ids: Set[str]) -> tuple[str, ...]:

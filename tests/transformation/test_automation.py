@@ -93,6 +93,13 @@ def _add_run(instance: dg.DagsterInstance, status: dg.DagsterRunStatus) -> None:
     instance.run_storage.add_run(run)
 
 
+def requested_job(defs: dg.Definitions, request: dg.RunRequest) -> dg.JobDefinition:
+    """The part of the job that the request asks for, as the daemon makes it."""
+    return defs.resolve_job_def("dbt_refresh").get_subset(
+        asset_selection=set(request.asset_selection or ()), asset_check_selection=set(request.asset_check_keys or ())
+    )
+
+
 @pytest.fixture
 def instance() -> Iterator[dg.DagsterInstance]:
     """A Dagster instance of this test's own."""
@@ -240,10 +247,11 @@ def test_the_requested_run_is_one_that_the_job_accepts(lab: Lab) -> None:
     lab.sync(GOOGLE)
     request = lab.look()
     assert request is not None
-    subset = lab.defs.resolve_job_def("dbt_refresh").get_subset(asset_selection=set(request.asset_selection or ()))
+    subset = requested_job(lab.defs, request)
     assert {key.path[-1] for key in subset.asset_layer.executable_asset_keys} == _names(request)
     checks = {key.name for key in subset.asset_layer.asset_graph.asset_check_keys}
     assert "not_null_fct_spend_entity_id" in checks
+    assert "spend_was_always_positive" not in checks
     assert not any(name.startswith("freshness_") for name in checks)
 
 
@@ -320,5 +328,6 @@ def test_the_nightly_build_takes_every_node_in_the_home_timezone_and_refreshes_n
     assert (schedule.cron_schedule, schedule.execution_timezone) == ("0 3 * * *", "America/Jamaica")
     job = defs.resolve_job_def("dbt_nightly")
     assert len(set(job.asset_layer.executable_asset_keys)) == len(project.nodes)
+    assert {key.name for key in job.asset_layer.asset_graph.asset_check_keys} >= {"spend_was_always_positive"}
     assert not job.run_config
     assert job.tags["adinsights/dbt"] == "build"

@@ -100,6 +100,10 @@ def test_a_test_of_a_raw_table_stands_on_the_first_node_that_reads_it(project: P
     assert project.checked_nodes[test] == "model.fixture.stg_meta__ad_insights"
 
 
+def test_tests_of_whole_tables_are_the_nightly_build_s(project: Project) -> None:
+    assert {project.tests[uid]["name"] for uid in project.nightly_tests} == {"spend_was_always_positive"}
+
+
 def test_every_data_test_has_a_node_and_no_unit_test_is_among_them(project: Project) -> None:
     assert project.checked_nodes.keys() == project.tests.keys()
     assert all(uid.startswith("test.") for uid in project.tests)

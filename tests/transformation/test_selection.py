@@ -31,6 +31,11 @@ def test_the_tests_of_the_raw_tables_are_named_because_dbt_does_not_add_them(pro
     assert not what.direct_tests_only
 
 
+def test_a_test_that_a_run_leaves_out_is_excluded_by_name(project: Project) -> None:
+    what = selected(project, {_FCT}, set(project.tests_of({_FCT}) - project.nightly_tests))
+    assert what == Selected(("fixture.marts.fct_spend",), exclude=("fixture.marts.spend_was_always_positive",))
+
+
 def test_nodes_without_their_tests_keep_dbt_from_adding_them(project: Project) -> None:
     assert selected(project, {_FCT}, set()) == Selected(("fixture.marts.fct_spend",), direct_tests_only=True)
 
