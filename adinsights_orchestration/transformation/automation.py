@@ -21,11 +21,12 @@ from adinsights_orchestration.ops_store.store import OpsStore
 from adinsights_orchestration.settings import Settings
 from adinsights_orchestration.tenants.model import Provider
 from adinsights_orchestration.transformation.builds import is_building
-from adinsights_orchestration.transformation.invocations import coverage, known_nodes
+from adinsights_orchestration.transformation.invocations import coverage, node_statuses
 from adinsights_orchestration.transformation.newest import newest_materializations
 from adinsights_orchestration.transformation.project import Project
 from adinsights_orchestration.transformation.publishing import PublishError, publish
 from adinsights_orchestration.transformation.refresh import Attempt, Start, Wait, decide
+from adinsights_orchestration.transformation.run_results import SUCCESS
 from adinsights_orchestration.unattended import declared, schedule_status, sensor_status
 
 BUILD_TAG = {"adinsights/dbt": "build"}
@@ -81,16 +82,23 @@ class _Refresh:
         return decide(newest, covered, last, building=building, now=now, interval=self.interval)
 
     def selection(self, providers: Iterable[Provider]) -> tuple[list[dg.AssetKey], list[dg.AssetCheckKey]]:
-        """What is downstream of the providers, and whatever was never built, because others may stand on it.
+        """What is downstream of the providers, and whatever else is not there though others may stand on it.
 
         With their tests, but for those that read whole tables: the nightly build runs them.
         """
         project = self.project
-        nodes = project.downstream_of(providers) | (project.nodes.keys() - known_nodes(self.store))
+        nodes = project.downstream_of(providers) | self._lacking()
         keys = {unique_id: dg.AssetKey(project.key_path(unique_id)) for unique_id in sorted(nodes)}
         tests = sorted(project.tests_of(nodes) - project.nightly_tests)
         checks = [dg.AssetCheckKey(keys[project.checked_nodes[t]], project.tests[t]["name"]) for t in tests]
         return list(keys.values()), checks
+
+    def _lacking(self) -> set[str]:
+        """Nodes that no build has a result of, and those of no provider (seeds) that failed: no new data calls for them."""
+        statuses, providers = node_statuses(self.store), self.project.upstream_providers
+        return {
+            node for node in providers if not (statuses.get(node) == SUCCESS or (node in statuses and providers[node]))
+        }
 
     def publish(self) -> bool:
         """Brings the published results up to date."""

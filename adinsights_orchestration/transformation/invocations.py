@@ -110,10 +110,11 @@ def coverage(store: OpsStore) -> dict[Provider, int]:
         return _coverage(connection)
 
 
-def known_nodes(store: OpsStore) -> frozenset[str]:
-    """Returns the nodes that any build has a result of."""
+def node_statuses(store: OpsStore) -> dict[str, str]:
+    """Returns the newest status of every node that any build has a result of."""
     with store.begin() as connection:
-        return frozenset(connection.execute(sa.select(dbt_model_result.c.unique_id)).scalars())
+        rows = connection.execute(sa.select(dbt_model_result.c.unique_id, dbt_model_result.c.status))
+        return {unique_id: status for unique_id, status in rows}
 
 
 def _coverage(connection: sa.Connection) -> dict[Provider, int]:

@@ -146,6 +146,23 @@ def test_a_node_that_was_never_built_comes_along_because_others_may_stand_on_it(
     assert "regions" in _names(lab.look())
 
 
+def test_a_seed_that_failed_comes_along_because_no_data_of_its_own_ever_calls_for_it(lab: Lab) -> None:
+    lab.end_build({})
+    failed = ended(result("seed.fixture.regions", "error"), minute=9)
+    record_end(lab.store, failed, lab.project.nodes.keys())
+    lab.sync(GOOGLE)
+    assert "regions" in _names(lab.look())
+
+
+def test_a_provider_s_model_that_failed_waits_for_its_own_provider(lab: Lab) -> None:
+    lab.sync(META)
+    lab.end_build(lab.newest())
+    failed = ended(result("model.fixture.dim_ads", "error"), minute=9)
+    record_end(lab.store, failed, lab.project.nodes.keys())
+    lab.sync(GOOGLE)
+    assert "dim_ads" not in _names(lab.look())
+
+
 def test_an_update_that_arrives_during_a_build_is_built_by_the_next(lab: Lab) -> None:
     lab.sync(META)
     assert lab.look() is not None

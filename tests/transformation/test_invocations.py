@@ -13,9 +13,9 @@ from adinsights_orchestration.tenants.model import Provider
 from adinsights_orchestration.transformation.invocations import (
     Ended,
     coverage,
-    known_nodes,
     latest_build,
     node_results,
+    node_statuses,
     record_end,
     record_start,
 )
@@ -109,7 +109,7 @@ def test_before_the_first_completed_build_there_is_no_latest(ops_store: OpsStore
 def test_results_of_nodes_that_left_the_project_are_forgotten(ops_store: OpsStore) -> None:
     record_end(ops_store, ended(result(A, "error"), result(B), minute=1), {A, B})
     record_end(ops_store, ended(result(B), minute=2), {B})
-    assert known_nodes(ops_store) == {B}
+    assert node_statuses(ops_store) == {B: "success"}
 
 
 def test_coverage_moves_for_the_providers_that_a_build_covered_only(ops_store: OpsStore) -> None:
