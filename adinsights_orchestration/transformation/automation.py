@@ -94,7 +94,7 @@ class _Refresh:
         return list(keys.values()), checks
 
     def _lacking(self) -> set[str]:
-        """Nodes that no build has a result of, and those of no provider (seeds) that failed: no new data calls for them."""
+        return {n for n in providers if n not in statuses or (statuses[n] != SUCCESS and not providers[n])}
         statuses, providers = node_statuses(self.store), self.project.upstream_providers
         return {
             node for node in providers if not (statuses.get(node) == SUCCESS or (node in statuses and providers[node]))

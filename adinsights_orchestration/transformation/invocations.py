@@ -114,7 +114,7 @@ def node_statuses(store: OpsStore) -> dict[str, str]:
     """Returns the newest status of every node that any build has a result of."""
     with store.begin() as connection:
         rows = connection.execute(sa.select(dbt_model_result.c.unique_id, dbt_model_result.c.status))
-        return {unique_id: status for unique_id, status in rows}
+        return {row.unique_id: row.status for row in rows}
 
 
 def _coverage(connection: sa.Connection) -> dict[Provider, int]:
