@@ -94,11 +94,9 @@ class _Refresh:
         return list(keys.values()), checks
 
     def _lacking(self) -> set[str]:
-        return {n for n in providers if n not in statuses or (statuses[n] != SUCCESS and not providers[n])}
+        """Nodes without any result, and failed ones of no provider (seeds): no new data of theirs calls for them."""
         statuses, providers = node_statuses(self.store), self.project.upstream_providers
-        return {
-            node for node in providers if not (statuses.get(node) == SUCCESS or (node in statuses and providers[node]))
-        }
+        return {n for n in providers if n not in statuses or (statuses[n] != SUCCESS and not providers[n])}
 
     def publish(self) -> bool:
         """Brings the published results up to date."""
