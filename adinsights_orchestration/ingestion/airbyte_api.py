@@ -118,8 +118,13 @@ class AirbyteApi:
 
     @property
     def page_size(self) -> int:
-        """Rows that a full page of a listing has."""
+        """Rows that a full page of the public API's listings has."""
         return self._settings.page_size
+
+    @property
+    def detailed_page_size(self) -> int:
+        """Rows that a full page of the configuration API's listings has: its default is twice the public maximum."""
+        return 2 * self._settings.page_size
 
     # --------------------------------------------------------------------------------------------------- public API
 
@@ -271,13 +276,13 @@ class AirbyteApi:
     ) -> ListedJobs:
         body: dict[str, Any] = {
             "workspaceIds": [str(workspace) for workspace in workspaces],
-            "pagination": {"pageSize": self.page_size, "rowOffset": offset},
+            "pagination": {"pageSize": self.detailed_page_size, "rowOffset": offset},
             "updatedAtStart": _iso(since),
             "orderByField": "updatedAt",
             "orderByMethod": "ASC",
         }
         rows = await self._rows_in_any_version(body, statuses)
-        return ListedJobs(_parsed(rows, config_job), full=len(rows) >= self.page_size)
+        return ListedJobs(_parsed(rows, config_job), full=len(rows) >= self.detailed_page_size)
 
     async def _rows_in_any_version(
         self, body: Mapping[str, Any], statuses: Sequence[str] | None

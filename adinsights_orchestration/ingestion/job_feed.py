@@ -72,7 +72,7 @@ async def changed_since(
         return await api.changes(since, workspaces, offset=offset)
 
     try:
-        return await walk(detailed, start, known, limits, api.page_size, detailed=True)
+        return await walk(detailed, start, known, limits, api.detailed_page_size, detailed=True)
     except AirbyteError as error:
         return await _public(api, start, workspaces, known, limits, error)
 

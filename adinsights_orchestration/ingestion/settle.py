@@ -123,7 +123,7 @@ class Settler:
         while self.clock.left() > 0:
             page = await self.api.running_changes(since, workspaces, offset=offset)
             found |= {job.job_id for job in page.jobs}
-            offset += self.api.page_size
+            offset += self.api.detailed_page_size
             if not page.full:
                 break
         return found

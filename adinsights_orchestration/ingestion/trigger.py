@@ -7,15 +7,19 @@ Celery or Airbyte's own schedule starts syncs then, and two drivers would start 
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from uuid import UUID
+from weakref import WeakKeyDictionary
 
 from adinsights_orchestration.ingestion import ledger
 from adinsights_orchestration.ingestion.deps import Deps, RegistryView, TickClock
-from adinsights_orchestration.ingestion.due import IDLE, SlotTable, waiting_slot
+from adinsights_orchestration.ingestion.due import IDLE, Activity, Slots, SlotTable, waiting_slot
 from adinsights_orchestration.ingestion.intents import Intent, Reason
 from adinsights_orchestration.ingestion.ledger import Planned
 from adinsights_orchestration.ingestion.starter import Started, Starter
+from adinsights_orchestration.ops_store.store import OpsStore
 from adinsights_orchestration.settings import Driver
 
 LOCK = "ingestion_trigger"
@@ -80,20 +84,44 @@ class Plan:
     ready: bool
 
 
+# For each ledger, the newest slot of each connection that is known to be planned. A planned slot stays planned, so what
+# is known here need not be asked again; what is not known (in a new process: everything) is asked of the ledger.
+_planned: WeakKeyDictionary[OpsStore, dict[UUID, datetime]] = WeakKeyDictionary()
+
+
 def plan_due(deps: Deps, view: RegistryView, now: datetime) -> Plan:
     """Plans a start for every slot that waits for one."""
-    table = SlotTable(now)
-    around = {key: table.of(connection, tenant.timezone) for key, (connection, tenant) in view.active.items()}
-    latest = {key: slots.latest for key, slots in around.items() if slots.latest is not None}
+    known = _planned.setdefault(deps.store, {})
+    around = _unknown_slots(view, now, known)
     with deps.store.begin() as connection:
-        ready, waiting = ledger.ready_to_start(connection, now)
-        satisfied = ledger.adopt_satisfied(connection, now) if waiting else 0
-        candidates = ledger.unplanned(connection, latest)
-        known = ledger.activity(connection, candidates)
-        due = [
-            Planned(key, view.places[key].partition_key, slot)
-            for key in candidates
-            if (slot := waiting_slot(around[key], known.get(key, IDLE))) is not None
-        ]
+        agenda = ledger.trigger_agenda(connection, now)
+        satisfied = ledger.adopt_satisfied(connection, now) if agenda.planned else 0
+        candidates = ledger.unplanned(connection, {key: slot for key, (slot, _) in around.items()})
+        due = _due(ledger.activity(connection, candidates), around, candidates, view)
         planned = ledger.plan(connection, due, now)
-    return Plan(planned, satisfied, ready or planned > 0)
+    done = around.keys() - candidates | {one.connection_id for one in due}
+    known.update({key: around[key][0] for key in done})
+    return Plan(planned, satisfied, ready=(agenda.ready or planned > 0) and agenda.running < deps.bound)
+
+
+def _unknown_slots(
+    view: RegistryView, now: datetime, known: Mapping[UUID, datetime]
+) -> dict[UUID, tuple[datetime, Slots]]:
+    """The newest slot of every connection of which it is not known yet that it is planned."""
+    table = SlotTable(now)
+    found = {}
+    for key, (connection, tenant) in view.active.items():
+        slots = table.of(connection, tenant.timezone)
+        if slots.latest is not None and known.get(key) != slots.latest:
+            found[key] = (slots.latest, slots)
+    return found
+
+
+def _due(
+    activity: Mapping[UUID, Activity],
+    around: Mapping[UUID, tuple[datetime, Slots]],
+    candidates: Iterable[UUID],
+    view: RegistryView,
+) -> list[Planned]:
+    waiting = ((key, waiting_slot(around[key][1], activity.get(key, IDLE))) for key in candidates)
+    return [Planned(key, view.places[key].partition_key, slot) for key, slot in waiting if slot is not None]

@@ -7,8 +7,9 @@ once, is the same as doing it once; work on many rows is one statement.
 
 from adinsights_orchestration.ingestion.ledger.agenda import (
     ObserveAgenda,
+    TriggerAgenda,
     observe_agenda,
-    ready_to_start,
+    trigger_agenda,
 )
 from adinsights_orchestration.ingestion.ledger.intents import (
     Ask,
@@ -83,6 +84,7 @@ __all__ = [
     "Position",
     "Released",
     "ReportBatch",
+    "TriggerAgenda",
     "activity",
     "adopt_satisfied",
     "adopt_started",
@@ -114,13 +116,13 @@ __all__ = [
     "pending_reports",
     "places_of",
     "plan",
-    "ready_to_start",
     "record_jobs",
     "release_run",
     "save_position",
     "stale_running_jobs",
     "starting_since",
     "touch_running",
+    "trigger_agenda",
     "unplanned",
     "waiting_runs",
 ]

@@ -57,7 +57,13 @@ _OBSERVE = sa.select(
     ),
     sa.exists().where(finding.c.kind == FindingKind.UNKNOWN_CONNECTION.value, finding.c.cleared_at.is_(None)),
 )
-_WAITING = sa.select(
+_running = (
+    sa.select(sa.func.count(sa.distinct(sync_intent.c.connection_id)))
+    .where(sync_intent.c.state.in_((IntentState.STARTING.value, IntentState.RUNNING.value)))
+    .scalar_subquery()
+)
+_TRIGGER = sa.select(
+    _running,
     sa.exists().where(
         sync_intent.c.state == IntentState.PLANNED.value,
         sync_intent.c.run_id.is_(None),
@@ -67,13 +73,27 @@ _WAITING = sa.select(
 )
 
 
+@dataclass(frozen=True, slots=True)
+class TriggerAgenda:
+    """What a trigger tick finds.
+
+    Attributes:
+        running: Connections that are being started or synced.
+        ready: Whether anything may start now that no run waits for.
+        planned: Whether any scheduled start is planned.
+    """
+
+    running: int
+    ready: bool
+    planned: bool
+
+
 def observe_agenda(connection: sa.Connection, unseen_since: datetime, details_since: datetime) -> ObserveAgenda:
     """Looks at what is open."""
     moments = {"unseen_since": unseen_since, "details_since": details_since}
     return ObserveAgenda(*connection.execute(_OBSERVE, moments).one())
 
 
-def ready_to_start(connection: sa.Connection, now: datetime) -> tuple[bool, bool]:
-    """Returns whether any intent may start now that no run waits for, and whether any scheduled one is planned."""
-    ready, planned = connection.execute(_WAITING, {"now": now}).one()
-    return ready, planned
+def trigger_agenda(connection: sa.Connection, now: datetime) -> TriggerAgenda:
+    """Looks at what may start."""
+    return TriggerAgenda(*connection.execute(_TRIGGER, {"now": now}).one())
