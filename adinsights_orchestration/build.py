@@ -23,8 +23,8 @@ def build_pipelines(settings: Settings, store: OpsStore | None = None) -> dg.Def
         store: The ops store to use instead of the settings' own, for tests.
     """
     from adinsights_orchestration.ingestion.automation import build_ingestion
-    from adinsights_orchestration.ingestion.cron import parse_cron
     from adinsights_orchestration.tenants.automation import build_registry_automation
+    from adinsights_orchestration.tenants.cron import parse_cron
     from adinsights_orchestration.transformation.definitions import build_transformation
     from adinsights_orchestration.upkeep import build_upkeep
 

@@ -67,8 +67,8 @@ def _row(tenant: Tenant, connection: Connection, job: sa.Row[Any] | None, now: d
 
 
 def _next_due(tenant: Tenant, connection: Connection, now: datetime) -> datetime | None:
-    from adinsights_orchestration.ingestion.due import next_slot
     from adinsights_orchestration.tenants.model import Standing
+    from adinsights_orchestration.tenants.slots import next_slot
 
     if connection.standing is not Standing.ACTIVE:
         return None

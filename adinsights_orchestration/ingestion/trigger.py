@@ -15,12 +15,13 @@ from weakref import WeakKeyDictionary
 
 from adinsights_orchestration.ingestion import ledger
 from adinsights_orchestration.ingestion.deps import Deps, RegistryView, TickClock
-from adinsights_orchestration.ingestion.due import IDLE, Activity, Slots, SlotTable, waiting_slot
+from adinsights_orchestration.ingestion.due import IDLE, Activity, waiting_slot
 from adinsights_orchestration.ingestion.intents import Intent, Reason
 from adinsights_orchestration.ingestion.ledger import Planned
 from adinsights_orchestration.ingestion.starter import Started, Starter
 from adinsights_orchestration.ops_store.store import OpsStore
 from adinsights_orchestration.settings import Driver
+from adinsights_orchestration.tenants.slots import Slots, SlotTable
 
 LOCK = "ingestion_trigger"
 

@@ -66,8 +66,8 @@ def run(settings: Settings, say: Say) -> CycleResult:
     import dagster as dg
 
     from adinsights_orchestration.build import build_pipelines
-    from adinsights_orchestration.ingestion.cron import parse_cron
     from adinsights_orchestration.tenants.automation import apply_partitions
+    from adinsights_orchestration.tenants.cron import parse_cron
     from adinsights_orchestration.tenants.model import Standing
     from adinsights_orchestration.tenants.refresh import refresh
 

@@ -14,11 +14,11 @@ import sqlalchemy as sa
 
 from adinsights_orchestration import __version__
 from adinsights_orchestration.errors import AdinsightsError
-from adinsights_orchestration.ingestion.due import parse_cron
 from adinsights_orchestration.ops_store import findings
 from adinsights_orchestration.ops_store.store import OpsStore
 from adinsights_orchestration.settings import Settings
 from adinsights_orchestration.tenants import store as registry_store
+from adinsights_orchestration.tenants.cron import parse_cron
 from adinsights_orchestration.tenants.keys import Assignment, FrozenKeys, assign_keys, with_keys
 from adinsights_orchestration.tenants.model import Provider, Registry
 from adinsights_orchestration.tenants.raw import RawRegistry, digest_of

@@ -27,7 +27,6 @@ from adinsights_orchestration.dagster_internals.events import SYNC_ID_KEY
 from adinsights_orchestration.environments import Environment
 from adinsights_orchestration.ingestion import specs
 from adinsights_orchestration.ingestion.automation import build_ingestion
-from adinsights_orchestration.ingestion.cron import parse_cron
 from adinsights_orchestration.local.airbyte.app import create_airbyte_app
 from adinsights_orchestration.local.airbyte.config_schema import Discover
 from adinsights_orchestration.local.airbyte.model import AirbyteConnection, FailureReason, Job
@@ -45,6 +44,7 @@ from adinsights_orchestration.settings import (
     Settings,
 )
 from adinsights_orchestration.tenants.automation import PARTITIONS, apply_partitions
+from adinsights_orchestration.tenants.cron import parse_cron
 from adinsights_orchestration.tenants.model import Connection, Provider
 from adinsights_orchestration.tenants.refresh import refresh
 from adinsights_orchestration.tenants.store import load_registry

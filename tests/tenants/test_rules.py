@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adinsights_orchestration.ingestion.due import parse_cron
+from adinsights_orchestration.tenants.cron import parse_cron
 from adinsights_orchestration.tenants.model import Provider, Registry, RegistryProblem, ScheduleType, Standing
 from adinsights_orchestration.tenants.raw import RawConnection, RawRegistry, RawTenant, digest_of
 from adinsights_orchestration.tenants.rules import build_registry

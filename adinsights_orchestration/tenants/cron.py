@@ -1,6 +1,6 @@
 """Cron expressions, unix and Quartz, and their moments in a timezone.
 
-Belongs here: parsing and stepping. Does not belong here: what is due (`due`). Airbyte writes Quartz (seconds first,
+Belongs here: parsing and stepping. Does not belong here: what is due (`slots`). Airbyte writes Quartz (seconds first,
 weekdays from 1, `?`), the backend five unix fields; both become five fields here, because those keep a daily moment
 through a change of the clocks: one that does not exist happens at the next that does, one that comes twice, once.
 """
