@@ -1,17 +1,16 @@
 """What every engine of ingestion works with: settings, ledger, Airbyte, registry, bound.
 
-Belongs here: that one value, the registry arranged for look-ups, and a tick's clock. Does not belong here: making any
-of the parts (`build.py`, tests). Engines get everything from here, so a test gives them another server or another
-moment instead of patching them.
+Belongs here: that one value, and the registry arranged for look-ups. Does not belong here: making any of the parts
+(`build.py`, tests). Engines get everything from here, so a test gives them another server or another moment instead of
+patching them.
 """
 
 from __future__ import annotations
 
 import random
-import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from dataclasses import dataclass
+from datetime import timedelta
 from functools import cached_property
 from uuid import UUID
 
@@ -94,29 +93,3 @@ async def workspaces_of(api: AirbyteApi, settings: Settings, view: RegistryView)
     """Where to look for jobs: what the settings name, else the registry, else everything the credentials may see."""
     named: Iterable[UUID] | None = settings.airbyte.workspace_ids or view.workspaces
     return frozenset(named if named else await api.workspaces())
-
-
-def _elapsed_seconds() -> float:
-    """A clock that nobody sets and that goes on while the machine sleeps."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
-
-
-@dataclass(frozen=True, slots=True)
-class TickClock:
-    """The moment within a tick: the one it was given, and what has passed since."""
-
-    start: datetime
-    budget_seconds: float
-    _begun: float = field(default_factory=_elapsed_seconds)
-
-    def now(self) -> datetime:
-        """The present moment."""
-        return self.start + timedelta(seconds=self.elapsed())
-
-    def elapsed(self) -> float:
-        """Seconds since the tick began."""
-        return _elapsed_seconds() - self._begun
-
-    def left(self) -> float:
-        """Seconds of the budget that remain; not negative."""
-        return max(self.budget_seconds - self.elapsed(), 0.0)

@@ -17,12 +17,13 @@ from uuid import UUID
 
 import sqlalchemy as sa
 
+from adinsights_orchestration.clock import TickClock
 from adinsights_orchestration.ingestion import ledger
 from adinsights_orchestration.ingestion.absorb import Absorbed, absorb
 from adinsights_orchestration.ingestion.airbyte_api import AirbyteApi
 from adinsights_orchestration.ingestion.airbyte_errors import AirbyteError
 from adinsights_orchestration.ingestion.airbyte_models import AirbyteJob
-from adinsights_orchestration.ingestion.deps import Deps, RegistryView, TickClock, workspaces_of
+from adinsights_orchestration.ingestion.deps import Deps, RegistryView, workspaces_of
 from adinsights_orchestration.ingestion.intents import FindingKind
 from adinsights_orchestration.ingestion.job_feed import Harvest, Limits, changed_since
 from adinsights_orchestration.ingestion.ledger import ObserveAgenda, Position

@@ -14,12 +14,13 @@ from uuid import UUID
 
 import sqlalchemy as sa
 
+from adinsights_orchestration.clock import TickClock
 from adinsights_orchestration.ingestion import intents, ledger
 from adinsights_orchestration.ingestion.absorb import absorb, finish_intents
 from adinsights_orchestration.ingestion.airbyte_api import AirbyteApi
 from adinsights_orchestration.ingestion.airbyte_errors import AirbyteError, NotFoundError
 from adinsights_orchestration.ingestion.airbyte_models import AirbyteJob
-from adinsights_orchestration.ingestion.deps import Deps, RegistryView, TickClock
+from adinsights_orchestration.ingestion.deps import Deps, RegistryView
 from adinsights_orchestration.ingestion.intents import Change, Intent
 from adinsights_orchestration.ingestion.ledger import JobRow
 

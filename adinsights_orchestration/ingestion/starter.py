@@ -16,6 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from adinsights_orchestration.clock import TickClock
 from adinsights_orchestration.ingestion import intents
 from adinsights_orchestration.ingestion.airbyte_api import AirbyteApi
 from adinsights_orchestration.ingestion.airbyte_errors import (
@@ -29,7 +30,7 @@ from adinsights_orchestration.ingestion.airbyte_errors import (
     UnauthorizedError,
 )
 from adinsights_orchestration.ingestion.airbyte_models import AirbyteJob, JobType
-from adinsights_orchestration.ingestion.deps import Deps, RegistryView, TickClock
+from adinsights_orchestration.ingestion.deps import Deps, RegistryView
 from adinsights_orchestration.ingestion.intents import CLEARED_BY_A_START, Change, Intent, IntentState, Rules
 from adinsights_orchestration.ingestion.ledger import (
     Placed,

@@ -13,8 +13,9 @@ from datetime import datetime
 from uuid import UUID
 from weakref import WeakKeyDictionary
 
+from adinsights_orchestration.clock import TickClock
 from adinsights_orchestration.ingestion import ledger
-from adinsights_orchestration.ingestion.deps import Deps, RegistryView, TickClock
+from adinsights_orchestration.ingestion.deps import Deps, RegistryView
 from adinsights_orchestration.ingestion.due import IDLE, Activity, waiting_slot
 from adinsights_orchestration.ingestion.intents import Intent, Reason
 from adinsights_orchestration.ingestion.ledger import Planned

@@ -17,13 +17,13 @@ from dataclasses import replace
 from datetime import timedelta
 from uuid import UUID
 
-from adinsights_orchestration.clock import Clock, utc_now
+from adinsights_orchestration.clock import Clock, TickClock, utc_now
 from adinsights_orchestration.ingestion import intents, ledger
 from adinsights_orchestration.ingestion.absorb import absorb
 from adinsights_orchestration.ingestion.airbyte_api import AirbyteApi
 from adinsights_orchestration.ingestion.airbyte_errors import AirbyteError, StateConflictError
 from adinsights_orchestration.ingestion.airbyte_models import AirbyteJob, JobType
-from adinsights_orchestration.ingestion.deps import Deps, RegistryView, TickClock, workspaces_of
+from adinsights_orchestration.ingestion.deps import Deps, RegistryView, workspaces_of
 from adinsights_orchestration.ingestion.intents import Intent, IntentState, Rules
 from adinsights_orchestration.ingestion.job_feed import Limits, changed_since
 from adinsights_orchestration.ingestion.ledger import JobRow

@@ -348,7 +348,7 @@ def test_a_tick_ends_within_its_budget_and_the_next_one_goes_on(ops_store: OpsSt
 
 def test_a_claim_that_could_not_be_sent_in_time_is_returned_unsent(ops_store: OpsStore) -> None:
     """A process that slept after its claim must not send: others may have concluded that nothing was made."""
-    from adinsights_orchestration.ingestion.deps import TickClock
+    from adinsights_orchestration.clock import TickClock
     from adinsights_orchestration.ingestion.starter import Starter
 
     with an_ingestion(ops_store, 2) as one:
