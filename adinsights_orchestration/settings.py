@@ -384,6 +384,16 @@ class DagsterSettings(_Group):
     )
 
 
+class FreshnessSettings(_Group):
+    """What counts as fresh, and from when on it is late."""
+
+    sla_path: Path | None = _setting(
+        None,
+        "Optional file in the shape of `freshness/sla.yaml` that changes single thresholds.",
+        consequence="Without it the shipped thresholds hold, each with its source; a wrong file stops the start.",
+    )
+
+
 class LogSettings(_Group):
     """Logs: one JSON object a line."""
 
@@ -428,6 +438,7 @@ class Settings(BaseSettings):
     warehouse: WarehouseSettings = WarehouseSettings()
     dbt: DbtSettings = DbtSettings()
     dagster: DagsterSettings = DagsterSettings()
+    freshness: FreshnessSettings = FreshnessSettings()
     log: LogSettings = LogSettings()
 
 

@@ -163,6 +163,9 @@ sa.Index(
     sync_job.c.ended_at,
     postgresql_where=sa.and_(sync_job.c.attempts.is_(None), sync_job.c.report_state != "none"),
 )
+# What changed since a moment, for whoever follows the ledger.
+sa.Index("ix_sync_job_observed", sync_job.c.observed_at)
+sa.Index("ix_sync_job_reported", sync_job.c.reported_at, postgresql_where=sync_job.c.reported_at.is_not(None))
 sa.Index("ix_sync_job_run", sync_job.c.run_id, postgresql_where=sync_job.c.run_id.is_not(None))
 
 # One row per batch of materializations handed to Dagster: after a crash between the two databases' commits, the event
@@ -278,4 +281,92 @@ dbt_model_result = sa.Table(
     sa.Column("execution_seconds", sa.Float, nullable=False),
     sa.Column("result", JSONB, nullable=False),  # dbt's own result object, for publishing
     _moment("generated_at", nullable=False),
+)
+
+# How fresh each connection is, and until when that holds without news: an evaluation looks only at rows whose time
+# has come and at connections with new jobs. `shown_*`: what Dagster's check was last told (a materialization clears it).
+connection_freshness = sa.Table(
+    "connection_freshness",
+    metadata,
+    sa.Column("partition_key", sa.Text, primary_key=True),
+    sa.Column("provider", sa.Text, nullable=False),
+    sa.Column("tenant_id", UUID(as_uuid=True), nullable=False),
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("detail", sa.Text, nullable=False),
+    _moment("since", nullable=False),
+    _moment("expected_since", nullable=False),  # since when this schedule and standing hold
+    sa.Column("expectation", sa.Text, nullable=False),  # the schedule and standing themselves
+    _moment("valid_until"),
+    _moment("deadline"),  # from when it is late without a success
+    _moment("last_success_at"),
+    sa.Column("last_job_id", sa.BigInteger),
+    sa.Column("last_job_status", sa.Text),
+    sa.Column("last_job_reason", sa.Text),
+    _moment("last_job_ended_at"),
+    _moment("running_since"),
+    sa.Column("failures", sa.Integer, nullable=False, server_default="0"),  # since the last success
+    sa.Column("usual_seconds", sa.Float),  # 95th percentile of its own durations
+    sa.Column("materialized_job", sa.BigInteger),  # the newest job that Dagster was told of as a materialization
+    sa.Column("shown_job", sa.BigInteger),
+    sa.Column("shown_state", sa.Text),
+    _moment("evaluated_at", nullable=False),
+)
+sa.Index("ix_connection_freshness_valid_until", connection_freshness.c.valid_until)
+sa.Index(
+    "ix_connection_freshness_unshown",
+    connection_freshness.c.provider,
+    postgresql_where=sa.or_(
+        connection_freshness.c.shown_state.is_distinct_from(connection_freshness.c.state),
+        connection_freshness.c.shown_job.is_distinct_from(connection_freshness.c.materialized_job),
+    ),
+)
+
+# The state that each component is in now; one row a component.
+component_health = sa.Table(
+    "component_health",
+    metadata,
+    sa.Column("component", sa.Text, primary_key=True),
+    sa.Column("health", sa.Text, nullable=False),  # ok | degraded | down | unknown
+    sa.Column("state", sa.Text, nullable=False),  # the component's own word
+    sa.Column("detail", sa.Text, nullable=False),
+    sa.Column("facts", JSONB, nullable=False),
+    sa.Column("latency_ms", sa.Float),
+    sa.Column("value", sa.Float),
+    _moment("since", nullable=False),
+    _moment("last_ok_at"),
+    _moment("checked_at", nullable=False),
+)
+
+# Readings, counted: a row per component and minute, rolled up to hours and days, pruned.
+health_sample = sa.Table(
+    "health_sample",
+    metadata,
+    sa.Column("component", sa.Text, primary_key=True),
+    sa.Column("resolution", sa.Text, primary_key=True),  # minute | hour | day
+    sa.Column("at", sa.DateTime(timezone=True), primary_key=True),  # its start
+    sa.Column("readings", sa.Integer, nullable=False),
+    sa.Column("ok", sa.Integer, nullable=False),
+    sa.Column("degraded", sa.Integer, nullable=False),
+    sa.Column("down", sa.Integer, nullable=False),
+    sa.Column("unknown", sa.Integer, nullable=False),
+    sa.Column("latency_sum_ms", sa.Float, nullable=False),
+    sa.Column("latency_count", sa.Integer, nullable=False),
+    sa.Column("latency_max_ms", sa.Float),
+    sa.Column("value_sum", sa.Float, nullable=False),
+    sa.Column("value_count", sa.Integer, nullable=False),
+    sa.Column("value_max", sa.Float),
+    sa.CheckConstraint("resolution in ('minute','hour','day')", name="resolution"),
+)
+sa.Index("ix_health_sample_resolution_at", health_sample.c.resolution, health_sample.c.at)
+
+# What the pipelines location consists of, as it said at its last load; the newest row is in force.
+topology = sa.Table(
+    "topology",
+    metadata,
+    sa.Column("id", sa.BigInteger, sa.Identity(), primary_key=True),
+    sa.Column("version", sa.Integer, nullable=False),  # of the payload's shape
+    sa.Column("digest", sa.Text, nullable=False),
+    sa.Column("payload", JSONB, nullable=False),
+    _moment("published_at", nullable=False),
+    _moment("confirmed_at", nullable=False),  # the last load that said the same
 )

@@ -1,0 +1,1 @@
+"""Freshness: what is due, what is late, and how it is shown."""

@@ -1,0 +1,1 @@
+"""Health: what each component of ADinsights answers, and what that means."""
