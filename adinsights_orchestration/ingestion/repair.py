@@ -2,7 +2,7 @@
 
 Belongs here: for each, a plan that changes nothing and says what would happen, and its execution with an audit row.
 Does not belong here: the Dagster jobs and commands that ask for them. A plan is a value that people read first and that
-is then carried out as read: what has changed since is a refusal, not a surprise.
+is then carried out as read: it has a digest, and what has changed since is a refusal, not a surprise.
 """
 
 from __future__ import annotations
@@ -14,29 +14,26 @@ from enum import StrEnum
 from typing import TypeVar
 
 from adinsights_orchestration.clock import Clock, utc_now
-from adinsights_orchestration.errors import AdinsightsError
 from adinsights_orchestration.ingestion.airbyte_api import AirbyteApi, AirbyteConnectionRead
 from adinsights_orchestration.ingestion.airbyte_errors import AirbyteError
 from adinsights_orchestration.ingestion.airbyte_models import AirbyteJob, JobType
 from adinsights_orchestration.ingestion.deps import Deps
 from adinsights_orchestration.ingestion.manual import SCHEMA_APPROVED, audit
 from adinsights_orchestration.ingestion.outcomes import Progress, SyncOutcome
+from adinsights_orchestration.ingestion.plan_digest import RepairError, plan_digest, require
 from adinsights_orchestration.ingestion.schema_change import (
     Adapted,
     SchemaDiff,
     adapted,
     difference,
     digest,
+    read_digest,
     selected_streams,
 )
 from adinsights_orchestration.ingestion.wait import POLL_SECONDS, sync_and_wait
 from adinsights_orchestration.tenants.model import Connection
 
 _T = TypeVar("_T")
-
-
-class RepairError(AdinsightsError):
-    """A repair that cannot be carried out, or not any more as it was planned."""
 
 
 class Repair(StrEnum):
@@ -56,6 +53,7 @@ class HistoryStep:
         does: The steps, for people.
         warnings: What else a person should know.
         obstacle: Why it cannot be done, or empty.
+        reads: Names how it reads them: their fields, modes, cursors and keys.
     """
 
     connection: Connection
@@ -63,6 +61,7 @@ class HistoryStep:
     does: tuple[str, ...]
     warnings: tuple[str, ...]
     obstacle: str = ""
+    reads: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +76,20 @@ class HistoryPlan:
     def possible(self) -> tuple[Connection, ...]:
         """The connections for which nothing stands in the way."""
         return tuple(step.connection for step in self.steps if not step.obstacle)
+
+    @property
+    def executable(self) -> bool:
+        """Whether there is anything to carry out."""
+        return bool(self.possible)
+
+    @property
+    def digest(self) -> str:
+        """Names everything that carrying the plan out would do."""
+        steps = [
+            (str(step.connection.connection_id), step.connection.partition_key, step.reads, step.does, step.obstacle)
+            for step in self.steps
+        ]
+        return plan_digest(self.repair, self.native_refresh, steps)
 
     def describe(self) -> str:
         """The plan for people: a paragraph per connection."""
@@ -93,7 +106,6 @@ class SchemaPlan:
         diff: What changed.
         adapted: The catalog that would be applied.
         catalog_id: Airbyte's id of the discovery.
-        offered: Names the discovery's content, to see whether it changed again.
     """
 
     connection: Connection
@@ -101,7 +113,6 @@ class SchemaPlan:
     diff: SchemaDiff
     adapted: Adapted
     catalog_id: str | None
-    offered: str
 
     @property
     def obstacle(self) -> str:
@@ -112,6 +123,18 @@ class SchemaPlan:
     def needed(self) -> bool:
         """Whether approving would change anything."""
         return not self.diff.empty or self.status != "active"
+
+    @property
+    def executable(self) -> bool:
+        """Whether there is anything to carry out, and nothing stands in the way."""
+        return self.needed and not self.obstacle
+
+    @property
+    def digest(self) -> str:
+        """Names everything that approving would do. Airbyte's id of the discovery is no part: its content is."""
+        connection, catalog = self.connection, digest(self.adapted.catalog)
+        where = (str(connection.connection_id), connection.partition_key)
+        return plan_digest("schema", where, self.status, self.diff.describe(), catalog, self.adapted.problems)
 
     def describe(self) -> str:
         """The plan for people."""
@@ -202,20 +225,15 @@ def approve_schema_change(
     """Applies a planned schema change and switches the connection on; returns the plan as it would be now.
 
     Raises:
-        RepairError: Something stands in the way, or the source changed again since the plan was made.
+        RepairError: Something stands in the way; a `PlanChangedError` when the plan is not what it was.
         AirbyteError: Airbyte does not answer; approving again is safe.
     """
     if plan.obstacle:
         raise RepairError(plan.obstacle, place=plan.connection.partition_key, next_step="Then plan the approval again.")
 
     async def apply(api: AirbyteApi) -> SchemaPlan:
-        now_offered = await _schema_plan(api, plan.connection)
-        if now_offered.offered != plan.offered:
-            raise RepairError(
-                "the source's schema changed again since the plan was made",
-                place=plan.connection.partition_key,
-                next_step="Plan the approval again and look at the difference.",
-            )
+        now_planned = await _schema_plan(api, plan.connection)
+        require(now_planned.digest, plan.digest, place=plan.connection.partition_key)
         _note_approval(deps, plan, run_id, requested_by, clock)
         await api.apply_catalog(plan.connection.connection_id, plan.adapted.catalog, plan.catalog_id)
         return await _schema_plan(api, plan.connection)
@@ -243,8 +261,14 @@ async def _history_step(api: AirbyteApi, connection: Connection, repair: Repair,
     except AirbyteError as error:
         return HistoryStep(connection, (), (), (), obstacle=f"its catalog cannot be read: {error}")
     obstacle = "" if read.status == "active" else f"it is {_status(read)} in Airbyte"
-    streams = selected_streams(read.catalog)
-    return HistoryStep(connection, streams, _does(repair, native=native), _warnings(repair, native, running), obstacle)
+    return HistoryStep(
+        connection,
+        selected_streams(read.catalog),
+        _does(repair, native=native),
+        _warnings(repair, native, running),
+        obstacle,
+        read_digest(read.catalog),
+    )
 
 
 def _does(repair: Repair, *, native: bool) -> tuple[str, ...]:
@@ -275,7 +299,6 @@ async def _schema_plan(api: AirbyteApi, connection: Connection) -> SchemaPlan:
         diff=difference(configured.catalog, offered.catalog),
         adapted=adapted(configured.catalog, offered.catalog),
         catalog_id=offered.catalog_id,
-        offered=digest(offered.catalog),
     )
 
 

@@ -1,19 +1,25 @@
 """Repairs in Dagster: full refresh, clear, and approval of a schema change, each a dry run unless told otherwise.
 
 Belongs here: one job per repair and what its run shows. Does not belong here: planning and carrying out (`repair`). The
-plan is always made and shown first; a run that only plans changes nothing and succeeds.
+plan is always made and shown first; a run that only plans changes nothing and succeeds. A run that names the plan which
+somebody read refuses every other one; a run that names none carries out the plan that it shows, and its digest is on
+record as the run's tag.
 """
 
 from collections.abc import Callable
 
 import dagster as dg
+from pydantic import Field
 
 from adinsights_orchestration.dagster_internals import events
 from adinsights_orchestration.ingestion import specs
 from adinsights_orchestration.ingestion.assets import MakeDeps, Told, asked_by, finish, tell_outcome
 from adinsights_orchestration.ingestion.deps import Deps
+from adinsights_orchestration.ingestion.plan_digest import PlanChangedError, command, require
 from adinsights_orchestration.ingestion.repair import (
+    HistoryPlan,
     Repair,
+    SchemaPlan,
     approve_schema_change,
     carry_out_history,
     plan_history,
@@ -26,6 +32,8 @@ CLEAR_JOB = "clear_connection"
 SCHEMA_JOB = "approve_schema_change"
 # Dagster wants the names of ops and jobs apart.
 REPAIR_OPS = {REFRESH_JOB: "refresh", CLEAR_JOB: "clear", SCHEMA_JOB: "approve_schema"}
+PLAN_TAG = "adinsights/plan"
+_COMMANDS = {REFRESH_JOB: "refresh", CLEAR_JOB: "clear", SCHEMA_JOB: "schema approve"}
 _TAGS = {"adinsights/kind": "repair"}
 
 
@@ -34,6 +42,11 @@ class RepairConfig(dg.Config):
 
     partition: str
     dry_run: bool = True
+    plan_digest: str = Field(
+        default="",
+        description="The plan that you read, as a dry run names it: any other plan is refused and nothing is changed. "
+        "Empty: without `dry_run` the run carries out what it plans itself.",
+    )
     requested_by: str = ""
 
 
@@ -63,7 +76,7 @@ def _history_job(name: str, repair: Repair, text: str, make_deps: MakeDeps) -> d
         deps = make_deps()
         connection = find(deps, config.partition)
         plan = plan_history(deps, [connection], repair)
-        _show(context, plan.describe())
+        _present(context, name, plan, config.partition, config)
         obstacles = {step.connection.partition_key: step.obstacle for step in plan.steps if step.obstacle}
         if config.dry_run or obstacles:
             finish(obstacles, 1)
@@ -97,7 +110,7 @@ def _schema_job(make_deps: MakeDeps) -> dg.JobDefinition:
     def schema(context: dg.OpExecutionContext, config: RepairConfig) -> None:
         deps = make_deps()
         plan = plan_schema_change(deps, find(deps, config.partition))
-        _show(context, plan.describe())
+        _present(context, SCHEMA_JOB, plan, config.partition, config)
         if not config.dry_run and plan.needed:
             requested_by = asked_by(context, config.requested_by)
             after = approve_schema_change(deps, plan, run_id=context.run.run_id, requested_by=requested_by)
@@ -126,6 +139,27 @@ def find(deps: Deps, partition: str) -> Connection:
             f"no connection has the partition {partition!r}; `adinsights connections` lists them", allow_retries=False
         )
     return connection
+
+
+def _present(
+    context: dg.OpExecutionContext, job: str, plan: HistoryPlan | SchemaPlan, partition: str, config: RepairConfig
+) -> None:
+    """Shows the plan and how to carry it out, puts its digest on record, and refuses it if it is not the one asked for.
+
+    Raises:
+        Failure: The configuration names another plan.
+    """
+    _show(context, plan.describe())
+    context.log.info("plan %s", plan.digest)
+    context.instance.add_run_tags(context.run.run_id, {PLAN_TAG: plan.digest})
+    try:
+        require(plan.digest, config.plan_digest, place=partition)
+    except PlanChangedError as error:
+        failed = dg.MetadataValue.json({partition: str(error)})
+        raise dg.Failure(str(error), metadata={"failed": failed}, allow_retries=False) from error
+    if config.dry_run and plan.executable:
+        again = command(_COMMANDS[job], partition, plan.digest)
+        context.log.info("to carry out exactly this: dry_run false and plan_digest %s, or `%s`", plan.digest, again)
 
 
 def _show(context: dg.OpExecutionContext, plan: str) -> None:

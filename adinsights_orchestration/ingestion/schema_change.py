@@ -134,6 +134,11 @@ def digest(catalog: Catalog) -> str:
     return hashlib.sha256("\n".join(entries).encode()).hexdigest()[:16]
 
 
+def read_digest(catalog: Catalog) -> str:
+    """As `digest`, of the streams that a connection reads only: what it leaves out changes nothing that it does."""
+    return digest({"streams": [entry for entry in catalog.get("streams", ()) if _selected(entry)]})
+
+
 def selected_streams(catalog: Catalog) -> tuple[str, ...]:
     """Names of the streams that a connection reads."""
     return tuple(_shown(name) for name, entry in _streams(catalog).items() if _selected(entry))

@@ -68,6 +68,7 @@ class Served:
     connections: dict[str, AirbyteConnection]
     dsn: str
     folder: Path
+    airbyte: AirbyteWorld
 
     @contextmanager
     def store(self) -> Iterator[OpsStore]:
@@ -113,7 +114,7 @@ def served(postgres_server: PostgresServer, tmp_path_factory: pytest.TempPathFac
     registry.write_text(_REGISTRY.format(tenant=TENANT_ID, **{name: each.id for name, each in connections.items()}))
     (folder / "dagster.yaml").write_text("telemetry: {enabled: false}\npython_logs: {python_log_level: INFO}\n")
     with running(create_airbyte_app(world, knobs, clock=utc_now)) as url:
-        yield Served(_environment(url, dsn, folder, registry), knobs, connections, dsn, folder)
+        yield Served(_environment(url, dsn, folder, registry), knobs, connections, dsn, folder, world)
 
 
 @pytest.fixture

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import os
+import shlex
+import uuid
+from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from adinsights_orchestration.cli import runs
 from adinsights_orchestration.ingestion import assets, repair_jobs
+from adinsights_orchestration.local.airbyte import catalogs
 from tests.cli.conftest import Served
+from tests.cli.test_ui import ui_that_answers
+
+_JOBS = {"name": "__repository__", "location": {"name": "pipelines"}, "jobs": [{"name": "clear_connection"}]}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -62,6 +70,8 @@ def test_a_refresh_is_a_plan_until_it_is_confirmed(served: Served) -> None:
     assert len(_jobs(served)) == before
     done = served.as_process("refresh", "Meta Ads", "--yes", "--json")
     assert done.code == 0, done.err
+    assert f"plan {plan.json['plan']}" in done.err
+    assert "read all history again" in done.err
     assert [row["state"] for row in done.json["connections"]] == ["succeeded"]
     assert _jobs(served)[-1] != "sync"
 
@@ -70,8 +80,68 @@ def test_a_clear_is_a_plan_until_it_is_confirmed(served: Served) -> None:
     plan = served.as_process("clear", "Web")
     assert plan.code == 0
     assert "delete all its rows" in plan.out
-    assert "Add --yes" in plan.err
-    assert served.as_process("clear", "Web", "--yes").code == 0
+    assert _command(plan.out)[:2] == ["clear", _partition(served, "Web")]
+    assert served.as_process(*_command(plan.out)).code == 0
+
+
+def test_a_plan_other_than_the_one_that_was_read_is_refused_with_the_plan_as_it_is_now(served: Served) -> None:
+    meta, before = served.connections["meta"], len(_jobs(served))
+    read = _command(served.as_process("refresh", "Meta Ads").out)
+    insights, campaigns = meta.catalog.streams
+    narrower = replace(meta.catalog, streams=(insights, replace(campaigns, selected=False)))
+    served.airbyte.change(meta.id, replace(meta, catalog=narrower))
+    try:
+        refused = served.as_process(*read)
+        assert refused.code == 2
+        assert "refresh of 1 streams (ad_insights)" in refused.err
+        assert "the plan changed since it was shown" in refused.err
+        assert len(_jobs(served)) == before
+        checked = served.as_process("refresh", "Meta Ads", "--plan", read[-1])
+        assert checked.code == 2, "without --yes it is asked whether the plan still is what it was"
+    finally:
+        served.airbyte.change(meta.id, meta)
+
+
+def test_the_run_is_given_the_plan_that_the_command_showed_and_so_refuses_any_other(served: Served) -> None:
+    asked: list[Any] = []
+    answers = {
+        "repositoriesOrError": {"nodes": [_JOBS]},
+        "launchRun": {"__typename": "LaunchRunSuccess", "run": {"runId": str(uuid.uuid4())}},
+        "runOrError": {"status": "SUCCESS"},
+        "logsForRun": {"events": []},
+    }
+    shown = served.as_process("clear", "Web", "--json").json["plan"]
+    with ui_that_answers(answers, asked) as ui:
+        served.as_process("clear", "Web", "--yes", ADINSIGHTS_DAGSTER__UI_URL=ui.url)
+    (launch,) = [each["variables"]["execution"] for each in asked if "execution" in each["variables"]]
+    config = launch["runConfigData"]["ops"]["clear"]["config"]
+    assert (config["dry_run"], config["plan_digest"]) == (False, shown)
+
+
+def test_a_schema_that_changed_is_approved_as_it_was_shown_and_not_as_it_is_by_then(served: Served) -> None:
+    google = served.connections["google"]
+    served.knobs.set("airbyte", "schema_break", [str(google.id)])
+    try:
+        served.as_process("sync", "--connection", "Google Ads")
+    finally:
+        served.knobs.reset()
+    shown = served.as_process("schema", "approve", "Google Ads")
+    assert shown.code == 0
+    assert "read by it: breaking" in shown.out
+    off = served.airbyte.resources.connection(google.id)
+    assert off.status.value == "inactive"
+    source = served.airbyte.resources.source(off.source_id)
+    assert source.discovered is not None
+    served.airbyte.resources.put(replace(source, discovered=catalogs.broken(source.discovered)))
+    refused = served.as_process(*_command(shown.out))
+    assert refused.code == 2
+    assert "the plan changed since it was shown" in refused.err
+    assert served.airbyte.resources.connection(google.id) == off
+    served.airbyte.resources.put(source)
+    approved = served.as_process(*_command(shown.out))
+    assert approved.code == 0, approved.err
+    assert "no difference" in approved.out
+    assert served.airbyte.resources.connection(google.id).status.value == "active"
 
 
 def test_a_schema_without_changes_needs_no_approval(served: Served) -> None:
@@ -95,6 +165,19 @@ def test_an_airbyte_that_is_down_ends_a_plan_with_two_lines(served: Served) -> N
     assert answer.code == 2
     assert "Airbyte cannot be reached" in answer.err
     assert len(answer.err.strip().splitlines()) == 2
+
+
+def _command(shown: str) -> list[str]:
+    """The arguments of the command that a dry run printed as its last line."""
+    program, *arguments = shlex.split(shown.strip().splitlines()[-1])
+    assert program == "adinsights"
+    return arguments
+
+
+def _partition(served: Served, name: str) -> str:
+    listed = served.as_process("connections", "--json").json
+    slug = name.lower().replace(" ", "-")
+    return next(str(row["partition"]) for row in listed if row["partition"].split("/")[1].rsplit("-", 1)[0] == slug)
 
 
 def _jobs(served: Served) -> list[str]:

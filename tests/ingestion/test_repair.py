@@ -14,7 +14,8 @@ from adinsights_orchestration.ingestion import repair
 from adinsights_orchestration.ingestion.airbyte_api import AirbyteApi
 from adinsights_orchestration.ingestion.airbyte_errors import ServerError
 from adinsights_orchestration.ingestion.outcomes import OutcomeStatus, SyncOutcome
-from adinsights_orchestration.ingestion.repair import Repair, RepairError
+from adinsights_orchestration.ingestion.plan_digest import PlanChangedError, RepairError
+from adinsights_orchestration.ingestion.repair import Repair
 from adinsights_orchestration.local.airbyte import catalogs
 from adinsights_orchestration.local.airbyte.model import AirbyteConnection
 from adinsights_orchestration.ops_store.store import OpsStore
@@ -127,6 +128,41 @@ def test_a_connection_that_airbyte_does_not_know_is_an_obstacle_and_not_a_crash(
     assert "its catalog cannot be read" in plan.describe()
 
 
+def test_the_digest_names_what_would_be_done_and_not_what_happens_to_run(one: Ingestion) -> None:
+    planned = repair.plan_history(one.deps, one.connections[:1], Repair.CLEAR).digest
+    start_elsewhere(one)
+    while_running = repair.plan_history(one.deps, one.connections[:1], Repair.CLEAR)
+    assert "runs now" in while_running.describe()
+    assert while_running.digest == planned
+    others = {
+        repair.plan_history(one.deps, one.connections[:1], Repair.REFRESH).digest,
+        repair.plan_history(one.deps, one.connections[1:], Repair.CLEAR).digest,
+        repair.plan_history(one.deps, one.connections, Repair.CLEAR).digest,
+    }
+    assert len(others | {planned}) == 4
+
+
+def test_the_digest_of_a_refresh_is_another_when_the_server_cannot_refresh(
+    one: Ingestion, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    planned = repair.plan_history(one.deps, one.connections, Repair.REFRESH).digest
+    without_refresh(monkeypatch)
+    assert repair.plan_history(one.deps, one.connections, Repair.REFRESH).digest != planned
+
+
+def test_the_digest_of_a_clear_is_another_when_the_connection_reads_something_else(one: Ingestion) -> None:
+    planned = repair.plan_history(one.deps, one.connections[:1], Repair.CLEAR).digest
+    made = in_airbyte(one)
+    insights, campaigns = made.catalog.streams
+    narrower = replace(made.catalog, streams=(insights, replace(campaigns, selected=False)))
+    one.server.world.change(made.id, replace(made, catalog=narrower))
+    without_campaigns = repair.plan_history(one.deps, one.connections[:1], Repair.CLEAR).digest
+    assert without_campaigns != planned
+    unread = replace(campaigns, selected=False, json_schema={"type": "object", "properties": {}})
+    one.server.world.change(made.id, replace(made, catalog=replace(narrower, streams=(insights, unread))))
+    assert repair.plan_history(one.deps, one.connections[:1], Repair.CLEAR).digest == without_campaigns
+
+
 # --------------------------------------------------------------------------------------------------------------- schema
 
 
@@ -181,10 +217,39 @@ def test_an_approval_of_what_changed_again_since_is_refused(one: Ingestion) -> N
     source = one.server.world.resources.source(made.source_id)
     assert source.discovered is not None
     one.server.world.resources.put(replace(source, discovered=catalogs.broken(source.discovered)))
-    with pytest.raises(RepairError, match="changed again"):
+    with pytest.raises(PlanChangedError, match=f"{plan.digest} was asked for, it is .* now; nothing was changed"):
         approve(one, plan)
     assert in_airbyte(one).status.value == "inactive"
     assert actions(one.store) == []
+
+
+def test_an_approval_does_not_overwrite_what_somebody_chose_in_airbyte_since(one: Ingestion) -> None:
+    break_schema(one)
+    plan = repair.plan_schema_change(one.deps, one.connections[0])
+    made = in_airbyte(one)
+    insights, campaigns = made.catalog.streams
+    catalog = replace(made.catalog, streams=(insights, replace(campaigns, selected=False)))
+    one.server.world.change(made.id, replace(made, catalog=catalog))
+    with pytest.raises(PlanChangedError):
+        approve(one, plan)
+    assert in_airbyte(one).catalog == catalog
+    assert actions(one.store) == []
+
+
+def test_a_connection_that_somebody_switched_off_since_is_not_switched_on_by_an_older_approval(one: Ingestion) -> None:
+    break_schema(one)
+    plan = repair.plan_schema_change(one.deps, one.connections[0])
+    made = in_airbyte(one)
+    one.server.world.change(made.id, replace(made, status_reason="DISABLED_BY_USER"))
+    with pytest.raises(PlanChangedError):
+        approve(one, plan)
+    assert in_airbyte(one).status.value == "inactive"
+
+
+def test_the_digest_of_an_approval_is_the_same_as_long_as_nothing_changes(one: Ingestion) -> None:
+    break_schema(one)
+    first, second = (repair.plan_schema_change(one.deps, one.connections[0]) for _ in range(2))
+    assert first.digest == second.digest
 
 
 def test_nothing_to_approve_is_said(one: Ingestion) -> None:

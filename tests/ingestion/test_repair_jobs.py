@@ -8,7 +8,7 @@ from dataclasses import replace
 import dagster as dg
 import pytest
 
-from adinsights_orchestration.ingestion.repair_jobs import REPAIR_OPS
+from adinsights_orchestration.ingestion.repair_jobs import PLAN_TAG, REPAIR_OPS
 from adinsights_orchestration.local.airbyte.model import Actor, CatalogStream, ConfigType, ConnectionStatus
 from adinsights_orchestration.tenants.model import Connection
 from tests.conftest import PostgresServer
@@ -135,6 +135,73 @@ def test_approving_a_schema_takes_what_the_source_offers_and_then_nothing_is_lef
     assert again.success
     assert writes == []
     assert len(world.audited(connection)) == 1
+
+
+def _digest(world: DagsterWorld, result: dg.ExecuteInProcessResult) -> str:
+    """The plan's digest: the run's tag, and what its log says."""
+    (record,) = world.instance.get_run_records(dg.RunsFilter(run_ids=[result.run_id]))
+    digest = record.dagster_run.tags[PLAN_TAG]
+    assert f"plan {digest}" in _told(world, result).splitlines()
+    return digest
+
+
+@pytest.mark.parametrize("job", REPAIR_OPS)
+def test_a_plan_that_was_read_is_carried_out_when_nothing_changed_since(world: DagsterWorld, job: str) -> None:
+    connection = world.add(f"Confirmed {job}")
+    shown, _ = _repair(world, job, connection)
+    digest = _digest(world, shown)
+    assert f"plan_digest {digest}" in _told(world, shown)
+    assert f"{connection.partition_key} --yes --plan {digest}`" in _told(world, shown)
+    done, _ = _repair(world, job, connection, dry_run=False, plan_digest=digest)
+    assert done.success
+    assert _digest(world, done) == digest
+    assert len(world.audited(connection)) == 1
+
+
+@pytest.mark.parametrize("job", REPAIR_OPS)
+def test_a_plan_that_is_not_what_was_read_is_refused_and_nothing_is_changed(world: DagsterWorld, job: str) -> None:
+    connection = world.add(f"Changed since {job}")
+    digest = _digest(world, _repair(world, job, connection)[0])
+    made = world.in_airbyte(connection)
+    insights, campaigns = made.catalog.streams
+    somebody_chose = replace(made.catalog, streams=(insights, replace(campaigns, selected=False)))
+    world.airbyte.change(connection.connection_id, replace(made, catalog=somebody_chose))
+    for dry_run in (True, False):
+        refused, writes = _repair(world, job, connection, dry_run=dry_run, plan_digest=digest)
+        assert not refused.success
+        assert writes == []
+        fresh = _digest(world, refused)
+        assert fresh != digest
+        (event,) = [event for event in refused.all_events if event.is_step_failure]
+        said = event.step_failure_data.user_failure_data
+        assert said is not None
+        assert str(said.description) == (
+            f"{connection.partition_key}: the plan changed since it was shown: {digest} was asked for, it is {fresh} "
+            f"now; nothing was changed. Read the plan as it is now; if it is still what you want, ask for {fresh}."
+        )
+    assert world.in_airbyte(connection).catalog == somebody_chose
+    assert world.jobs(connection) == []
+    assert world.audited(connection) == []
+    assert world.status(connection) is None
+    done, _ = _repair(world, job, connection, dry_run=False, plan_digest=fresh)
+    assert done.success
+
+
+def test_a_run_that_names_no_plan_carries_out_what_it_shows_and_has_its_digest_on_record(world: DagsterWorld) -> None:
+    connection = world.add("Without a plan")
+    digest = _digest(world, _repair(world, "clear_connection", connection)[0])
+    done, writes = _repair(world, "clear_connection", connection, dry_run=False)
+    assert done.success
+    assert len(writes) == 1
+    assert _digest(world, done) == digest
+
+
+def test_a_dry_run_of_what_cannot_be_done_offers_no_way_to_do_it(world: DagsterWorld) -> None:
+    connection = world.add("Nothing to offer")
+    made = world.in_airbyte(connection)
+    world.airbyte.change(connection.connection_id, replace(made, status=ConnectionStatus.INACTIVE))
+    result, _ = _repair(world, "refresh_connection", connection)
+    assert "--yes" not in _told(world, result)
 
 
 @pytest.mark.parametrize("job", REPAIR_OPS)
