@@ -16,8 +16,9 @@ from adinsights_orchestration.dagster_internals.events import CheckResult
 from adinsights_orchestration.ingestion import ledger, specs
 from adinsights_orchestration.ingestion.airbyte_models import DATA_TYPES
 from adinsights_orchestration.ingestion.deps import Deps
+from adinsights_orchestration.ingestion.ledger import JobRow
 from adinsights_orchestration.ingestion.outcomes import SyncOutcome
-from adinsights_orchestration.ingestion.reporting import log_sync
+from adinsights_orchestration.ingestion.reporting import SyncChecks, log_sync
 from adinsights_orchestration.ingestion.wait import sync_and_wait
 from adinsights_orchestration.settings import Settings
 from adinsights_orchestration.tenants.model import Connection, Provider, Standing
@@ -157,7 +158,8 @@ def choose(deps: Deps, keys: Sequence[str]) -> tuple[list[Connection], dict[str,
 def tell_outcome(context: dg.OpExecutionContext | dg.AssetExecutionContext, deps: Deps, outcome: SyncOutcome) -> Told:
     """Yields an outcome's materialization and check, and then notes in the ledger that Dagster knows of it.
 
-    A job that somebody else has reported already is only evaluated again, which says the same.
+    The check speaks of the partition's newest sync that is over, which need not be this run's: one that ended later
+    may have been reported already, and a start that was refused or a wait that was broken off ended no sync.
     """
     key, job = specs.asset_key(outcome.connection.provider), outcome.job
     if job is not None and job.job_type not in DATA_TYPES:
@@ -166,19 +168,23 @@ def tell_outcome(context: dg.OpExecutionContext | dg.AssetExecutionContext, deps
     if job is not None and outcome.owned and outcome.succeeded:
         metadata = specs.sync_metadata(job, outcome.connection.name, deps.settings)
         yield dg.AssetMaterialization(key, partition=outcome.partition_key, metadata=metadata)
+    checks = SyncChecks(context.instance, deps.store, deps.settings)
+    newest = checks.newest([outcome.partition_key]).get(outcome.partition_key)
     latest = events.latest_materializations(context.instance, key, [outcome.partition_key])
-    result = _result(deps, outcome)
+    result = _result(deps, outcome, newest)
     yield events.check_evaluation(key, specs.SYNC_CHECK, result, latest.get(outcome.partition_key))
+    said = {outcome.partition_key: newest.job_id if newest is not None else 0}
+    checks.correct(outcome.connection.provider, said, utc_now())
     if job is not None and outcome.owned:
         with deps.store.begin() as connection:
             ledger.mark_reported(connection, [job.job_id], context.run.run_id, utc_now())
         log_sync(job)
 
 
-def _result(deps: Deps, outcome: SyncOutcome) -> CheckResult:
-    if outcome.job is None or outcome.job.ended_at is None:
+def _result(deps: Deps, outcome: SyncOutcome, newest: JobRow | None) -> CheckResult:
+    if newest is None:
         return CheckResult(outcome.partition_key, passed=False, description=outcome.reason)
-    return specs.check_result(outcome.job, deps.settings)
+    return specs.check_result(newest, deps.settings)
 
 
 def shortened(failed: Mapping[str, str], most: int = 5) -> str:

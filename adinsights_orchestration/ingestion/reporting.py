@@ -1,14 +1,15 @@
-"""From the ledger to Dagster: finished syncs as materializations and `sync` checks, once per job.
+"""From the ledger to Dagster: finished syncs as materializations, once per job, and each partition's `sync` check.
 
 Belongs here: batches, and what a killed process left of one. Does not belong here: what a report looks like
 (`specs`) and how it is written (`dagster_internals`). A materialization's batch is committed in the ledger before
 it is written, with the event log's position; after a crash the log is searched from there, so that nothing is
-reported twice or never. A check may be written twice: the second says the same.
+reported twice or never. A check may be written twice; it always speaks of the partition's newest job that is over,
+whichever job is being reported, so that one that is reported late never turns it back.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -42,6 +43,40 @@ class Reported:
 
 
 @dataclass(frozen=True, slots=True)
+class SyncChecks:
+    """The `sync` checks of one Dagster instance, as one ledger knows them."""
+
+    instance: dg.DagsterInstance
+    store: OpsStore
+    settings: Settings
+
+    def newest(self, partitions: Iterable[str]) -> dict[str, JobRow]:
+        """Returns each partition's newest job that is over: the one that its check has to speak of."""
+        with self.store.begin() as connection:
+            return ledger.newest_ended(connection, set(partitions))
+
+    def tell(self, provider: Provider, partitions: Iterable[str], now: datetime) -> None:
+        """Evaluates these partitions' checks; a materialization of whatever age clears one, so do it after that."""
+        self.correct(provider, dict.fromkeys(partitions, 0), now)
+
+    def correct(self, provider: Provider, said: Mapping[str, int], now: datetime) -> None:
+        """Evaluates again where the newest job is not the one that was spoken of.
+
+        A run and a tick may report one partition at once. Each looks again after it has written, so that whichever
+        writes last has seen the newest job.
+
+        Args:
+            provider: Whose partitions.
+            said: The job that each partition's check speaks of now; 0 where it speaks of none.
+            now: The moment of the evaluation.
+        """
+        while behind := [job for key, job in self.newest(said).items() if job.job_id != said[key]]:
+            results = (specs.check_result(job, self.settings) for job in behind)
+            events.report_checks(self.instance, specs.asset_key(provider), specs.SYNC_CHECK, results, at=now)
+            said = {job.partition_key: job.job_id for job in behind}
+
+
+@dataclass(frozen=True, slots=True)
 class Reporter:
     """Reports finished jobs of one ledger to one Dagster instance."""
 
@@ -68,11 +103,19 @@ class Reporter:
             waiting = ledger.waiting_runs(connection)
         dead = [run_id for run_id in waiting if self._is_over(run_id)]
         for run_id in dead:
-            arrived = {int(value) for value in events.run_materialized_values(self.instance, run_id)}
-            with self.store.begin() as connection:
-                ledger.mark_reported(connection, arrived, run_id, now)
-                ledger.release_run(connection, run_id, now)
+            self._release(run_id, now)
         return len(dead)
+
+    def _release(self, run_id: str, now: datetime) -> None:
+        """What the run materialized is told; its checks may not be, so they are evaluated before that is noted."""
+        arrived = {int(value) for value in events.run_materialized_values(self.instance, run_id)}
+        with self.store.begin() as connection:
+            told = [job for job in ledger.jobs_of_run(connection, run_id) if job.job_id in arrived]
+        for provider in {job.provider for job in told}:
+            self._checks.tell(provider, _partitions(job for job in told if job.provider is provider), now)
+        with self.store.begin() as connection:
+            ledger.mark_reported(connection, arrived, run_id, now)
+            ledger.release_run(connection, run_id, now)
 
     def _take(self, provider: Provider, limit: int, now: datetime) -> Reported | None:
         cursor = events.event_cursor(self.instance)
@@ -101,12 +144,15 @@ class Reporter:
         return Reported(recovered=recovered)
 
     def _finish(self, batch: ReportBatch, jobs: Sequence[JobRow], now: datetime) -> None:
-        results = (specs.check_result(job, self.settings) for job in newest_by_partition(jobs))
-        events.report_checks(self.instance, specs.asset_key(batch.provider), specs.SYNC_CHECK, results, at=now)
+        self._checks.tell(batch.provider, _partitions(jobs), now)
         with self.store.begin() as connection:
             ledger.finish_report_batch(connection, batch.id, [job.job_id for job in jobs], now)
         for job in jobs:
             log_sync(job)
+
+    @property
+    def _checks(self) -> SyncChecks:
+        return SyncChecks(self.instance, self.store, self.settings)
 
     def _is_over(self, run_id: str) -> bool:
         run = self.instance.get_run_by_id(run_id)
@@ -127,6 +173,5 @@ def log_sync(job: JobRow) -> None:
     )
 
 
-def newest_by_partition(jobs: Iterable[JobRow]) -> list[JobRow]:
-    """The last of each partition's jobs, given in the order in which they ended."""
-    return list({job.partition_key: job for job in jobs}.values())
+def _partitions(jobs: Iterable[JobRow]) -> set[str]:
+    return {job.partition_key for job in jobs}

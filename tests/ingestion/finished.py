@@ -31,9 +31,9 @@ def registry(connections: Iterable[Connection]) -> Registry:
 
 
 def job(job_id: int, of: Connection, *, minutes: int = 0, status: JobStatus = JobStatus.SUCCEEDED) -> Placed:
-    """A job of the connection that ended so many minutes after `NOW`."""
+    """A job of the connection that ended so many minutes after `NOW`, or began two minutes before that and runs."""
     ended = NOW + timedelta(minutes=minutes)
-    failed = status is not JobStatus.SUCCEEDED
+    failed = status in (JobStatus.FAILED, JobStatus.CANCELLED)
     reason = Failure("source", "config_error", "the token was revoked") if failed else None
     streams = () if failed else (StreamCount("ad_insights", "raw_meta", 40, 4000), StreamCount("ads", "raw_meta", 2, 9))
     told = AirbyteJob(
@@ -43,7 +43,7 @@ def job(job_id: int, of: Connection, *, minutes: int = 0, status: JobStatus = Jo
         status,
         created_at=ended - timedelta(minutes=2),
         updated_at=ended,
-        ended_at=ended,
+        ended_at=ended if status.terminal else None,
         rows=None if failed else 42,
         bytes=None if failed else 4009,
         streams=streams,

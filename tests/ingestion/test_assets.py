@@ -9,18 +9,24 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import dagster as dg
 import pytest
 
-from adinsights_orchestration.local.airbyte.model import ConfigType
+from adinsights_orchestration.ingestion.airbyte_models import JobStatus
+from adinsights_orchestration.ingestion.ledger import Place, Placed
+from adinsights_orchestration.local.airbyte.model import ConfigType, ConnectionStatus
 from adinsights_orchestration.tenants.model import Connection, Provider
 from tests.conftest import PostgresServer
+from tests.ingestion import finished
 from tests.ingestion.dagster_world import DagsterWorld, a_dagster_world, unknown_key
 from tests.local.airbyte_support import MISCONFIGURED
 
 REVOKED = "The access token was revoked."
+FAR = datetime(2100, 1, 1, tzinfo=UTC)
 
 
 @pytest.fixture(scope="module")
@@ -125,6 +131,50 @@ def test_a_sync_that_is_running_already_is_followed_and_not_doubled(world: Dagst
     assert [job.id for job in world.jobs(busy)] == [elsewhere.id]
     assert world.materialized_jobs(busy) == [elsewhere.id]
     assert world.status(busy) == "MATERIALIZED"
+
+
+def test_a_run_whose_sync_ended_before_another_one_that_was_reported_does_not_turn_the_check_back(
+    world: DagsterWorld,
+) -> None:
+    overtaken = world.add("Overtaken")
+    world.held.add(overtaken.connection_id)
+
+    def overtake_and_end() -> None:
+        if _followed(world, overtaken):
+            newer = replace(finished.job(9_000_001, overtaken, status=JobStatus.FAILED).job, ended_at=FAR)
+            place = Place(overtaken.partition_key, overtaken.provider, overtaken.tenant_id)
+            finished.record(world.store, [Placed(newer, place)])
+            world.let_end(overtaken)
+
+    ending = threading.Thread(target=overtake_and_end)
+    ending.start()
+    assert world.materialize(overtaken).success
+    ending.join()
+    assert world.materialized_jobs(overtaken) == [world.jobs(overtaken)[0].id]
+    said = "Airbyte job 9000001 failed (source, config_error): the token was revoked"
+    assert world.checks(overtaken) == [(False, said)]
+
+
+def test_a_sync_that_could_not_be_started_fails_its_run_and_leaves_the_check_of_the_last_one(
+    world: DagsterWorld,
+) -> None:
+    switched_off = world.add("Switched off later")
+    assert world.sync([switched_off.partition_key]).success
+    inactive = replace(world.in_airbyte(switched_off), status=ConnectionStatus.INACTIVE)
+    world.airbyte.change(switched_off.connection_id, inactive)
+    result = world.sync([switched_off.partition_key])
+    assert "state-conflict" in _failure(result)[1][switched_off.partition_key]
+    (job,) = world.jobs(switched_off)
+    assert world.checks(switched_off) == [(True, f"Airbyte job {job.id} succeeded: 42 rows.")] * 2
+
+
+def test_a_sync_that_could_not_be_started_and_has_none_before_it_shows_why_on_its_check(world: DagsterWorld) -> None:
+    never = world.add("Never synced")
+    world.airbyte.change(never.connection_id, replace(world.in_airbyte(never), status=ConnectionStatus.INACTIVE))
+    assert not world.sync([never.partition_key]).success
+    ((passed, said),) = world.checks(never)
+    assert not passed
+    assert "state-conflict" in said
 
 
 def test_an_unknown_and_a_paused_partition_are_refused_with_words_while_the_others_run(world: DagsterWorld) -> None:

@@ -250,7 +250,10 @@ def touch_running(connection: sa.Connection, job_ids: Collection[int], now: date
 
 
 def mark_vanished(connection: sa.Connection, job_ids: Collection[int], now: datetime) -> None:
-    """Ends jobs that Airbyte does not know any more, so that nothing waits for them."""
+    """Ends jobs that Airbyte does not know any more, so that nothing waits for them.
+
+    Their end is when they were last seen running: what their connections did since then is newer.
+    """
     if not job_ids:
         return
     gone = sa.and_(sync_job.c.job_id.in_(job_ids), sync_job.c.report_state == "none")
@@ -259,7 +262,7 @@ def mark_vanished(connection: sa.Connection, job_ids: Collection[int], now: date
     connection.execute(
         ended.values(
             status=VANISHED,
-            ended_at=now,
+            ended_at=sync_job.c.observed_at,
             attempts=0,
             failure_message="Airbyte does not know this job any more",
             report_state=sa.case((brings_data, "pending"), else_="skipped"),

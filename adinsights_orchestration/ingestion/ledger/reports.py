@@ -11,9 +11,11 @@ import uuid
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import ARRAY
 
 from adinsights_orchestration.ingestion.intents import OPEN_STATES, IntentState
 from adinsights_orchestration.ingestion.ledger.jobs import JobRow, as_job_row, job_rows
@@ -97,6 +99,32 @@ def open_report_batches(connection: sa.Connection, provider: Provider | None = N
 def _jobs_of(connection: sa.Connection, batch_id: UUID) -> tuple[JobRow, ...]:
     mine = job_rows().where(sync_job.c.report_batch == batch_id, sync_job.c.report_state == "reporting")
     return tuple(as_job_row(row) for row in connection.execute(mine.order_by(sync_job.c.ended_at, sync_job.c.job_id)))
+
+
+def newest_ended(connection: sa.Connection, partitions: Collection[str]) -> dict[str, JobRow]:
+    """Returns each partition's newest job that is over and was to bring data, whether or not it was reported."""
+    if not partitions:
+        return {}
+    found = connection.execute(_NEWEST_ENDED, {"partitions": list(partitions)})
+    return {row.partition_key: as_job_row(row) for row in found}
+
+
+def _newest_ended() -> sa.Select[Any]:
+    """One step into the index for each partition, however many jobs it has had."""
+    given = sa.func.unnest(sa.bindparam("partitions", type_=ARRAY(sa.Text)))
+    wanted = given.table_valued("key").render_derived(name="wanted")
+    over = sa.and_(sync_job.c.ended_at.is_not(None), sync_job.c.report_state.in_(("pending", "reporting", "reported")))
+    newest = (
+        job_rows()
+        .where(sync_job.c.partition_key == wanted.c.key, over)
+        .order_by(sync_job.c.ended_at.desc(), sync_job.c.job_id.desc())
+        .limit(1)
+        .lateral("newest")
+    )
+    return sa.select(*newest.c).select_from(wanted.join(newest, sa.true()))
+
+
+_NEWEST_ENDED = _newest_ended()
 
 
 def mark_reported(connection: sa.Connection, job_ids: Collection[int], run_id: str, now: datetime) -> int:
