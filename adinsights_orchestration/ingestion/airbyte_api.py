@@ -19,6 +19,7 @@ from uuid import UUID
 
 from adinsights_orchestration.ingestion.airbyte_auth import TokenShelf
 from adinsights_orchestration.ingestion.airbyte_errors import (
+    AirbyteError,
     InvalidRequestError,
     MalformedReplyError,
     NotAirbyteError,
@@ -111,6 +112,11 @@ class AirbyteApi:
     def requests(self) -> int:
         """Requests sent so far."""
         return self._http.requests
+
+    @property
+    def trouble(self) -> AirbyteError | None:
+        """What went wrong last and another try may mend; None once one did."""
+        return self._http.trouble
 
     def hurry(self) -> None:
         """Makes reads give up early, for a caller that asks again soon and must be able to stop in between."""

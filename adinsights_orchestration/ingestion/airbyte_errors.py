@@ -105,6 +105,18 @@ class PageRepeatsError(AirbyteError):
     """A listing gave the same page again, so that reading on would never end."""
 
 
+def out_of_time(seconds: float, trouble: AirbyteError | None, then: str) -> str:
+    """What a tick says that its time ran out on: what stood in the way comes first, where anything did.
+
+    Args:
+        seconds: The tick's budget.
+        trouble: What went wrong last and was still being tried again.
+        then: What becomes of the rest.
+    """
+    late = f"not done within the tick's {seconds:g} s; {then}"
+    return f"{trouble} ({late})" if trouble is not None else late
+
+
 def from_reply(place: str, status: int, headers: Mapping[str, str], body: bytes) -> AirbyteError:
     """Returns the error that a reply other than 2xx stands for.
 

@@ -60,6 +60,7 @@ class AirbyteHttp:
 
     Attributes:
         requests: Requests sent so far, token requests included.
+        trouble: The last failure that another try may mend, until one did.
         read_deadline_seconds: As above; may be changed while the client is in use.
     """
 
@@ -79,6 +80,7 @@ class AirbyteHttp:
         self._token_lock = asyncio.Lock()
         self._client: httpx.AsyncClient | None = None
         self.requests = 0
+        self.trouble: AirbyteError | None = None
 
     async def __aenter__(self) -> Self:
         """Opens the pool; nothing is connected yet."""
@@ -202,8 +204,13 @@ class AirbyteHttp:
         deadline = deadline_seconds or self._settings.request_timeout_seconds
         async with self._gate:
             self.requests += 1
-            reply = await _exchange(self._client, request, place, deadline)
-        return _json(reply, place)
+            try:
+                reply = _json(await _exchange(self._client, request, place, deadline), place)
+            except AirbyteError as error:
+                self.trouble = error if error.repeatable else self.trouble
+                raise
+        self.trouble = None
+        return reply
 
     def _place(self, method: str, url: str) -> str:
         for base in (self._settings.public_api_url, self._settings.config_api_url):

@@ -21,7 +21,7 @@ from adinsights_orchestration.clock import TickClock
 from adinsights_orchestration.ingestion import ledger
 from adinsights_orchestration.ingestion.absorb import Absorbed, absorb
 from adinsights_orchestration.ingestion.airbyte_api import AirbyteApi
-from adinsights_orchestration.ingestion.airbyte_errors import AirbyteError
+from adinsights_orchestration.ingestion.airbyte_errors import AirbyteError, out_of_time
 from adinsights_orchestration.ingestion.airbyte_models import AirbyteJob
 from adinsights_orchestration.ingestion.deps import Deps, RegistryView, workspaces_of
 from adinsights_orchestration.ingestion.intents import FindingKind
@@ -79,7 +79,7 @@ async def _tick(deps: Deps, clock: TickClock) -> ObserveReport:
             async with asyncio.timeout(clock.left()):
                 await _Observer(deps, api, clock, report).run()
         except TimeoutError:
-            report.problem = f"not done within the tick's {clock.budget_seconds:g} s; the next one reads on"
+            report.problem = out_of_time(clock.budget_seconds, api.trouble, "the next one reads on")
         except AirbyteError as error:
             report.problem = str(error)
         report.requests = api.requests

@@ -9,7 +9,6 @@ leaves an intent `starting`, which is looked into later and never simply sent ag
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import random
 from collections import deque
 from collections.abc import Callable
@@ -28,6 +27,7 @@ from adinsights_orchestration.ingestion.airbyte_errors import (
     ServerError,
     SyncAlreadyRunningError,
     UnauthorizedError,
+    out_of_time,
 )
 from adinsights_orchestration.ingestion.airbyte_models import AirbyteJob, JobType
 from adinsights_orchestration.ingestion.deps import Deps, RegistryView
@@ -52,7 +52,18 @@ _PERHAPS_ALIKE = (NoReplyError, ServerError)
 
 @dataclass(slots=True)
 class Started:
-    """What became of a round of starts."""
+    """What became of a round of starts.
+
+    Attributes:
+        started: Starts that made a job.
+        followed: Starts that found a job running.
+        postponed: Starts that were refused and are tried again later.
+        given_up: Starts that will not happen.
+        unanswered: Starts of which it is not known what became of them.
+        unsent: Claims that were put back.
+        stopped: Why the round ended early, or None.
+        problem: What went wrong with Airbyte as a whole, whether or not the round ended early, or empty.
+    """
 
     started: int = 0
     followed: int = 0
@@ -61,6 +72,7 @@ class Started:
     unanswered: int = 0
     unsent: int = 0
     stopped: str | None = None
+    problem: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,21 +115,27 @@ class Starter:
         self._recorded_at = self.clock.elapsed()
         self._exhausted = False
         self._failures_in_a_row = 0
+        self._under_way = 0
 
     async def run(self) -> Started:
         """Starts until nothing is ready, the bound is reached, the budget is used up, or Airbyte is not up to it."""
         workers = self.deps.settings.airbyte.max_concurrent_requests
         # A request that is cut off here stays `starting`: whether it arrived is looked into later.
-        with contextlib.suppress(TimeoutError):
+        try:
             async with asyncio.timeout(self.clock.left()):
                 await asyncio.gather(*(self._work() for _ in range(workers)))
+        except TimeoutError:
+            self.report.unanswered += self._under_way
+            self.report.problem = out_of_time(self.clock.budget_seconds, self.api.trouble, "the next one goes on")
         self._return_unsent()
         self._record()
         return self.report
 
     async def _work(self) -> None:
         while (intent := self._next()) is not None:
+            self._under_way += 1
             outcome = await self._start(intent)  # first: recording puts a new list in place of the old one
+            self._under_way -= 1
             self._outcomes.append(outcome)
             waited = self.clock.elapsed() - self._recorded_at
             if len(self._outcomes) >= _RECORD_EVERY or waited >= _RECORD_AFTER_SECONDS:
@@ -197,13 +215,16 @@ class Starter:
         try:
             job = await self.api.running_job(intent.connection_id)
         except AirbyteError as error:
+            self._weigh(error)
             return _Outcome(intents.refused(intent, error, self._rules, now, self._rng))
         change = intents.blocked(intent, [job] if job else [], self._rules, now, self._rng)
         self.report.followed += change.after.state is IntentState.RUNNING
         return _Outcome(change, job)
 
     def _weigh(self, error: AirbyteError) -> None:
-        """Stops the round when what went wrong would go wrong for every other start as well."""
+        """Says what went wrong, and stops the round when it would go wrong for every other start as well."""
+        if isinstance(error, (*_ALL_ALIKE, *_PERHAPS_ALIKE)):
+            self.report.problem = str(error)
         self._failures_in_a_row += isinstance(error, _PERHAPS_ALIKE)
         many = self._failures_in_a_row >= self.deps.settings.airbyte.max_concurrent_requests
         if isinstance(error, _ALL_ALIKE) or many:

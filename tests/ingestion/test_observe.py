@@ -16,6 +16,7 @@ from adinsights_orchestration.local.airbyte.model import JobStatus
 from adinsights_orchestration.ops_store.store import OpsStore
 from adinsights_orchestration.ops_store.tables import cursor, partition_connection, partition_key, sync_job
 from adinsights_orchestration.tenants.model import Provider
+from tests.conftest import free_port
 from tests.ingestion.support import HOUR, Ingestion, an_ingestion, external, start_elsewhere
 from tests.local.airbyte_support import MISCONFIGURED, TRANSIENT, add_connection, failing
 
@@ -245,6 +246,43 @@ def test_an_airbyte_that_does_not_answer_is_a_problem_and_nothing_is_lost(ops_st
         assert one.ledger() == []
         one.server.set(knob, False)
         assert one.observe().absorbed.finished == 2
+
+
+IN_THE_WAY = {
+    "down": ("HTTP 503", "see the Airbyte server's log"),
+    "html_error": ("HTTP 502 with text/html", "the proxy before Airbyte"),
+    "refuse_connections": ("no whole reply", "something between cuts connections"),
+    "": ("Airbyte cannot be reached", "Check that Airbyte is up"),
+}
+
+
+@pytest.mark.parametrize("knob", IN_THE_WAY)
+def test_a_tick_whose_time_ran_out_while_it_asked_again_says_what_was_in_the_way(
+    ops_store: OpsStore, knob: str
+) -> None:
+    with an_ingestion(ops_store) as one:
+        one.configure(ingestion={"tick_budget_seconds": 2.0})
+        if knob:
+            one.server.set(knob, True)
+        else:
+            nobody = f"http://127.0.0.1:{free_port()}"
+            one.configure(airbyte={"public_api_url": nobody, "config_api_url": nobody})
+        said = one.observe().problem
+        for part in (*IN_THE_WAY[knob], "not done within the tick's 2 s; the next one reads on"):
+            assert part in said
+
+
+def test_a_tick_whose_time_ran_out_with_nothing_in_the_way_says_only_that(ops_store: OpsStore) -> None:
+    with an_ingestion(ops_store, request_timeout_seconds=5.0) as one:
+        one.configure(ingestion={"tick_budget_seconds": 0.5})
+        one.server.set("slow_ms", 2000)
+        assert one.observe().problem == "not done within the tick's 0.5 s; the next one reads on"
+
+
+def test_what_was_in_the_way_and_is_not_any_more_is_no_problem(ops_store: OpsStore) -> None:
+    with an_ingestion(ops_store) as one:
+        one.server.set("rate_limited_next", 2)
+        assert one.observe().problem == ""
 
 
 def test_without_the_configuration_api_syncs_are_recorded_and_reasons_are_filled_in_later(ops_store: OpsStore) -> None:

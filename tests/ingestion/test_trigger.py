@@ -18,7 +18,7 @@ from adinsights_orchestration.ingestion.ledger import Ask, ask, claim
 from adinsights_orchestration.ops_store.store import OpsStore
 from adinsights_orchestration.ops_store.tables import sync_intent
 from tests.conftest import free_port
-from tests.ingestion.support import BY_HAND, HOUR, HOURLY, an_ingestion, external, start_elsewhere
+from tests.ingestion.support import BY_HAND, HOUR, HOURLY, an_ingestion, external, secret, start_elsewhere
 from tests.local.airbyte_support import MISCONFIGURED, TRANSIENT, failing
 
 
@@ -301,6 +301,35 @@ def test_a_proxy_without_an_airbyte_behind_it_stops_the_tick_and_no_sync_is_doub
         one.observe()
         assert states(one.intents()) == {"succeeded": 12}
         assert Counter(job.connection_id for job in one.jobs()).most_common(1)[0][1] == 1
+
+
+@pytest.mark.parametrize(("knob", "said"), [("down", "HTTP 503"), ("refuse_connections", "no whole reply")])
+def test_a_single_start_that_is_not_answered_says_why_and_what_to_look_at(
+    ops_store: OpsStore, knob: str, said: str
+) -> None:
+    with an_ingestion(ops_store) as one:
+        one.server.set(knob, True)
+        starts = one.trigger().starts
+        assert (starts.unanswered, starts.stopped) == (1, None)
+        assert said in starts.problem
+        assert "Airbyte POST /jobs" in starts.problem
+
+
+def test_a_tick_that_got_no_token_within_its_time_says_what_was_in_the_way(ops_store: OpsStore) -> None:
+    with an_ingestion(ops_store, client_id="an-id", client_secret=secret("a-secret")) as one:
+        one.configure(ingestion={"tick_budget_seconds": 2.0})
+        one.server.set("down", True)
+        starts = one.trigger().starts
+        assert starts.unanswered == 1
+        assert "/applications/token: HTTP 503" in starts.problem
+        assert "see the Airbyte server's log" in starts.problem
+        assert "not done within the tick's 2 s; the next one goes on" in starts.problem
+        assert "a-secret" not in starts.problem
+
+
+def test_starts_that_went_well_have_no_problem(ops_store: OpsStore) -> None:
+    with an_ingestion(ops_store, 3) as one:
+        assert one.trigger().starts.problem == ""
 
 
 def test_a_rate_limit_postpones_and_does_not_use_up_attempts(ops_store: OpsStore) -> None:
