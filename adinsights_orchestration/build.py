@@ -25,6 +25,7 @@ def build_pipelines(settings: Settings, store: OpsStore | None = None) -> dg.Def
     from adinsights_orchestration.ingestion.automation import build_ingestion
     from adinsights_orchestration.tenants.automation import build_registry_automation
     from adinsights_orchestration.tenants.cron import parse_cron
+    from adinsights_orchestration.topology.automation import build_topology
     from adinsights_orchestration.transformation.definitions import build_transformation
     from adinsights_orchestration.upkeep import build_upkeep
 
@@ -33,15 +34,26 @@ def build_pipelines(settings: Settings, store: OpsStore | None = None) -> dg.Def
         build_registry_automation(settings, store, parse_cron),
         build_ingestion(settings, store),
         build_transformation(settings, store),
+        build_topology(settings, store),
         build_upkeep(settings),
         # A run's work is waiting for Airbyte or for dbt; a process per step would only cost its start.
         dg.Definitions(executor=dg.in_process_executor),
     )
 
 
-def build_monitoring(settings: Settings) -> dg.Definitions:  # noqa: ARG001  (what is built here follows)
-    """Builds the location `monitoring`, which must load whatever happens to the pipelines.
+def build_monitoring(settings: Settings, store: OpsStore | None = None) -> dg.Definitions:
+    """Builds the location `monitoring`, which must load whatever happens to the pipelines: freshness, health.
 
-    It holds nothing yet that runs: freshness, health and alerts are built here, from the ops store alone.
+    It works from the ops store alone; nothing is connected here.
+
+    Args:
+        settings: The settings of this process.
+        store: The ops store to use instead of the settings' own, for tests.
     """
-    return dg.Definitions()
+    from adinsights_orchestration.freshness.automation import build_freshness
+
+    store = store or OpsStore(settings.ops_store)
+    return dg.Definitions.merge(
+        build_freshness(settings, store),
+        dg.Definitions(executor=dg.in_process_executor),
+    )

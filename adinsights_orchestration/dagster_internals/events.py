@@ -41,9 +41,9 @@ SYNC_ID_KEY = "airbyte/job_id"
 
 @dataclass(frozen=True, slots=True)
 class Materialized:
-    """One partition's materialization, at the moment it happened in the world."""
+    """A materialization, of one partition where the asset has partitions, at the moment it happened in the world."""
 
-    partition: str
+    partition: str | None
     at: datetime
     metadata: Mapping[str, Any]
     tags: Mapping[str, str] = field(default_factory=dict)

@@ -284,7 +284,7 @@ dbt_model_result = sa.Table(
 )
 
 # How fresh each connection is, and until when that holds without news: an evaluation looks only at rows whose time
-# has come and at connections with new jobs. `shown_*`: what Dagster's check was last told (a materialization clears it).
+# has come and at connections with new jobs. `shown_*`: what Dagster's check was last told (materializing clears it).
 connection_freshness = sa.Table(
     "connection_freshness",
     metadata,

@@ -1,0 +1,126 @@
+"""Freshness in Dagster: the sensor that evaluates, and the check that a person may run.
+
+Belongs here: ticks, runs, and a line about each. Does not belong here: their work (`tick`, `showing`).
+"""
+
+# No postponed annotations: Dagster reads the type of an op's context.
+from collections import Counter
+from collections.abc import Iterator
+
+import dagster as dg
+
+from adinsights_orchestration.clock import Clock, utc_now
+from adinsights_orchestration.dagster_internals import events
+from adinsights_orchestration.environments import Automation
+from adinsights_orchestration.freshness import rendering, states, tick
+from adinsights_orchestration.freshness.showing import Showing, Shown
+from adinsights_orchestration.freshness.sla import Sla, SlaTable, load_sla
+from adinsights_orchestration.freshness.tick import Evaluation
+from adinsights_orchestration.logs import get_logger, timed
+from adinsights_orchestration.ops_store.store import OpsStore
+from adinsights_orchestration.settings import Settings
+from adinsights_orchestration.tenants.model import Provider
+from adinsights_orchestration.unattended import declared, sensor_status
+
+_log = get_logger(__name__)
+
+
+def build_freshness(settings: Settings, store: OpsStore, *, clock: Clock = utc_now) -> dg.Definitions:
+    """Builds the watermarks, the `freshness` checks and, where this environment declares it, the evaluation.
+
+    Raises:
+        ConfigurationError: The SLA table is wrong.
+    """
+    sla = load_sla(settings.environment, settings.freshness.sla_path)
+    sensor = _sensor(settings, store, sla, clock)
+    return dg.Definitions(
+        assets=rendering.specs(settings, sla),
+        asset_checks=[_check(provider, store, sla, clock) for provider in Provider],
+        sensors=[sensor] if sensor else [],
+    )
+
+
+def evaluate_and_show(
+    instance: dg.DagsterInstance, store: OpsStore, sla: SlaTable, clock: Clock
+) -> tuple[Evaluation, Shown]:
+    """One evaluation, shown in Dagster."""
+    now = clock()
+    evaluation = tick.run(store, sla, now)
+    if evaluation.skipped:
+        return evaluation, Shown()
+    showing = Showing(instance, store, sla[Sla.SYNC_AGE].warn_after)
+    with store.exclusive("freshness_show") as mine:
+        changed = bool(evaluation.transitions or evaluation.forgotten)
+        return evaluation, showing.show(now, changed=changed) if mine else Shown()
+
+
+def summary(evaluation: Evaluation, shown: Shown) -> str:
+    """One line for the sensor's tick."""
+    if evaluation.skipped:
+        return evaluation.skipped
+    became = Counter(transition.after.verdict.state.value for transition in evaluation.transitions)
+    parts = [f"{count} became {state}" for state, count in sorted(became.items())]
+    counts = {"evaluated": evaluation.evaluated, "checks written": shown.checks, "watermarks": shown.watermarks}
+    parts += [f"{count} {name}" for name, count in counts.items() if count]
+    return ", ".join(parts) or "nothing changed"
+
+
+def _sensor(settings: Settings, store: OpsStore, sla: SlaTable, clock: Clock) -> dg.SensorDefinition | None:
+    unattended = declared(settings, Automation.FRESHNESS)
+    if unattended is None:
+        return None
+
+    @dg.sensor(
+        name=Automation.FRESHNESS.value,
+        minimum_interval_seconds=unattended.every_seconds,
+        default_status=sensor_status(settings, unattended),
+        description="Judges which connections are late and shows it on their partitions. When it does not tick, what "
+        "is shown stands still, and the watermarks grow old by themselves.",
+        tags={"adinsights/kind": "freshness"},
+    )
+    def freshness_evaluate(context: dg.SensorEvaluationContext) -> dg.SkipReason:
+        with timed(_log, "freshness tick") as line:
+            evaluation, shown = evaluate_and_show(context.instance, store, sla, clock)
+            line |= {"evaluated": evaluation.evaluated, "transitions": len(evaluation.transitions)}
+        _tell(evaluation)
+        return dg.SkipReason(summary(evaluation, shown))
+
+    return freshness_evaluate
+
+
+def _tell(evaluation: Evaluation) -> None:
+    for transition in evaluation.transitions:
+        state = transition.after
+        if transition.before is None and not state.verdict.state.rank:
+            continue  # a new connection that is well is no news
+        _log.info(
+            "freshness changed",
+            tenant=str(state.facts.tenant_id),
+            connection=state.facts.partition_key,
+            before=transition.before.value if transition.before else None,
+            after=state.verdict.state.value,
+            reason=state.verdict.detail,
+        )
+
+
+def _check(provider: Provider, store: OpsStore, sla: SlaTable, clock: Clock) -> dg.AssetChecksDefinition:
+    spec = rendering.check_spec(provider)
+
+    @dg.multi_asset_check(
+        name=f"freshness_of_{provider.value}",
+        specs=[spec],
+        can_subset=True,
+        description="Judges the provider's connections now, whatever the last evaluation said.",
+    )
+    def freshness(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckEvaluation]:
+        evaluate_and_show(context.instance, store, sla, clock)
+        with store.begin() as connection:
+            found = [one for one in states.load_states(connection).values() if one.facts.provider is provider]
+        targets = events.latest_materializations(
+            context.instance, spec.asset_key, (one.facts.partition_key for one in found)
+        )
+        for one in found:
+            result = rendering.check_result(one)
+            yield events.check_evaluation(spec.asset_key, spec.name, result, targets.get(one.facts.partition_key))
+
+    return freshness

@@ -1,0 +1,146 @@
+"""Whether a connection is fresh: from facts, an expectation and a moment to a state.
+
+Belongs here: the rule, as a pure function. Does not belong here: thresholds (`sla`), reading facts (`facts`). A sync is
+due at its expected completion: a slot of its schedule plus a grace. A connection is late when a slot's expected
+completion passed and no sync succeeded since that slot, *and* its last success is older than both the least age and the
+schedule's own gap plus the grace: an hourly connection does not flap every hour, and one that sleeps from 22:00 to
+06:00 is not late at 05:30. Each verdict says until when it holds without news, so that idle connections cost nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from adinsights_orchestration.freshness.model import Expectation, Facts, Freshness, Verdict
+from adinsights_orchestration.freshness.sla import Sla, SlaTable
+from adinsights_orchestration.tenants.model import Standing
+from adinsights_orchestration.tenants.slots import Slots, slots
+
+CLOCK_SKEW = timedelta(minutes=1)  # a sync that ended so long before a slot may have ended after it by our clock
+_STANDINGS = {
+    Standing.PAUSED: (Freshness.PAUSED, "Paused in the backend: nothing is due."),
+    Standing.MANUAL: (Freshness.MANUAL, "Synced by hand only: nothing is due."),
+    Standing.RETIRED: (Freshness.PAUSED, "Retired: nothing is due."),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """The thresholds that an evaluation applies.
+
+    Attributes:
+        grace: The least time that a sync may take.
+        running_times: How many times its usual duration a sync may run.
+        running_least: For how long it may run in any case.
+    """
+
+    grace: timedelta
+    running_times: float
+    running_least: timedelta
+
+    @classmethod
+    def of(cls, sla: SlaTable) -> Rules:
+        """The rules of an SLA table."""
+        running = sla[Sla.RUNNING_LONG]
+        assert running.window is not None
+        return cls(sla[Sla.SYNC_GRACE].warn_after, running.warn, running.window)
+
+
+def evaluate(facts: Facts, expectation: Expectation, rules: Rules, expected_since: datetime, now: datetime) -> Verdict:
+    """Returns the connection's freshness at `now`.
+
+    For the same facts it never gets better as time goes by; a later success never makes it worse.
+
+    Args:
+        facts: What the ledger knows.
+        expectation: What may be expected of the connection.
+        rules: The thresholds.
+        expected_since: Since when that is expected: what a connection did not do before it was expected is not late.
+        now: The moment, by our own clock.
+    """
+    if expectation.standing is Standing.MISCONFIGURED:
+        return Verdict(Freshness.MISCONFIGURED, expectation.problem or "The registry's entry is wrong.")
+    if expectation.standing in _STANDINGS:
+        return Verdict(*_STANDINGS[expectation.standing])
+    deadline = late_from(facts, expectation, rules, expected_since)
+    overrun = _overrun_from(facts, rules)
+    if deadline is not None and now >= deadline:
+        state = Freshness.NO_RECENT_SYNC if facts.last_success_at is None else Freshness.STALE
+        return Verdict(state, _late(facts, expectation, deadline), None, deadline)
+    moments = [moment for moment in (deadline, overrun) if moment is not None and moment > now]
+    valid_until = min(moments, default=None)
+    state, detail = _on_time(facts, overrun, now)
+    return Verdict(state, detail, valid_until, deadline)
+
+
+def grace_of(facts: Facts, rules: Rules) -> timedelta:
+    """How long after its slot a sync may be over: the table's grace, or what its own syncs usually take if longer."""
+    return max(rules.grace, timedelta(seconds=facts.usual_seconds or 0))
+
+
+def late_from(facts: Facts, expectation: Expectation, rules: Rules, expected_since: datetime) -> datetime | None:
+    """Returns the first moment at which the connection is late unless a sync succeeds; None where nothing is due.
+
+    A closed form of the rule: of the slots after the last success only the first two can decide. At the second one's
+    expected completion the last success is older than the gap between them, whatever that is.
+    """
+    grace = grace_of(facts, rules)
+    counted_from = max(facts.last_success_at or expected_since, expected_since)
+    first = _slots(expectation, counted_from + CLOCK_SKEW)
+    if first.following is None:
+        return None
+    if facts.last_success_at is None:
+        return first.following + grace
+    gap = first.gap or timedelta()
+    ages_from = facts.last_success_at
+    by_first = max(first.following + grace, ages_from + max(expectation.max_age, gap + grace))
+    second = _slots(expectation, first.following)
+    if second.following is None:
+        return by_first
+    by_second = max(second.following + grace, ages_from + expectation.max_age)
+    return min(by_first, by_second)
+
+
+def _slots(expectation: Expectation, moment: datetime) -> Slots:
+    return slots(expectation.schedule, expectation.timezone, moment, expectation.connection_id)
+
+
+def _overrun_from(facts: Facts, rules: Rules) -> datetime | None:
+    """From when the sync that runs counts as hanging."""
+    if facts.running_since is None:
+        return None
+    usual = timedelta(seconds=facts.usual_seconds or 0)
+    return facts.running_since + max(rules.running_least, usual * rules.running_times)
+
+
+def _on_time(facts: Facts, overrun: datetime | None, now: datetime) -> tuple[Freshness, str]:
+    if overrun is not None and now >= overrun:
+        return Freshness.RUNNING_STALE, f"A sync runs since {_moment(facts.running_since)}, far beyond its history."
+    if facts.failures:
+        return Freshness.FAILING, f"{_failures(facts)} since the last success: {_reason(facts)}"
+    if facts.last_success_at is None:
+        return Freshness.PENDING, "Not due for the first time yet."
+    return Freshness.OK, f"Last success {_moment(facts.last_success_at)}."
+
+
+def _late(facts: Facts, expectation: Expectation, deadline: datetime) -> str:
+    last = "Never synced" if facts.last_success_at is None else f"Last success {_moment(facts.last_success_at)}"
+    due = f"{last}; due {expectation.schedule.describe()}, late since {_moment(deadline)}."
+    if facts.running_since is not None:
+        return f"{due} A sync runs since {_moment(facts.running_since)}."
+    if facts.failures:
+        return f"{due} {_failures(facts)}: {_reason(facts)}"
+    return f"{due} Nothing failed: no sync was started, or its result was not observed."
+
+
+def _failures(facts: Facts) -> str:
+    return "1 failure" if facts.failures == 1 else f"{facts.failures} failures"
+
+
+def _reason(facts: Facts) -> str:
+    return facts.last_job_reason or f"Airbyte says only that job {facts.last_job_id} failed."
+
+
+def _moment(moment: datetime | None) -> str:
+    return "at an unknown time" if moment is None else f"{moment:%Y-%m-%d %H:%M} UTC"

@@ -1,0 +1,96 @@
+"""What the ledger knows of each connection, read in bulk.
+
+Belongs here: SQL on `sync_job`, read only. Does not belong here: what follows (`evaluate`), what is kept (`states`).
+A connection's facts are computed from its rows alone, in no particular order, so a job that is observed late changes
+them exactly as if it had been observed in time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from adinsights_orchestration.freshness.model import Facts
+from adinsights_orchestration.ops_store.tables import connection_freshness, partition_key, sync_job
+from adinsights_orchestration.tenants.model import Connection
+
+DATA_JOB_TYPES = ("sync", "refresh")  # a clear brings no data
+HISTORY = 30  # syncs that say what is usual; more would remember times long gone
+# `recent` is read backward along the index on (partition_key, ended_at). A success counts from when it ended, but never
+# from later than when it was first observed: a server whose clock is ahead makes nothing look fresh.
+_FACTS = sa.text("""
+select wanted.partition_key, successes.last_success_at, successes.usual_seconds, successes.materialized_job,
+       last.job_id as last_job_id, last.status as last_job_status, last.failure_message as last_job_reason,
+       last.ended_at as last_job_ended_at, running.running_since, failures.failures
+from unnest(cast(:keys as text[])) as wanted (partition_key)
+cross join lateral (
+    select max(recent.ended_at) as ended_at,
+           max(least(recent.ended_at, recent.first_observed_at)) as last_success_at,
+           percentile_cont(0.95) within group (order by recent.duration_seconds) as usual_seconds,
+           (array_agg(recent.job_id order by recent.reported_at desc, recent.job_id desc)
+            filter (where recent.report_state = 'reported'))[1] as materialized_job
+    from (
+        select job_id, ended_at, first_observed_at, duration_seconds, report_state, reported_at
+        from adinsights_ops.sync_job
+        where partition_key = wanted.partition_key and ended_at is not null
+          and status = 'succeeded' and job_type = any(:data)
+        order by ended_at desc
+        limit :history
+    ) as recent
+) as successes
+left join lateral (
+    select job_id, status, failure_message, ended_at
+    from adinsights_ops.sync_job
+    where partition_key = wanted.partition_key and ended_at is not null and job_type = any(:data)
+    order by ended_at desc, job_id desc
+    limit 1
+) as last on true
+cross join lateral (
+    select min(started_at) as running_since
+    from adinsights_ops.sync_job
+    where partition_key = wanted.partition_key and ended_at is null and job_type = any(:data)
+) as running
+cross join lateral (
+    select count(*) as failures
+    from adinsights_ops.sync_job
+    where partition_key = wanted.partition_key and status = 'failed' and job_type = any(:data)
+      and ended_at > coalesce(successes.ended_at, '-infinity')
+) as failures
+""")
+
+
+def changed_partitions(connection: sa.Connection, since: datetime, now: datetime) -> set[str]:
+    """Returns the partitions with news since a moment, and those whose last verdict does not hold any longer.
+
+    Args:
+        connection: The caller's transaction.
+        since: Read a little back: a job is stamped before it is committed.
+        now: The moment of this evaluation.
+    """
+    news = sa.select(sync_job.c.partition_key).where(
+        sa.or_(sync_job.c.observed_at >= since, sync_job.c.reported_at >= since)
+    )
+    expired = sa.select(connection_freshness.c.partition_key).where(connection_freshness.c.valid_until <= now)
+    return set(connection.execute(sa.union(news, expired)).scalars())
+
+
+def load_facts(connection: sa.Connection, connections: Collection[Connection]) -> dict[str, Facts]:
+    """Returns each connection's facts by partition key, in one statement; those without a sync have empty ones."""
+    keys = [one.partition_key for one in connections]
+    parameters = {"keys": keys, "data": list(DATA_JOB_TYPES), "history": HISTORY}
+    found = {row.partition_key: row for row in connection.execute(_FACTS, parameters)}
+    return {one.partition_key: _facts(one, found.get(one.partition_key)) for one in connections}
+
+
+def first_seen(connection: sa.Connection, keys: Collection[str]) -> dict[str, datetime]:
+    """Returns when the registry first named each of these partitions."""
+    query = sa.select(partition_key.c.key, partition_key.c.first_seen_at).where(partition_key.c.key.in_(list(keys)))
+    return {row[0]: row[1] for row in connection.execute(query)} if keys else {}
+
+
+def _facts(one: Connection, row: sa.Row[Any] | None) -> Facts:
+    known = {} if row is None else row._asdict()
+    return Facts(**{**known, "partition_key": one.partition_key, "provider": one.provider, "tenant_id": one.tenant_id})

@@ -1,0 +1,129 @@
+"""Every connection's freshness in the ops store, and what Dagster was shown of it.
+
+Belongs here: rows of `connection_freshness` and the evaluation's place in `cursor`. Does not belong here: concluding
+anything. Only rows that changed are written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, fields
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert
+
+from adinsights_orchestration.freshness.model import ConnectionState, Facts, Freshness, Verdict
+from adinsights_orchestration.ops_store.tables import connection_freshness, cursor
+from adinsights_orchestration.tenants.model import Provider
+
+_ROWS = connection_freshness.c
+_CURSOR = "freshness"
+_FACTS = tuple(field.name for field in fields(Facts))
+UNSHOWN = sa.or_(
+    _ROWS.shown_state.is_distinct_from(_ROWS.state), _ROWS.shown_job.is_distinct_from(_ROWS.materialized_job)
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """How far the evaluation has come: the news it has read, and the registry and rules that it went by."""
+
+    read_at: datetime
+    snapshot_id: int
+    rules: str
+
+
+def load_place(connection: sa.Connection) -> Place | None:
+    """Returns where the last evaluation ended; None before the first."""
+    value = connection.execute(sa.select(cursor.c.value).where(cursor.c.name == _CURSOR)).scalar()
+    if value is None:
+        return None
+    return Place(datetime.fromisoformat(value["read_at"]), value["snapshot_id"], value["rules"])
+
+
+def save_place(connection: sa.Connection, place: Place, now: datetime) -> None:
+    """Notes where this evaluation ended."""
+    value = {"read_at": place.read_at.isoformat(), "snapshot_id": place.snapshot_id, "rules": place.rules}
+    upsert = insert(cursor).values(name=_CURSOR, value=value, updated_at=now)
+    connection.execute(upsert.on_conflict_do_update(index_elements=["name"], set_={"value": value, "updated_at": now}))
+
+
+def expectations(connection: sa.Connection) -> dict[str, str]:
+    """Returns what was expected of every connection that is kept, by partition key."""
+    return {row[0]: row[1] for row in connection.execute(sa.select(_ROWS.partition_key, _ROWS.expectation))}
+
+
+def load_states(connection: sa.Connection, keys: Collection[str] | None = None) -> dict[str, ConnectionState]:
+    """Returns what is kept of the partitions, of all when none are named."""
+    query = sa.select(connection_freshness)
+    if keys is not None:
+        wanted = sa.func.unnest(sa.bindparam("keys", list(keys), type_=sa.ARRAY(sa.Text)))
+        query = query.where(_ROWS.partition_key.in_(sa.select(wanted)))
+    return {row.partition_key: _state(row) for row in connection.execute(query)}
+
+
+def unshown_states(connection: sa.Connection, provider: Provider, limit: int) -> list[ConnectionState]:
+    """Returns a provider's connections whose check in Dagster says something else, or was cleared by a sync."""
+    query = sa.select(connection_freshness).where(_ROWS.provider == provider.value, UNSHOWN)
+    return [_state(row) for row in connection.execute(query.order_by(_ROWS.partition_key).limit(limit))]
+
+
+def write_states(connection: sa.Connection, states: Sequence[ConnectionState], now: datetime) -> None:
+    """Writes new and changed states; what was shown stays as it is."""
+    if not states:
+        return
+    upsert = insert(connection_freshness)
+    changed = {c.name: c for c in upsert.excluded if c.name not in ("partition_key", "shown_job", "shown_state")}
+    upsert = upsert.on_conflict_do_update(index_elements=[_ROWS.partition_key], set_=changed)
+    connection.execute(upsert, [{**_row(state), "evaluated_at": now} for state in states])
+
+
+def forget(connection: sa.Connection, keys: Collection[str]) -> None:
+    """Drops connections that are not served any more."""
+    if keys:
+        connection.execute(sa.delete(connection_freshness).where(_ROWS.partition_key.in_(list(keys))))
+
+
+def mark_shown(connection: sa.Connection, states: Iterable[ConnectionState]) -> None:
+    """Notes what Dagster's checks were told; a state that changed meanwhile is shown again."""
+    rows = [
+        {"key": one.facts.partition_key, "job": one.facts.materialized_job, "state": one.verdict.state.value}
+        for one in states
+    ]
+    if not rows:
+        return
+    shown: dict[str, sa.BindParameter[Any]] = {"shown_job": sa.bindparam("job"), "shown_state": sa.bindparam("state")}
+    connection.execute(
+        sa.update(connection_freshness).where(_ROWS.partition_key == sa.bindparam("key")).values(shown), rows
+    )
+
+
+def _state(row: sa.Row[Any]) -> ConnectionState:
+    values = row._asdict()
+    facts = Facts(**{**{name: values[name] for name in _FACTS}, "provider": Provider(values["provider"])})
+    return ConnectionState(
+        facts=facts,
+        verdict=Verdict(Freshness(row.state), row.detail, row.valid_until, row.deadline),
+        since=row.since,
+        expectation=row.expectation,
+        expected_since=row.expected_since,
+        shown_job=row.shown_job,
+        shown_state=row.shown_state,
+    )
+
+
+def _row(state: ConnectionState) -> dict[str, Any]:
+    facts, verdict = state.facts, state.verdict
+    return {
+        **{name: getattr(facts, name) for name in _FACTS},
+        "provider": facts.provider.value,
+        "state": verdict.state.value,
+        "detail": verdict.detail,
+        "valid_until": verdict.valid_until,
+        "deadline": verdict.deadline,
+        "since": state.since,
+        "expectation": state.expectation,
+        "expected_since": state.expected_since,
+    }

@@ -1,0 +1,177 @@
+"""One evaluation: which connections have news or ran out of time, and what is true of them now.
+
+Belongs here: the order of an evaluation's steps, in one transaction. Does not belong here: the rule (`evaluate`),
+showing anything (`showing`). Its cost follows from what changed, not from how many connections there are: a verdict
+holds until its own `valid_until`, and news are read from where the last evaluation stood.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from uuid import UUID
+
+import sqlalchemy as sa
+
+from adinsights_orchestration.freshness import states as kept
+from adinsights_orchestration.freshness.evaluate import Rules, evaluate
+from adinsights_orchestration.freshness.facts import changed_partitions, first_seen, load_facts
+from adinsights_orchestration.freshness.model import ConnectionState, Expectation, Facts, Freshness
+from adinsights_orchestration.freshness.sla import Sla, SlaTable
+from adinsights_orchestration.freshness.states import Place
+from adinsights_orchestration.ops_store.store import OpsStore
+from adinsights_orchestration.tenants.model import DEFAULT_TIMEZONE, Connection, Registry, Standing, Tenant
+from adinsights_orchestration.tenants.store import last_snapshot
+
+LOCK = "freshness_evaluate"
+# A job is stamped when it is observed and committed within a tick's time; what was read is read again for so long.
+_OVERLAP = timedelta(minutes=2)
+
+
+@dataclass(frozen=True, slots=True)
+class Transition:
+    """A connection that is in another state than before; `before` is None for a new one."""
+
+    before: Freshness | None
+    after: ConnectionState
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """What an evaluation did.
+
+    Attributes:
+        skipped: Why it did nothing, or empty.
+        evaluated: Connections that it looked at.
+        written: Rows that it wrote.
+        transitions: Connections that changed their state.
+        forgotten: Connections that are not served any more.
+    """
+
+    skipped: str = ""
+    evaluated: int = 0
+    written: int = 0
+    transitions: tuple[Transition, ...] = ()
+    forgotten: int = 0
+
+
+def run(store: OpsStore, sla: SlaTable, now: datetime) -> Evaluation:
+    """Evaluates what has news or ran out of time, and keeps the result.
+
+    Raises:
+        OpsStoreError: The ops store does not answer; the states that are kept stay, with their age.
+    """
+    with store.exclusive(LOCK) as mine:
+        if not mine:
+            return Evaluation(skipped="another evaluation is at work")
+        with store.begin() as connection:
+            snapshot = last_snapshot(store, connection)
+            if snapshot is None:
+                return Evaluation(skipped="the registry was never read")
+            rules = Rules.of(sla)
+            # The place tells two tables apart whose difference is in the rules; what differs by tenant is expected.
+            place = Place(now, snapshot.id, f"{rules}|{sla[Sla.SYNC_AGE].warn_after}")
+            return _Evaluator(connection, snapshot.registry, sla, rules, now).run(kept.load_place(connection), place)
+
+
+def expectation_of(one: Connection, tenant: Tenant | None, sla: SlaTable) -> Expectation:
+    """What may be expected of a connection: its schedule in its tenant's timezone, and the age that its SLA allows."""
+    minutes = (tenant.sla if tenant else {}).get("sync_age_warn_minutes")
+    return Expectation(
+        standing=one.standing,
+        schedule=one.schedule,
+        timezone=tenant.timezone if tenant else DEFAULT_TIMEZONE,
+        connection_id=one.connection_id,
+        max_age=sla[Sla.SYNC_AGE].warn_after if minutes is None else timedelta(minutes=minutes),
+        problem=one.problem,
+    )
+
+
+class _Evaluator:
+    """One evaluation's work, in one transaction."""
+
+    def __init__(
+        self, connection: sa.Connection, registry: Registry, sla: SlaTable, rules: Rules, now: datetime
+    ) -> None:
+        self._connection, self._sla, self._rules, self._now = connection, sla, rules, now
+        self._registry = registry
+
+    def run(self, before: Place | None, place: Place) -> Evaluation:
+        since = min(before.read_at, self._now) - _OVERLAP if before else self._now
+        candidates = changed_partitions(self._connection, since, self._now)
+        moved = before is None or (before.snapshot_id, before.rules) != (place.snapshot_id, place.rules)
+        evaluation = Evaluation()
+        if candidates or moved:
+            evaluation = self._evaluate(
+                candidates, everything=before is None or before.rules != place.rules, moved=moved
+            )
+        kept.save_place(self._connection, place, self._now)
+        return evaluation
+
+    def _evaluate(self, candidates: set[str], *, everything: bool, moved: bool) -> Evaluation:
+        served = {one.partition_key: one for one in self._registry.connections if one.partition_key and not one.retired}
+        tenants = {tenant.id: tenant for tenant in self._registry.tenants}
+        expected = _Expected(served, tenants, self._sla)
+        gone: Collection[str] = ()
+        if everything:
+            candidates = set(served)
+        if moved:
+            known = kept.expectations(self._connection)
+            gone = known.keys() - served.keys()
+            candidates |= {key for key in served if known.get(key) != expected.of(key).digest}
+        looked_at = [served[key] for key in candidates if key in served]
+        facts = load_facts(self._connection, looked_at)
+        before = kept.load_states(self._connection, [one.partition_key for one in looked_at])
+        seen = first_seen(self._connection, facts.keys() - before.keys())
+        after = [self._conclude(facts[key], expected.of(key), before.get(key), seen.get(key)) for key in facts]
+        changed = [state for state in after if before.get(state.facts.partition_key) != state]
+        kept.write_states(self._connection, changed, self._now)
+        kept.forget(self._connection, gone)
+        return Evaluation(
+            evaluated=len(after),
+            written=len(changed),
+            transitions=tuple(_transitions(changed, before)),
+            forgotten=len(gone),
+        )
+
+    def _conclude(
+        self, facts: Facts, expectation: Expectation, before: ConnectionState | None, first_seen_at: datetime | None
+    ) -> ConnectionState:
+        expected_since = self._expected_since(expectation, before, first_seen_at)
+        verdict = evaluate(facts, expectation, self._rules, expected_since, self._now)
+        same = before is not None and before.verdict.state is verdict.state
+        since = before.since if before is not None and same else self._now
+        return ConnectionState(facts, verdict, since, expectation.digest, expected_since)
+
+    def _expected_since(
+        self, expectation: Expectation, before: ConnectionState | None, first_seen_at: datetime | None
+    ) -> datetime:
+        """Since when this is expected; a change of its schedule excuses no connection that is late already."""
+        if before is None:
+            return first_seen_at or self._now
+        excused = before.verdict.state.is_late and expectation.standing is Standing.ACTIVE
+        return before.expected_since if excused or before.expectation == expectation.digest else self._now
+
+
+class _Expected:
+    """Expectations, each made once."""
+
+    def __init__(self, served: Mapping[str, Connection], tenants: Mapping[UUID, Tenant], sla: SlaTable) -> None:
+        self._served, self._tenants, self._sla = served, tenants, sla
+        self._made: dict[str, Expectation] = {}
+
+    def of(self, key: str) -> Expectation:
+        if key not in self._made:
+            one = self._served[key]
+            self._made[key] = expectation_of(one, self._tenants.get(one.tenant_id), self._sla)
+        return self._made[key]
+
+
+def _transitions(changed: list[ConnectionState], before: Mapping[str, ConnectionState]) -> list[Transition]:
+    found = []
+    for state in changed:
+        old = before.get(state.facts.partition_key)
+        if old is None or old.verdict.state is not state.verdict.state:
+            found.append(Transition(old.verdict.state if old else None, state))
+    return found

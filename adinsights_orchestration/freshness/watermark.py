@@ -1,0 +1,87 @@
+"""A provider's watermark: up to when all of its active connections have delivered what was due.
+
+Belongs here: the watermark as a pure function, and when it is news. Does not belong here: writing it (`showing`).
+Dagster keeps one freshness state per asset, in which any partition's sync counts; the watermark turns that into the
+worst tenant's. While connections are late it is the oldest last success among them; while none is, it is the moment of
+the evaluation, because a connection that sleeps till morning, or syncs once a day, is not behind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from adinsights_orchestration.freshness.model import ConnectionState, Freshness
+from adinsights_orchestration.tenants.model import Provider
+
+_NOT_DRIVEN = (Freshness.PAUSED, Freshness.MANUAL, Freshness.MISCONFIGURED)
+
+
+@dataclass(frozen=True, slots=True)
+class Watermark:
+    """Up to when a provider's active connections have delivered.
+
+    Attributes:
+        provider: The provider.
+        at: The watermark.
+        reported_at: The moment of the evaluation.
+        active: How many active connections it has.
+        late: How many of them are late.
+        worst: The partition of the one that is furthest behind; None while none is late.
+    """
+
+    provider: Provider
+    at: datetime
+    reported_at: datetime
+    active: int
+    late: int
+    worst: str | None
+
+    def to_json(self) -> dict[str, Any]:
+        """What is kept of it."""
+        moments = {"at": self.at.isoformat(), "reported_at": self.reported_at.isoformat()}
+        return {**moments, "active": self.active, "late": self.late, "worst": self.worst}
+
+    @classmethod
+    def from_json(cls, provider: Provider, kept: Mapping[str, Any]) -> Watermark:
+        """What was kept, read back."""
+        at, reported_at = (datetime.fromisoformat(kept[name]) for name in ("at", "reported_at"))
+        return cls(provider, at, reported_at, kept["active"], kept["late"], kept["worst"])
+
+
+def watermark_of(states: Sequence[ConnectionState], now: datetime) -> Watermark | None:
+    """Returns the watermark of one provider's connections; None where none of them is active."""
+    active = [state for state in states if state.verdict.state not in _NOT_DRIVEN]
+    if not active:
+        return None
+    late = [state for state in active if state.verdict.state.is_late]
+    worst = min(late, key=_delivered_until, default=None)
+    return Watermark(
+        provider=active[0].facts.provider,
+        at=now if worst is None else _delivered_until(worst),
+        reported_at=now,
+        active=len(active),
+        late=len(late),
+        worst=worst.facts.partition_key if worst else None,
+    )
+
+
+def is_news(mark: Watermark, last: Watermark | None, renew_after: timedelta) -> bool:
+    """Whether the watermark has to be reported.
+
+    Args:
+        mark: What is true now.
+        last: What was reported last; None for the first.
+        renew_after: While nothing is late, how old a report may become.
+    """
+    if last is None or bool(mark.late) != bool(last.late):
+        return True
+    if mark.late:
+        return mark.at != last.at
+    return not timedelta() <= mark.at - last.at < renew_after
+
+
+def _delivered_until(state: ConnectionState) -> datetime:
+    return state.facts.last_success_at or state.expected_since
