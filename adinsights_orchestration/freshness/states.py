@@ -89,14 +89,17 @@ def forget(connection: sa.Connection, keys: Collection[str]) -> None:
 def mark_shown(connection: sa.Connection, states: Iterable[ConnectionState]) -> None:
     """Notes what Dagster's checks were told; a state that changed meanwhile is shown again."""
     rows = [
-        {"key": one.facts.partition_key, "job": one.facts.materialized_job, "state": one.verdict.state.value}
+        {"at": one.facts.partition_key, "to_job": one.facts.materialized_job, "to_state": one.verdict.state.value}
         for one in states
     ]
     if not rows:
         return
-    shown: dict[str, sa.BindParameter[Any]] = {"shown_job": sa.bindparam("job"), "shown_state": sa.bindparam("state")}
+    shown: dict[str, sa.BindParameter[Any]] = {
+        "shown_job": sa.bindparam("to_job"),
+        "shown_state": sa.bindparam("to_state"),
+    }
     connection.execute(
-        sa.update(connection_freshness).where(_ROWS.partition_key == sa.bindparam("key")).values(shown), rows
+        sa.update(connection_freshness).where(_ROWS.partition_key == sa.bindparam("at")).values(shown), rows
     )
 
 
