@@ -13,17 +13,11 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import httpx
-from dagster._core.test_utils import instance_for_test
-from pydantic import SecretStr
 
 from adinsights_orchestration.clock import utc_now
 from adinsights_orchestration.ingestion import observe, specs
@@ -31,11 +25,11 @@ from adinsights_orchestration.ingestion.airbyte_api import api_factory
 from adinsights_orchestration.ingestion.deps import Deps
 from adinsights_orchestration.ingestion.ledger.jobs import as_job_row, job_rows
 from adinsights_orchestration.ingestion.reporting import Reporter
-from adinsights_orchestration.local.postgres import EmbeddedPostgres
 from adinsights_orchestration.ops_store.store import OpsStore
 from adinsights_orchestration.ops_store.tables import sync_job
-from adinsights_orchestration.settings import AirbyteSettings, OpsStoreSettings, Settings
-from benchmarks._machine import cpu_seconds, free_port, peak_memory_mb
+from adinsights_orchestration.settings import AirbyteSettings, Settings
+from benchmarks._databases import databases
+from benchmarks._machine import cpu_seconds, peak_memory_mb
 from benchmarks.sync_fanout import Case, connection_id, registry, server_of
 
 
@@ -46,7 +40,7 @@ def main() -> None:
     parser.add_argument("--sample", type=int, default=300, help="single reports that are measured")
     options = parser.parse_args()
     case = Case(options.jobs, slots=options.jobs, duration=0.01, post_ms=0, post_threads=8)
-    with _databases() as (store, instance), server_of(case) as url:
+    with databases() as (store, instance), server_of(case) as url:
         _finish_jobs(url, options.jobs)
         deps = _deps(case, url, store)
         figures = _measure(deps, instance, options.jobs)
@@ -128,27 +122,6 @@ def _deps(case: Case, url: str, store: OpsStore) -> Deps:
     airbyte = AirbyteSettings(public_api_url=f"{url}/api/public/v1", config_api_url=f"{url}/api/v1")
     settings = Settings(airbyte=airbyte)
     return Deps(settings, store, api_factory(airbyte), registry(case), bound=case.connections)
-
-
-@contextmanager
-def _databases() -> Iterator[tuple[OpsStore, dg.DagsterInstance]]:
-    """An ops store and a Dagster instance on one embedded Postgres, with durable commits as in production."""
-    with tempfile.TemporaryDirectory(prefix="adinsights-bench-") as folder:
-        Path(folder).chmod(0o755)  # root runs the server as another user
-        server = EmbeddedPostgres(Path(folder) / "pg", free_port(), die_with_parent=True)
-        server.start()
-        try:
-            store = OpsStore(OpsStoreSettings(dsn=SecretStr(server.create_database("ops"))))
-            store.migrate()
-            server.create_database("dagster")
-            address = {"hostname": server.host, "port": server.port, "username": server.user}
-            address |= {"password": server.password, "db_name": "dagster", "scheme": "postgresql+psycopg2"}
-            overrides = {"storage": {"postgres": {"postgres_db": address}}, "telemetry": {"enabled": False}}
-            with instance_for_test(overrides=overrides) as instance:
-                yield store, instance
-            store.dispose()
-        finally:
-            server.stop()
 
 
 if __name__ == "__main__":
