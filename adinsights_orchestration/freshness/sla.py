@@ -100,6 +100,11 @@ class Threshold:
     at_least: int | None = None
 
     @property
+    def is_time(self) -> bool:
+        """Whether the levels are times."""
+        return self.unit in _TIMES
+
+    @property
     def warn_after(self) -> timedelta:
         """The warn level as a time; `KeyError` for what is no time."""
         return self.warn * _TIMES[self.unit]

@@ -7,12 +7,14 @@ project's own (`meta.dagster`, see dbt_project/README.md); this class only puts 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
 from typing import Any
 
 import dagster as dg
 from dagster_dbt import DagsterDbtTranslator, DagsterDbtTranslatorSettings, DbtProject
 
+from adinsights_orchestration.errors import ConfigurationError
+from adinsights_orchestration.freshness.policies import native_policy
+from adinsights_orchestration.freshness.sla import Sla, SlaTable, load_sla
 from adinsights_orchestration.settings import Settings
 from adinsights_orchestration.transformation import links
 from adinsights_orchestration.transformation.project import Project, dagster_meta, key_path
@@ -34,6 +36,7 @@ class AdinsightsDbtTranslator(DagsterDbtTranslator):
             DagsterDbtTranslatorSettings(enable_duplicate_source_asset_keys=True, enable_source_tests_as_checks=True)
         )
         self._adinsights = settings
+        self._sla = load_sla(settings.environment, settings.freshness.sla_path)
         self._project = project
         self._specs: dict[str, dg.AssetSpec] = {}
 
@@ -45,7 +48,7 @@ class AdinsightsDbtTranslator(DagsterDbtTranslator):
         """Returns the asset of a node or source."""
         if unique_id not in self._specs:
             spec = super().get_asset_spec(manifest, unique_id, project)
-            policy = freshness_policy(self.get_resource_props(manifest, unique_id))
+            policy = freshness_policy(self.get_resource_props(manifest, unique_id), self._sla)
             self._specs[unique_id] = spec.replace_attributes(freshness_policy=policy) if policy else spec
         return self._specs[unique_id]
 
@@ -104,13 +107,19 @@ class AdinsightsDbtTranslator(DagsterDbtTranslator):
         return {**super().get_metadata(dbt_resource_props), "runbook": runbook}
 
 
-def freshness_policy(props: Mapping[str, Any]) -> dg.FreshnessPolicy | None:
-    """Returns the policy of `meta.dagster.freshness` (`fail_hours`, and `warn_hours` below it); None without one."""
-    hours = dagster_meta(props).get("freshness")
-    if not hours:
+def freshness_policy(props: Mapping[str, Any], sla: SlaTable) -> dg.FreshnessPolicy | None:
+    """Returns the policy of the SLA that `meta.dagster.freshness` names; None without one.
+
+    Raises:
+        ConfigurationError: The table has no such entry, or it is no time.
+    """
+    name = dagster_meta(props).get("freshness")
+    if not name:
         return None
-    warn = hours.get("warn_hours")
-    return dg.FreshnessPolicy.time_window(
-        fail_window=timedelta(hours=float(hours["fail_hours"])),
-        warn_window=None if warn is None else timedelta(hours=float(warn)),
-    )
+    if name not in set(Sla) or not sla[Sla(name)].is_time:
+        raise ConfigurationError(
+            f"freshness names {name!r}, which is no time in the SLA table",
+            place=str(props["unique_id"]),
+            next_step="Name an entry of freshness/sla.yaml in minutes or hours, such as dbt_run_age.",
+        )
+    return native_policy(sla[Sla(name)])

@@ -7,6 +7,9 @@ from datetime import timedelta
 import dagster as dg
 import pytest
 
+from adinsights_orchestration.environments import Environment
+from adinsights_orchestration.errors import ConfigurationError
+from adinsights_orchestration.freshness.sla import load_sla
 from adinsights_orchestration.ops_store.store import OpsStore
 from adinsights_orchestration.settings import Settings
 from adinsights_orchestration.transformation.assets import POOL, build_dbt_assets
@@ -85,15 +88,17 @@ def test_a_node_of_one_provider_is_tagged_with_it_and_a_shared_one_is_not(dbt: d
     assert "adinsights/provider" not in _spec(dbt, FCT).tags
 
 
-def test_freshness_comes_from_the_project(dbt: dg.AssetsDefinition) -> None:
+def test_freshness_comes_from_the_sla_table(dbt: dg.AssetsDefinition) -> None:
     expected = dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=36), warn_window=timedelta(hours=24))
     assert _spec(dbt, FCT).freshness_policy == expected
     assert _spec(dbt, STG).freshness_policy is None
 
 
-def test_a_limit_without_a_warning_is_a_policy_too() -> None:
-    policy = freshness_policy({"config": {"meta": {"dagster": {"freshness": {"fail_hours": 1.5}}}}})
-    assert policy == dg.FreshnessPolicy.time_window(fail_window=timedelta(minutes=90))
+@pytest.mark.parametrize("name", ["dbt_age", "stale_tenants"])
+def test_a_name_that_is_no_time_in_the_sla_table_is_refused_with_the_node(name: str) -> None:
+    props = {"unique_id": "model.adinsights.fct_spend", "config": {"meta": {"dagster": {"freshness": name}}}}
+    with pytest.raises(ConfigurationError, match=r"model\.adinsights\.fct_spend: .*freshness"):
+        freshness_policy(props, load_sla(Environment.PRODUCTION))
 
 
 def test_every_data_test_is_a_check_and_none_is_on_a_provider_s_asset(
