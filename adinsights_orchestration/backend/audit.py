@@ -4,6 +4,7 @@ Belongs here: the journal in the ops store, and its delivery into `accounts_audi
 are audited (each domain calls `record` in the transaction of its act), archiving (the audit log's own domain). The act
 and its journal row are committed together; delivery repeats the row's own id, so however often it is tried, or dies
 half-way, the backend has each row once. A backend that is down delays a row; only one that can never take it refuses.
+A backend that is slow is given small portions and a bounded time; what does not fit is owed until the next delivery.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from psycopg.types.json import Jsonb
 from sqlalchemy.dialects.postgresql import insert
 
 from adinsights_orchestration.backend.database import BackendDatabase, BackendDatabaseError, BackendSession
+from adinsights_orchestration.clock import TickClock
 from adinsights_orchestration.ops_store.findings import open_finding
 from adinsights_orchestration.ops_store.store import OpsStore
 from adinsights_orchestration.ops_store.tables import audit_entry
@@ -32,11 +34,22 @@ CONNECTION_RESOURCE = "airbyte_connection"
 UNDELIVERABLE = "audit_undeliverable"
 LOCK = "audit_deliver"
 _LONGEST = {"action": 128, "resource_type": 64, "resource_id": 64}  # the widths of the backend's columns
-# Without a conflict target, so that our role needs no right to read the audit log.
+# One statement for a portion of rows, so that one deadline holds for all of it. Without a conflict target, so that our
+# role needs no right to read the audit log.
 _INSERT = """
 insert into accounts_auditlog (id, tenant_id, user_id, action, resource_type, resource_id, metadata, created_at)
-values (%s, %s, null, %s, %s, %s, %s, %s) on conflict do nothing
+select id, %s, null, action, resource_type, resource_id, metadata, created_at
+  from unnest(%s::uuid[], %s::text[], %s::text[], %s::text[], %s::jsonb[], %s::timestamptz[])
+    as owed (id, action, resource_type, resource_id, metadata, created_at)
+on conflict do nothing
 """
+_PORTION_SECONDS = 1.0  # far below any deadline of a statement, so that a slower backend still takes a portion
+_LARGEST_PORTION = 200
+_NAMED_IN_FINDING = 100
+_TOOK_TOO_LONG = (
+    "the backend took too long over this tenant's rows. Something holds a lock there, or it is overloaded; they are"
+    " tried again after the others."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,57 +155,119 @@ def record(connection: sa.Connection, entry: AuditEntry) -> None:
     connection.execute(row.on_conflict_do_nothing(index_elements=[audit_entry.c.id]))
 
 
-def deliver(settings: Settings, store: OpsStore, now: datetime, limit: int = 500) -> DeliveryReport:
-    """Delivers owed rows, tenant by tenant, and marks them; what fails for a while is owed until the next time.
+def deliver(settings: Settings, store: OpsStore, clock: TickClock, limit: int = 1000) -> DeliveryReport:
+    """Delivers owed rows, tenant by tenant, and marks them; what fails or does not fit is owed until the next time.
 
     Args:
         settings: The backend's address.
         store: Where the journal is.
-        now: The moment of delivery.
+        clock: The moment of delivery, and how long it may take.
         limit: Rows that one call takes; rows that failed before come after those that did not.
     """
     with store.exclusive(LOCK) as mine:
         if not mine:
             return DeliveryReport(busy=True)
         with store.begin() as connection:
-            entries = _owed_entries(connection, limit)
+            entries = _owed_entries(connection, clock.now(), limit)
         if not entries:
             return DeliveryReport()
-        outcome = _Outcome(store, now)
+        outcome = _Outcome(store, clock)
         try:
-            with BackendDatabase(settings.backend).session() as session:
-                for tenant_id, rows in _by_tenant(entries).items():
-                    outcome.take(rows, _insert_for_tenant(session, tenant_id, rows))
+            with BackendDatabase(settings.backend).session(clock.left) as session:
+                _Delivery(session, clock, outcome).run(_by_tenant(entries))
         except BackendDatabaseError as error:
             outcome.fail(entries, str(error))
         return outcome.report()
 
 
+def next_portion(rows: int, seconds: float) -> int:
+    """Returns how many rows to hand over next, after so many took so long: towards a second's worth at a time."""
+    if seconds > _PORTION_SECONDS:
+        return max(rows // 2, 1)
+    return min(rows * 2, _LARGEST_PORTION) if seconds < _PORTION_SECONDS / 2 else rows
+
+
+@dataclass(slots=True)
+class _Delivery:
+    """Hands rows over in portions that fit the backend's pace and the time that is left.
+
+    The first portion is one row: however slow the backend is, each delivery that reaches it leaves fewer owed.
+    """
+
+    session: BackendSession
+    clock: TickClock
+    outcome: _Outcome
+    portion: int = 1
+    last_seconds: float = 0.0
+
+    def run(self, tenants: Mapping[UUID, Sequence[sa.Row[Any]]]) -> None:
+        for tenant_id, rows in tenants.items():
+            if not self._has_time():
+                return
+            self._hand_over(tenant_id, list(rows))
+
+    def _hand_over(self, tenant_id: UUID, rows: list[sa.Row[Any]]) -> None:
+        while rows and self._has_time():
+            portion = rows[: self.portion]
+            try:
+                self._insert(tenant_id, portion)
+            except psycopg.errors.ForeignKeyViolation:
+                self.outcome.refuse(rows, "the backend does not have this tenant any more")
+                return
+            except (psycopg.IntegrityError, psycopg.DataError) as error:
+                if len(portion) == 1:
+                    self.outcome.refuse(portion, f"the backend cannot hold this row ({error.sqlstate})")
+                    del rows[0]
+                self.portion = max(len(portion) // 2, 1)
+            except (psycopg.errors.QueryCanceled, psycopg.errors.LockNotAvailable):
+                if len(portion) == 1:
+                    self.outcome.fail(rows, _TOOK_TOO_LONG)
+                    return
+                self.portion = 1
+            else:
+                self.outcome.take(portion)
+                del rows[: len(portion)]
+                if len(portion) == self.portion:
+                    self.portion = next_portion(self.portion, self.last_seconds)
+
+    def _insert(self, tenant_id: UUID, rows: Sequence[sa.Row[Any]]) -> None:
+        began = self.clock.elapsed()
+        try:
+            with self.session.in_tenant(tenant_id) as cursor:
+                cursor.execute(_INSERT, (tenant_id, *_columns(rows)))
+        finally:
+            self.last_seconds = self.clock.elapsed() - began
+
+    def _has_time(self) -> bool:
+        # What took a while will take as long again: to begin it with less left would only have it cancelled.
+        return self.clock.left() > self.last_seconds
+
+
 @dataclass(slots=True)
 class _Outcome:
-    """Marks rows in the journal as tenants are done, and counts."""
+    """Marks rows in the journal as portions are done, and counts."""
 
     store: OpsStore
-    now: datetime
+    clock: TickClock
     delivered: int = 0
     refused: int = 0
     error: str | None = None
 
-    def take(self, rows: Sequence[sa.Row[Any]], refusals: Mapping[UUID, str]) -> None:
-        delivered = [row.id for row in rows if row.id not in refusals]
+    def take(self, rows: Sequence[sa.Row[Any]]) -> None:
         with self.store.begin() as connection:
-            _mark(connection, delivered, delivered_at=self.now, last_error=None)
-            for entry_id, reason in refusals.items():
-                _mark(connection, [entry_id], refused_at=self.now, last_error=reason)
-            if refusals:
-                _open_refusal(connection, rows[0].tenant_id, refusals, self.now)
-        self.delivered += len(delivered)
-        self.refused += len(refusals)
+            _mark(connection, rows, delivered_at=self.clock.now(), last_error=None)
+        self.delivered += len(rows)
 
-    def fail(self, entries: Sequence[sa.Row[Any]], error: str) -> None:
+    def refuse(self, rows: Sequence[sa.Row[Any]], reason: str) -> None:
+        with self.store.begin() as connection:
+            _mark(connection, rows, refused_at=self.clock.now(), last_error=reason)
+            _open_refusal(connection, rows[0].tenant_id, reason, self.clock.now())
+        self.refused += len(rows)
+
+    def fail(self, rows: Sequence[sa.Row[Any]], error: str) -> None:
         self.error = error
         with self.store.begin() as connection:
-            _mark(connection, [row.id for row in entries], last_error=error)
+            _mark(connection, rows, last_error=error)
 
     def report(self) -> DeliveryReport:
         with self.store.begin() as connection:
@@ -208,9 +283,12 @@ _OWED = (
 )
 
 
-def _owed_entries(connection: sa.Connection, limit: int) -> Sequence[sa.Row[Any]]:
-    # Rows that failed before wait behind the others, so that one tenant's trouble never holds up the rest.
-    order = (audit_entry.c.last_error.is_not(None), audit_entry.c.created_at, audit_entry.c.id)
+def _owed_entries(connection: sa.Connection, now: datetime, limit: int) -> Sequence[sa.Row[Any]]:
+    # Rows that failed before wait behind the others, and their tenants take turns at being first, so that the trouble
+    # of one never holds up the rest.
+    failed = audit_entry.c.last_error.is_not(None)
+    turn = sa.func.hashtextextended(sa.cast(audit_entry.c.tenant_id, sa.Text), int(now.timestamp()))
+    order = (failed, sa.case((failed, turn)), audit_entry.c.created_at, audit_entry.c.id)
     return connection.execute(sa.select(audit_entry).where(*_OWED).order_by(*order).limit(limit)).all()
 
 
@@ -221,34 +299,28 @@ def _by_tenant(entries: Sequence[sa.Row[Any]]) -> dict[UUID, list[sa.Row[Any]]]:
     return tenants
 
 
-def _insert_for_tenant(session: BackendSession, tenant_id: UUID, rows: Sequence[sa.Row[Any]]) -> dict[UUID, str]:
-    """Inserts one tenant's rows in one transaction; returns why the backend can never take some of them, by id."""
-    try:
-        with session.in_tenant(tenant_id) as cursor:
-            cursor.executemany(_INSERT, [_values(row) for row in rows])
-    except psycopg.errors.ForeignKeyViolation:
-        return {row.id: "the backend does not have this tenant any more" for row in rows}
-    except (psycopg.IntegrityError, psycopg.DataError) as error:
-        if len(rows) == 1:
-            return {rows[0].id: f"the backend cannot hold this row ({error.sqlstate})"}
-        refusals = (_insert_for_tenant(session, tenant_id, [row]) for row in rows)
-        return {entry_id: reason for refusal in refusals for entry_id, reason in refusal.items()}
-    return {}
+def _columns(rows: Sequence[sa.Row[Any]]) -> tuple[list[object], ...]:
+    return (
+        [row.id for row in rows],
+        [row.action for row in rows],
+        [row.resource_type for row in rows],
+        [row.resource_id for row in rows],
+        [Jsonb(row.detail) for row in rows],
+        [row.created_at for row in rows],
+    )
 
 
-def _values(row: sa.Row[Any]) -> tuple[object, ...]:
-    return row.id, row.tenant_id, row.action, row.resource_type, row.resource_id, Jsonb(row.detail), row.created_at
+def _mark(connection: sa.Connection, rows: Sequence[sa.Row[Any]], **values: object) -> None:
+    ids = [row.id for row in rows]
+    connection.execute(sa.update(audit_entry).where(audit_entry.c.id.in_(ids), *_OWED).values(**values))
 
 
-def _mark(connection: sa.Connection, ids: Sequence[UUID], **values: object) -> None:
-    if ids:
-        connection.execute(sa.update(audit_entry).where(audit_entry.c.id.in_(ids), *_OWED).values(**values))
-
-
-def _open_refusal(connection: sa.Connection, tenant_id: UUID, refusals: Mapping[UUID, str], now: datetime) -> None:
+def _open_refusal(connection: sa.Connection, tenant_id: UUID, reason: str, now: datetime) -> None:
+    refused = sa.and_(audit_entry.c.tenant_id == tenant_id, audit_entry.c.refused_at.is_not(None))
+    newest = sa.select(audit_entry.c.id).where(refused).order_by(audit_entry.c.refused_at.desc(), audit_entry.c.id)
     detail = {
-        "reason": next(iter(refusals.values())),
-        "entries": [str(entry_id) for entry_id in refusals],
+        "reason": reason,
+        "entries": [str(each) for each in connection.execute(newest.limit(_NAMED_IN_FINDING)).scalars()],
         "next_step": "The rows stay in the ops store (audit_entry, refused_at); keep them with the tenant's archive.",
     }
     open_finding(connection, UNDELIVERABLE, f"tenant {tenant_id}", detail, now)

@@ -8,11 +8,14 @@ session can carry one tenant into the next statement, not even behind a connecti
 
 from __future__ import annotations
 
+import os
+import socket
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import islice
-from math import ceil
+from math import ceil, inf
 from typing import Any, LiteralString, TypeVar
 from uuid import UUID
 
@@ -34,6 +37,10 @@ _ADVICE_BY_SQLSTATE: Mapping[str, tuple[str, str]] = {
     "55P03": ("the backend's database took too long", "Something holds a lock there; the next tick tries again."),
 }
 _SPEAKING_SQLSTATES = ("42501", "42P01", "42703")  # whose own text names a table or column, and nothing of a row
+_SHORTEST_STATEMENT_SECONDS = 0.001  # Postgres takes 0 for "no limit"
+# A transaction whose client the network has swallowed would keep its locks until the server's keepalive, hours later.
+_IDLE_IN_TRANSACTION = "20s"
+_HANG_UP_AFTER_SECONDS = 1.0  # what the server is given to end a statement by itself
 _T = TypeVar("_T")
 Cursor = psycopg.Cursor[TupleRow]
 
@@ -56,11 +63,18 @@ class BackendSession:
     Args:
         connection: An autocommit connection that nothing else uses.
         timeout_seconds: How long one statement may run, locks included.
+        left: Seconds that the caller still has; no statement runs longer.
     """
 
-    def __init__(self, connection: psycopg.Connection[TupleRow], timeout_seconds: float) -> None:
+    def __init__(
+        self,
+        connection: psycopg.Connection[TupleRow],
+        timeout_seconds: float,
+        left: Callable[[], float] = lambda: inf,
+    ) -> None:
         self._connection = connection
-        self._timeout = f"{ceil(timeout_seconds * 1000)}ms"
+        self._timeout_seconds = timeout_seconds
+        self._left = left
 
     @contextmanager
     def transaction(self) -> Iterator[Cursor]:
@@ -102,8 +116,11 @@ class BackendSession:
 
     def _prepare(self, cursor: Cursor) -> None:
         # Local to the transaction, like the tenant: a pooler's server connection may serve somebody else next.
+        seconds = max(min(self._timeout_seconds, self._left()), _SHORTEST_STATEMENT_SECONDS)
         cursor.execute(
-            "select set_config('statement_timeout', %s, true), set_config('timezone', 'UTC', true)", (self._timeout,)
+            """select set_config('statement_timeout', %s, true), set_config('timezone', 'UTC', true),
+                      set_config('idle_in_transaction_session_timeout', %s, true)""",
+            (f"{ceil(seconds * 1000)}ms", _IDLE_IN_TRANSACTION),
         )
 
 
@@ -118,21 +135,27 @@ class BackendDatabase:
         self._settings = settings
 
     @contextmanager
-    def session(self) -> Iterator[BackendSession]:
-        """One connection for the body's time; every failure of Postgres leaves it as a `BackendDatabaseError`."""
-        with _translated_errors(), self._connect() as connection:
-            yield BackendSession(connection, self._settings.request_timeout_seconds)
+    def session(self, left: Callable[[], float] = lambda: inf) -> Iterator[BackendSession]:
+        """One connection for the body's time; every failure of Postgres leaves it as a `BackendDatabaseError`.
 
-    def _connect(self) -> psycopg.Connection[TupleRow]:
+        Args:
+            left: Seconds that the caller still has. Connecting and every statement end by then, and a server that has
+                gone silent is hung up on.
+        """
+        with _translated_errors(), self._connect(left()) as connection, _hung_up(connection, left()):
+            yield BackendSession(connection, self._settings.request_timeout_seconds, left)
+
+    def _connect(self, seconds: float) -> psycopg.Connection[TupleRow]:
         deadline = max(2, ceil(self._settings.request_timeout_seconds))
         try:
             return psycopg.connect(
                 self._settings.dsn.get_secret_value(),
                 autocommit=True,
                 prepare_threshold=None,  # a pooler in front may give each transaction another server connection
-                connect_timeout=deadline,
+                connect_timeout=max(2, ceil(min(self._settings.request_timeout_seconds, seconds))),  # for each address
                 application_name="adinsights",
                 keepalives_idle=deadline,
+                keepalives_interval=deadline,
                 tcp_user_timeout=deadline * 1000,
             )
         except psycopg.ProgrammingError:
@@ -209,6 +232,32 @@ def _why_unbound(active: bool, enabled: bool, superuser: bool, bypass: bool) -> 
     if superuser:
         return "our role is a superuser"
     return "our role has BYPASSRLS" if bypass else "our role owns the table"
+
+
+@contextmanager
+def _hung_up(connection: psycopg.Connection[TupleRow], seconds: float) -> Iterator[None]:
+    """Ends the connection soon after so many seconds, whatever the server does.
+
+    Postgres's own timeouts are the server's to keep; one that is stopped, or behind a network that swallows what it
+    says, keeps none of them, and the client has no timeout for a reply.
+    """
+    if seconds == inf:
+        yield
+        return
+    wire = socket.socket(fileno=os.dup(connection.fileno()))
+    timer = threading.Timer(seconds + _HANG_UP_AFTER_SECONDS, _shut, (wire,))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        wire.close()
+
+
+def _shut(wire: socket.socket) -> None:
+    with suppress(OSError):  # closed by now
+        wire.shutdown(socket.SHUT_RDWR)
 
 
 @contextmanager

@@ -3,11 +3,12 @@
 Belongs here: recording an outcome in the caller's transaction, and the words for people. Does not belong here: deciding
 (`webhook_rules`), posting (`webhook`). Three findings: a job that Airbyte's webhook missed (until a later job of the
 connection gets through by itself), a connection of which the backend cannot be told (until it can), a refused secret.
+What cannot be told is settled where Airbyte is the sender, since its next job says more; a sole sender keeps it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -18,6 +19,7 @@ from adinsights_orchestration.ingestion import webhook_queue as queue
 from adinsights_orchestration.ingestion.retry import RetryPolicy
 from adinsights_orchestration.ingestion.webhook_rules import (
     AFTER_REFUSED_SECRET,
+    LOOK_AGAIN,
     FinishedJob,
     State,
     Step,
@@ -37,6 +39,7 @@ _SECRET_ADVICE = (
 SECRET_ERROR = f"the backend's webhook refuses the secret. {_SECRET_ADVICE}"
 # Only behind the check of the secret does the backend look for the connection.
 _SECRET_WAS_ACCEPTED = (Verdict.TAKEN, Verdict.UNKNOWN_CONNECTION)
+_REFUSALS = (Verdict.UNKNOWN_CONNECTION, Verdict.REFUSED)
 _WHY_UNTOLD: Mapping[Step | Verdict, tuple[str, str]] = {
     Step.UNREADABLE: (
         "the backend's last job id of this connection is not a number",
@@ -49,6 +52,10 @@ _WHY_UNTOLD: Mapping[Step | Verdict, tuple[str, str]] = {
     Step.GIVE_UP: (
         "every attempt to tell the backend failed",
         "See the backend's log for the webhook's errors; the connection's next job tries again.",
+    ),
+    Verdict.UNCERTAIN: (
+        "the backend takes no post of this connection",
+        "See the backend's log for the webhook's errors; the connection's jobs wait, and follow in order.",
     ),
     Verdict.UNKNOWN_CONNECTION: (
         "the backend's webhook does not know this connection (404)",
@@ -68,7 +75,7 @@ class WebhookReport:
     Attributes:
         posted: The backend has them by our post, those included whose reply was lost the last time.
         not_needed: The backend has them, or a newer one, without us.
-        put_off: Their post waits for a later round.
+        put_off: They wait for a later round, those included that this one had no time to look at.
         failed: They will not be told; each is a finding.
         error: Why the round could not go on, with the next step.
         busy: Another round was under way, and this one did nothing.
@@ -118,15 +125,18 @@ class Outcomes:
             clear_finding(connection, SECRET_REFUSED, _BACKEND, now)
         if verdict is Verdict.TAKEN:
             self.settled(connection, [(job, Step.POSTED)], now)
-        elif verdict in _WHY_UNTOLD:
+        elif verdict in _REFUSALS and self.reconciles:
             self._untold(connection, job, verdict, said, now)
         else:
             self._put_off(connection, job, verdict, said, now)
 
     def _put_off(self, connection: sa.Connection, job: FinishedJob, verdict: Verdict, said: str, now: datetime) -> None:
-        may_have_arrived = job.attempts if verdict is Verdict.UNCERTAIN else job.attempts - 1
-        queue.put_off(connection, job, may_have_arrived, try_again_at(job, verdict, now, self.policy), said, now)
+        counted = job.attempts if verdict is Verdict.UNCERTAIN or verdict in _REFUSALS else job.attempts - 1
+        queue.put_off(connection, job, counted, try_again_at(job, verdict, now, self.policy), said, now)
         self.report.put_off += 1
+        in_vain = not self.reconciles and verdict is Verdict.UNCERTAIN and counted >= self.policy.max_attempts
+        if verdict in _REFUSALS or in_vain:
+            self._open_untold(connection, job, verdict, said, now)
         if verdict is Verdict.SECRET_REFUSED:
             detail = {"reason": f"the backend's webhook refuses the secret ({said})", "next_step": _SECRET_ADVICE}
             open_finding(connection, SECRET_REFUSED, _BACKEND, detail, now)
@@ -135,12 +145,29 @@ class Outcomes:
     def _untold(
         self, connection: sa.Connection, job: FinishedJob, why: Step | Verdict, said: str, now: datetime
     ) -> None:
+        reason = self._open_untold(connection, job, why, said, now)
+        if self.reconciles or why is Step.GIVE_UP:
+            queue.settle(connection, [job], State.FAILED, now, reason)
+            self.report.failed += 1
+        else:
+            queue.put_off(connection, job, job.attempts, now + LOOK_AGAIN, reason, now)
+            self.report.put_off += 1
+
+    def _open_untold(
+        self, connection: sa.Connection, job: FinishedJob, why: Step | Verdict, said: str, now: datetime
+    ) -> str:
         problem, advice = _WHY_UNTOLD[why]
         reason = f"{problem} ({said})" if said else problem
-        queue.settle(connection, [job], State.FAILED, now, reason)
         detail = {"partition_key": job.partition_key, "job_id": job.job_id, "reason": reason, "next_step": advice}
         open_finding(connection, UNTOLD, job.partition_key, detail, now)
-        self.report.failed += 1
+        return reason
+
+
+def forget_departed(connection: sa.Connection, partition_keys: Collection[str], now: datetime) -> None:
+    """Clears what was found about connections that the registry does not have any more."""
+    for finding in open_findings(connection, UNTOLD):
+        if finding.subject not in partition_keys:
+            clear_finding(connection, UNTOLD, finding.subject, now)
 
 
 def secret_was_just_refused(connection: sa.Connection, now: datetime) -> bool:

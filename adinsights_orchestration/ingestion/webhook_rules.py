@@ -3,7 +3,8 @@
 Belongs here: comparing a job with what the backend knows, the next step of a post, the reading of an answer. Does not
 belong here: the ledger (`webhook_queue`), HTTP and the backend's table (`webhook`). The backend keeps one job per
 connection and takes whatever it is posted, an older one too; so a post is made only while the backend is behind, and
-whether an uncertain one arrived is read from the backend, never assumed.
+whether an uncertain one arrived is read from the backend, never assumed. It also counts jobs, in its telemetry and its
+audit log; so a sole sender owes it every one, and gives one up only when the backend takes others and not that one.
 """
 
 from __future__ import annotations
@@ -22,6 +23,12 @@ from adinsights_orchestration.ingestion.retry import RetryPolicy
 # A post whose reply was lost may still be at work in the backend: longer than any request of it lives behind its
 # workers' (30 s) and proxies' (60 s) timeouts. Only after this long does "still behind" mean "did not arrive".
 SETTLE = timedelta(minutes=2)
+# A connection of which the backend cannot be told is looked at again after so long.
+LOOK_AGAIN = timedelta(minutes=15)
+# The backend was well at a moment if it took posts so shortly before it, and again after it.
+WELL_WITHIN = timedelta(minutes=10)
+# After so many posts in a row that were not taken, a round has met a backend in trouble, and not a job that is.
+VAIN_POSTS = 3
 # After a refused secret every post would be refused: one is tried each time this has passed, until one is taken.
 AFTER_REFUSED_SECRET = timedelta(minutes=15)
 _UNFINISHED = frozenset(status.value for status in JobStatus if not status.terminal)
@@ -43,7 +50,8 @@ class FinishedJob:
     """A finished job of the ledger, and the attempts to tell the backend so far.
 
     `attempts` counts posts that may have arrived: only they are bounded. One that certainly did not arrive costs
-    nobody anything, and a backend that was away for an hour must be told all the same.
+    nobody anything, and a backend that was away for an hour must be told all the same. `tried_at` is when its state was
+    last written, which for a job with attempts is after the last of them.
     """
 
     job_id: int
@@ -58,6 +66,7 @@ class FinishedJob:
     bytes_synced: int | None = None
     failure_message: str | None = None
     attempts: int = 0
+    tried_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +75,11 @@ class Known:
 
     last_job_id: str
     last_job_status: str
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether the backend knows its last job only as started, so that no webhook of it has arrived."""
+        return self.last_job_status.strip().lower() in _UNFINISHED
 
 
 class Told(StrEnum):
@@ -116,7 +130,7 @@ def told(job: FinishedJob, known: Known | None) -> Told:
         return Told.UNREADABLE
     last = int(text)
     if last == job.job_id:
-        return Told.BEHIND if known.last_job_status.strip().lower() in _UNFINISHED else Told.REACHED
+        return Told.BEHIND if known.unfinished else Told.REACHED
     return Told.BEHIND if last < job.job_id else Told.PASSED
 
 
@@ -133,6 +147,36 @@ def next_step(job: FinishedJob, known: Known | None, policy: RetryPolicy) -> Ste
             return Step.MISSING
         case Told.BEHIND:
             return Step.POST if job.attempts < policy.max_attempts else Step.GIVE_UP
+
+
+def next_step_of_sole_sender(
+    job: FinishedJob, known: Known | None, policy: RetryPolicy, since: datetime, *, others_taken: bool
+) -> Step:
+    """Decides the same for a sender that owes the backend every job.
+
+    Args:
+        job: The oldest job of its connection that is not settled.
+        known: What the backend knows of the connection.
+        policy: How often a post that may have arrived is repeated.
+        since: From when on nobody else was to tell the backend.
+        others_taken: Whether the backend took other connections' jobs around this one's last attempt.
+    """
+    step = next_step(job, known, policy)
+    if step is Step.GIVE_UP and not others_taken:
+        return Step.POST  # nothing shows that it is the job, and not the backend, that is in trouble
+    # The backend started a newer job itself, before it heard of this one, which nobody else can have told it.
+    overtaken = step is Step.NOT_NEEDED and told(job, known) is Told.PASSED and known is not None and known.unfinished
+    return Step.POST if overtaken and not job.attempts and job.ended_at > since else step
+
+
+def settled_by(known: Known | None, since: datetime) -> tuple[int, datetime | None] | None:
+    """Returns up to which job id, and up to which end, a sole sender's jobs need no post by what the backend knows.
+
+    None where the backend knows nothing that settles any; an end of None where the id alone decides.
+    """
+    if known is None or not known.last_job_id.strip().isdecimal():
+        return None
+    return (int(known.last_job_id) - 1, since) if known.unfinished else (int(known.last_job_id), None)
 
 
 def superseded(step: Step) -> Step:
@@ -159,7 +203,7 @@ def verdict_on(status: int) -> Verdict:
 
 
 def try_again_at(job: FinishedJob, verdict: Verdict, now: datetime, policy: RetryPolicy) -> datetime:
-    """When the backend may be asked again whether it has the job: base 2 with jitter, and never inside `SETTLE`.
+    """When the backend may be asked again whether it has the job: base 2 with jitter; soon only if it was not taken in.
 
     Args:
         job: With the attempts so far, the one that was answered included.
@@ -168,7 +212,10 @@ def try_again_at(job: FinishedJob, verdict: Verdict, now: datetime, policy: Retr
         policy: Base, jitter.
     """
     delay = policy.delay(job.attempts, random.Random(f"{job.job_id}:{job.attempts}"))  # noqa: S311
-    return now + (max(delay, SETTLE) if verdict is Verdict.UNCERTAIN else delay)
+    return now + (max(delay, SETTLE) if verdict in _MAY_STAY_SO else delay)
+
+
+_MAY_STAY_SO = frozenset({Verdict.UNCERTAIN, Verdict.REFUSED, Verdict.UNKNOWN_CONNECTION})
 
 
 def payload(job: FinishedJob) -> dict[str, Any]:

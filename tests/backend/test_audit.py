@@ -21,6 +21,7 @@ from adinsights_orchestration.backend.audit import (
     deliver,
     record,
 )
+from adinsights_orchestration.clock import TickClock
 from adinsights_orchestration.ops_store.findings import open_findings
 from adinsights_orchestration.ops_store.store import OpsStore
 from adinsights_orchestration.ops_store.tables import audit_entry
@@ -43,8 +44,10 @@ def _journal(store: OpsStore, *entries: AuditEntry) -> None:
             record(connection, entry)
 
 
-def _deliver(store: OpsStore, dsn: str, now: datetime = NOW, limit: int = 500) -> DeliveryReport:
-    return deliver(Settings(backend=backend_settings(dsn)), store, now, limit)
+def _deliver(store: OpsStore, dsn: str, now: datetime = NOW, limit: int = 1000, budget: float = 40) -> DeliveryReport:
+    # Its seconds stand still: what a row was marked with is the moment that it was given.
+    clock = TickClock(now, budget, seconds=lambda: 0)
+    return deliver(Settings(backend=backend_settings(dsn)), store, clock, limit)
 
 
 def _delivered(backend: Backend) -> set[object]:
@@ -136,7 +139,8 @@ def test_a_backend_that_is_down_is_owed_until_it_is_back(
     entry = _entry(backend.add_tenant("Acme"))
     _journal(ops_store, entry)
     down = backend_settings(f"postgresql://u:canary-secret@127.0.0.1:{free_port()}/x")
-    report = deliver(Settings(backend=down, registry=RegistrySettings(source=source)), ops_store, NOW)
+    settings = Settings(backend=down, registry=RegistrySettings(source=source))
+    report = deliver(settings, ops_store, TickClock(NOW, 40))
     assert (report.delivered, report.owed) == (0, 1)
     assert report.error is not None
     assert "ADINSIGHTS_BACKEND__DSN" in report.error

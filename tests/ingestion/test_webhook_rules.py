@@ -21,7 +21,9 @@ from adinsights_orchestration.ingestion.webhook_rules import (
     Verdict,
     by_connection,
     next_step,
+    next_step_of_sole_sender,
     payload,
+    settled_by,
     superseded,
     told,
     try_again_at,
@@ -86,6 +88,56 @@ def test_the_next_step_of_a_job(attempts: int, known: Known | None, expected: St
 def test_a_post_is_made_only_while_the_backend_is_behind(last: int, attempts: int) -> None:
     step = next_step(replace(JOB, attempts=attempts), Known(str(last), "succeeded"), POLICY)
     assert (step in (Step.POST, Step.GIVE_UP)) == (last < JOB.job_id)
+
+
+@pytest.mark.parametrize(
+    ("attempts", "ended_after_taking_over", "known", "others_taken", "expected"),
+    [
+        (0, True, Known("99", "succeeded"), False, Step.POST),
+        (5, True, Known("99", "succeeded"), False, Step.POST),  # nobody's post is taken: the backend is away
+        (5, True, Known("99", "succeeded"), True, Step.GIVE_UP),  # this one's is not: it is the job
+        (0, True, Known("101", "pending"), False, Step.POST),  # the backend started 101 and never heard of this one
+        (1, True, Known("101", "pending"), False, Step.NOT_NEEDED),  # it may have heard of it
+        (0, False, Known("101", "pending"), False, Step.NOT_NEEDED),  # an earlier sender may have told it
+        (0, True, Known("101", "succeeded"), False, Step.NOT_NEEDED),  # somebody told it of a later one
+        (1, True, Known("100", "succeeded"), False, Step.POSTED),
+        (0, True, None, False, Step.MISSING),
+        (0, True, Known("x", ""), False, Step.UNREADABLE),
+    ],
+)
+def test_the_next_step_of_a_sole_sender(
+    attempts: int, ended_after_taking_over: bool, known: Known | None, others_taken: bool, expected: Step
+) -> None:
+    job = replace(JOB, attempts=attempts)
+    since = NOW - timedelta(seconds=1) if ended_after_taking_over else NOW
+    assert next_step_of_sole_sender(job, known, POLICY, since, others_taken=others_taken) is expected
+
+
+@given(
+    st.integers(0, 200),
+    st.sampled_from(["succeeded", "failed", "running", "pending", ""]),
+    st.integers(0, 6),
+    st.booleans(),
+    st.booleans(),
+)
+def test_what_the_backend_settles_a_sole_sender_never_posts_and_the_other_way_round(
+    last: int, status: str, attempts: int, others_taken: bool, earlier: bool
+) -> None:
+    job, known = replace(JOB, attempts=attempts), Known(str(last), status)
+    since = NOW if earlier else NOW - timedelta(minutes=1)
+    step = next_step_of_sole_sender(job, known, POLICY, since, others_taken=others_taken)
+    settled = settled_by(known, since)
+    assert settled is not None
+    by_id, by_end = settled
+    if job.job_id <= by_id and (by_end is None or job.ended_at <= by_end):
+        assert step in (Step.NOT_NEEDED, Step.POSTED)
+    elif not attempts:
+        assert step is Step.POST
+
+
+@pytest.mark.parametrize("known", [None, Known("", ""), Known("sync-7", "succeeded")])
+def test_a_backend_that_knows_no_number_settles_nothing(known: Known | None) -> None:
+    assert settled_by(known, NOW) is None
 
 
 @pytest.mark.parametrize("step", list(Step))

@@ -18,6 +18,7 @@ import httpx
 import sqlalchemy as sa
 from pydantic import SecretStr
 
+from adinsights_orchestration.clock import TickClock
 from adinsights_orchestration.ingestion.webhook import reconcile
 from adinsights_orchestration.ingestion.webhook_outcomes import WebhookReport
 from adinsights_orchestration.local.backend.webhook import UnknownConnectionError, read_job, record
@@ -38,12 +39,14 @@ class WebhookServer:
 
     `faults` holds what happens to the next posts: `error` (500, nothing done), `error_after` (500, done), `drop`
     (connection closed, nothing done), `drop_after` (closed, done), `late` (done after the client gave up), `busy`
-    (429), `hold` (waits for `release`, then does it), or an HTTP status as text. Without one, it does what it should.
+    (429), `hold` (waits for `release`, then does it), or an HTTP status as text; empty, it does what it should. Jobs in
+    `poison` are answered 500 whenever they come.
     """
 
     def __init__(self, backend: Backend) -> None:
         self.backend = backend
         self.faults: deque[str] = deque()
+        self.poison: set[int] = set()
         self.posts: list[dict[str, Any]] = []
         self.taken: list[tuple[UUID, int]] = []
         self.held, self.release = threading.Event(), threading.Event()
@@ -92,6 +95,8 @@ class WebhookServer:
             return int(fault)
         if secret != SECRET:
             return 403
+        if body["job"]["id"] in self.poison:
+            return 500
         if fault in ("error", "drop", "busy"):
             return {"error": 500, "drop": None, "busy": 429}[fault]
         if fault == "late":
@@ -250,15 +255,25 @@ class World:
         job = read_job({"id": job_id, "status": status, "createdAt": stamp, "updatedAt": stamp})
         record(self.backend.dsn, connection_id, job, self.now)
 
-    def round(self, *, minutes: float = 0, kill_at: int = -1, **options: Any) -> WebhookReport:
-        """Lets time pass, then runs one round; with `kill_at`, in a process that dies at that step."""
+    def round(
+        self, *, minutes: float = 0, kill_at: int = -1, seconds_a_post: float = 0, limit: int = 2000
+    ) -> WebhookReport:
+        """Lets time pass, then runs one round.
+
+        Args:
+            minutes: What passes before it.
+            kill_at: The step at which its process dies.
+            seconds_a_post: How long each post takes by the round's own clock.
+            limit: Posts that it may make.
+        """
         self.now += timedelta(minutes=minutes)
         killer = Killer(kill_at)
         transport = MortalTransport()
         self.store.killer = transport.killer = killer
         try:
             with httpx.Client(transport=transport) as client:
-                return reconcile(self.settings(), self.store, client, self.now, **options)
+                clock = TickClock(self.now, 40, seconds=lambda: seconds_a_post * len(self.server.posts))
+                return reconcile(self.settings(), self.store, client, clock, limit=limit)
         finally:
             self.steps = killer.steps
             self.store.killer = Killer()
