@@ -52,7 +52,10 @@ def _metadata(settings: Settings, props: Props) -> dict[str, dg.MetadataValue[st
     }
     if props.get("url"):
         found["dashboard"] = dg.MetadataValue.url(str(props["url"]))
-    path = (((props.get("config") or {}).get("meta") or {}).get("superset") or {}).get("path")
+    meta = (props.get("config") or {}).get("meta") or {}
+    if meta.get("providers"):
+        found["providers"] = dg.MetadataValue.text(", ".join(str(provider) for provider in meta["providers"]))
+    path = (meta.get("superset") or {}).get("path")
     if path:
         found["Superset path"] = dg.MetadataValue.path(str(path))
     if props.get("maturity"):

@@ -68,6 +68,12 @@ def test_a_path_below_superset_s_address_is_shown_where_no_address_is_known() ->
     assert "dashboard" not in metadata
 
 
+def test_it_names_the_providers_that_feed_it() -> None:
+    metadata = _only(_project(config={"meta": {"providers": ["meta", "google_ads"]}})).metadata
+    assert metadata["providers"].value == "meta, google_ads"
+    assert "providers" not in _only(_project()).metadata
+
+
 def test_the_project_may_choose_the_key_and_the_owners() -> None:
     meta = {"dagster": {"asset_key": ["superset", "spend_v2"], "owners": ["team:bi"]}}
     spec = _only(_project(config={"meta": meta}))

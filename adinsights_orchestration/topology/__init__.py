@@ -1,0 +1,1 @@
+"""Topology: what the pipelines location consists of, as monitoring knows it."""
