@@ -5,12 +5,13 @@ Belongs here: ticks, runs, and a line about each. Does not belong here: their wo
 
 # No postponed annotations: Dagster reads the type of an op's context.
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import dagster as dg
 
 from adinsights_orchestration.clock import Clock, utc_now
 from adinsights_orchestration.dagster_internals import events
+from adinsights_orchestration.dagster_internals.types import AssetJob
 from adinsights_orchestration.environments import Automation
 from adinsights_orchestration.freshness import rendering, states, tick
 from adinsights_orchestration.freshness.showing import Showing, Shown
@@ -22,6 +23,7 @@ from adinsights_orchestration.settings import Settings
 from adinsights_orchestration.tenants.model import Provider
 from adinsights_orchestration.unattended import declared, sensor_status
 
+JOB = "evaluate_freshness"
 _log = get_logger(__name__)
 
 
@@ -33,9 +35,11 @@ def build_freshness(settings: Settings, store: OpsStore, *, clock: Clock = utc_n
     """
     sla = load_sla(settings.environment, settings.freshness.sla_path)
     sensor = _sensor(settings, store, sla, clock)
+    checks = [_check(provider, store, sla, clock) for provider in Provider]
     return dg.Definitions(
         assets=rendering.specs(settings, sla),
-        asset_checks=[_check(provider, store, sla, clock) for provider in Provider],
+        asset_checks=checks,
+        jobs=[_job(checks)],
         sensors=[sensor] if sensor else [],
     )
 
@@ -101,6 +105,17 @@ def _tell(evaluation: Evaluation) -> None:
             after=state.verdict.state.value,
             reason=state.verdict.detail,
         )
+
+
+def _job(checks: Sequence[dg.AssetChecksDefinition]) -> AssetJob:
+    """The UI does not execute checks of partitioned assets by themselves, so a job does."""
+    return dg.define_asset_job(
+        JOB,
+        selection=dg.AssetSelection.checks(*checks),
+        description="Judges every connection's freshness now, and writes the check of every partition again.",
+        tags={"adinsights/kind": "freshness"},
+        executor_def=dg.in_process_executor,
+    )
 
 
 def _check(provider: Provider, store: OpsStore, sla: SlaTable, clock: Clock) -> dg.AssetChecksDefinition:

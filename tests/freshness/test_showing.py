@@ -18,7 +18,7 @@ from adinsights_orchestration.dagster_internals import events
 from adinsights_orchestration.dagster_internals.events import Materialized
 from adinsights_orchestration.environments import Environment
 from adinsights_orchestration.freshness import rendering, showing
-from adinsights_orchestration.freshness.automation import build_freshness, evaluate_and_show, summary
+from adinsights_orchestration.freshness.automation import JOB, build_freshness, evaluate_and_show, summary
 from adinsights_orchestration.freshness.model import Freshness
 from adinsights_orchestration.freshness.showing import Shown
 from adinsights_orchestration.settings import Settings
@@ -260,7 +260,7 @@ def test_the_table_is_written_on_transitions_and_at_most_every_five_minutes(
     assert not show(10 * MINUTE).table
 
 
-def test_a_person_may_run_the_check_and_gets_every_partition_judged_now(
+def test_a_person_may_run_the_job_and_gets_every_partition_judged_now(
     world: World, postgres_instance: dg.DagsterInstance
 ) -> None:
     world.serve(META, OTHER)
@@ -268,10 +268,7 @@ def test_a_person_may_run_the_check_and_gets_every_partition_judged_now(
     world.now += 3 * HOUR
     settings = Settings(environment=Environment.PRODUCTION)
     built = build_freshness(settings, world.store, clock=world.clock)
-    selection = dg.AssetSelection.checks(dg.AssetCheckKey(KEY, rendering.CHECK))
-    job = dg.define_asset_job("judge", selection=selection, executor_def=dg.in_process_executor)
-    defs = dg.Definitions.merge(built, dg.Definitions(jobs=[job]))
-    result = defs.resolve_job_def("judge").execute_in_process(instance=postgres_instance)
+    result = built.resolve_job_def(JOB).execute_in_process(instance=postgres_instance)
     assert result.success
     found = {event.partition: event.passed for event in result.get_asset_check_evaluations()}
     assert found == {META.partition_key: False, OTHER.partition_key: False}
