@@ -276,7 +276,7 @@ class IngestionSettings(_Group):
         48.0,
         "How far back the very first observation reads.",
         unit="h",
-        consequence="Older syncs never show in Dagster.",
+        consequence="Older syncs never show in Dagster, and a sole webhook sender that is new does not tell them.",
         gt=0,
         le=24 * 90,
     )

@@ -44,8 +44,11 @@ def show(as_json: process.JsonOption = False) -> None:
 
 @app.command()
 def refresh(
-    accept_empty: Annotated[
-        bool, typer.Option("--accept-empty", help="Take a source that has suddenly nobody for the truth.")
+    accept_loss: Annotated[
+        bool,
+        typer.Option(
+            "--accept-loss", help="Take a source that suddenly lacks most tenants or connections for the truth, once."
+        ),
     ] = False,
     as_json: process.JsonOption = False,
 ) -> None:
@@ -53,7 +56,7 @@ def refresh(
     from adinsights_orchestration.tenants.refresh import refresh as read_now
 
     settings = process.settings()
-    report = read_now(settings, process.open_ops_store(settings), utc_now(), accept_empty=accept_empty)
+    report = read_now(settings, process.open_ops_store(settings), utc_now(), accept_loss=accept_loss)
     if report.busy:
         process.say("Another refresh is under way; this one did nothing.")
     new = sorted(key for keys in report.new_partitions.values() for key in keys)

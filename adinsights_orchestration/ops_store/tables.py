@@ -180,7 +180,7 @@ report_batch = sa.Table(
     _moment("finished_at"),
 )
 
-# Where each reader of a foreign log stands.
+# Where each reader of a foreign log stands, and since when the sender of webhooks is who it is.
 cursor = sa.Table(
     "cursor",
     metadata,

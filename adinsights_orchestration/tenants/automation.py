@@ -93,5 +93,5 @@ def summary(report: RefreshReport, requests: list[PartitionRequest]) -> str:
     parts += [f"{added} partitions added"] if added else []
     parts += [f"{gone} partitions retired"] if gone else []
     parts += [f"{len(report.registry.problems)} problems"] if report.registry.problems else []
-    parts += [f"NOT READ: {report.error}"] if report.error else []
+    parts += [f"LAST GOOD REGISTRY KEPT: {report.error}"] if report.error else []
     return "; ".join(parts)

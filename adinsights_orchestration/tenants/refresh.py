@@ -1,8 +1,8 @@
 """One refresh of the registry: read, judge, give keys, store; or keep what there was and say why.
 
 Belongs here: the order of these steps and what a failed one means. Does not belong here: the steps. A refresh that
-finds nothing new writes one row (when it looked); one that fails changes nothing that is served; one that reads an
-empty source where tenants were is taken for a failure until a person confirms it.
+finds nothing new writes one row (when it looked); one that fails changes nothing that is served; one that lacks most of
+what is served (`guard`) is taken for a failure until a person confirms it.
 """
 
 from __future__ import annotations
@@ -19,16 +19,23 @@ from adinsights_orchestration.ops_store.store import OpsStore
 from adinsights_orchestration.settings import Settings
 from adinsights_orchestration.tenants import store as registry_store
 from adinsights_orchestration.tenants.cron import parse_cron
+from adinsights_orchestration.tenants.guard import Loss, unbelievable_loss
 from adinsights_orchestration.tenants.keys import Assignment, FrozenKeys, assign_keys, with_keys
 from adinsights_orchestration.tenants.model import Provider, Registry
-from adinsights_orchestration.tenants.raw import RawRegistry, digest_of
+from adinsights_orchestration.tenants.raw import digest_of
 from adinsights_orchestration.tenants.rules import CheckCron, build_registry
 from adinsights_orchestration.tenants.sources import Reading, read
 from adinsights_orchestration.tenants.store import NEVER_READ, Snapshot
 
 UNREADABLE = "registry_unreadable"
+SHRUNK = "registry_shrunk"
 PROBLEM = "registry_problem"
 LOCK = "registry_refresh"
+_NAMED_IN_FINDING = 20
+_TO_CONFIRM = (
+    "Check the role's rights and the table's policies, whether the database is restored completely, or whether the file"
+    " is whole. If they really left, run `adinsights registry refresh --accept-loss` once."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +68,7 @@ def refresh(
     now: datetime,
     *,
     check_cron: CheckCron = parse_cron,
-    accept_empty: bool = False,
+    accept_loss: bool = False,
 ) -> RefreshReport:
     """Reads the registry's source and makes what it says the registry that is served.
 
@@ -70,8 +77,8 @@ def refresh(
         store: Where it is kept.
         now: The moment of the read.
         check_cron: Raises `ValueError` for a cron expression that cannot be used.
-        accept_empty: Take an empty source for the truth. A person's answer to one refresh, and not a setting: a
-            setting would be left on and disarm the guard for the day when the source is empty by mistake.
+        accept_loss: Take a source that lacks most of what is served for the truth. A person's answer to one refresh,
+            and not a setting: a setting would be left on and disarm the guard for the day when it is a mistake.
 
     Raises:
         OpsStoreError: The ops store does not answer. Everything else that fails is in the report.
@@ -85,67 +92,97 @@ def refresh(
             reading, error = None, str(failure)
         with store.begin() as connection:
             last = registry_store.last_snapshot(store, connection)
-            if reading is not None and not accept_empty:
-                error = _sudden_emptiness(reading.raw, last)
-            if reading is None or error is not None:
-                return _keep(connection, settings, last, error, now)
+            if reading is None:
+                return _keep(connection, settings, last, error or "", now)
             findings.clear_finding(connection, UNREADABLE, settings.registry.source, now)
-            return _take(connection, settings, reading, last, check_cron, now)
+            digest = digest_of(reading.raw, reading.overlay_text, settings.home_timezone, __version__)
+            if last is not None and last.digest == digest:
+                return _find_nothing_new(connection, last, now)
+            judged = _judge(connection, settings, reading, last, check_cron, now)
+            loss = None if accept_loss else unbelievable_loss(_served(last), judged.registry)
+            if loss is not None:
+                return _hold(connection, settings, _served(last), loss, judged.registry.source, now)
+            return _take(connection, judged, digest, last, now)
 
 
-def _sudden_emptiness(raw: RawRegistry, last: Snapshot | None) -> str | None:
-    served = last.registry if last else NEVER_READ
-    tenants = sum(not tenant.retired for tenant in served.tenants)
-    connections = sum(not connection.retired for connection in served.connections)
-    for what, had, has in (("tenants", tenants, raw.tenants), ("connections", connections, raw.connections)):
-        if had and not has:
-            return (
-                f"{raw.source} suddenly has no {what}, where {had} were. The last good registry stays in force; if they"
-                " all left, run `adinsights registry refresh --accept-empty` once."
-            )
-    return None
+def _served(last: Snapshot | None) -> Registry:
+    return last.registry if last else NEVER_READ
 
 
 def _keep(
-    connection: sa.Connection, settings: Settings, last: Snapshot | None, error: str | None, now: datetime
+    connection: sa.Connection, settings: Settings, last: Snapshot | None, error: str, now: datetime
 ) -> RefreshReport:
-    registry_store.write_failure(connection, error or "", now)
+    registry_store.write_failure(connection, error, now)
     findings.open_finding(connection, UNREADABLE, settings.registry.source, {"error": error}, now)
-    return RefreshReport(last.registry if last else NEVER_READ, error=error)
+    return RefreshReport(_served(last), error=error)
 
 
-def _take(
+def _hold(
+    connection: sa.Connection, settings: Settings, served: Registry, loss: Loss, source: str, now: datetime
+) -> RefreshReport:
+    reason = f"{source} {loss.describe()}. The last good registry stays in force."
+    error = f"{reason} {_TO_CONFIRM}"
+    registry_store.write_failure(connection, error, now)
+    detail = {
+        "reason": reason,
+        "had": loss.had,
+        "lost": len(loss.lost),
+        "among_them": list(loss.lost[:_NAMED_IN_FINDING]),
+        "next_step": _TO_CONFIRM,
+    }
+    findings.replace_findings(connection, SHRUNK, {settings.registry.source: detail}, now)
+    return RefreshReport(served, error=error)
+
+
+def _find_nothing_new(connection: sa.Connection, last: Snapshot, now: datetime) -> RefreshReport:
+    registry_store.write_success(connection, last.id, now)
+    findings.replace_findings(connection, SHRUNK, {}, now)
+    return RefreshReport(replace(last.registry, read_at=now))
+
+
+@dataclass(frozen=True, slots=True)
+class _Judged:
+    """What a read means: the registry with its keys, what they change, and the keys before."""
+
+    registry: Registry
+    assignment: Assignment
+    frozen: FrozenKeys
+
+
+def _judge(
     connection: sa.Connection,
     settings: Settings,
     reading: Reading,
     last: Snapshot | None,
     check_cron: CheckCron,
     now: datetime,
-) -> RefreshReport:
-    digest = digest_of(reading.raw, reading.overlay_text, settings.home_timezone, __version__)
-    if last is not None and last.digest == digest:
-        registry_store.write_success(connection, last.id, now)
-        return RefreshReport(replace(last.registry, read_at=now))
-    previous = last.registry if last else NEVER_READ
+) -> _Judged:
     built = build_registry(
         reading.raw,
         reading.overlay,
-        previous,
+        _served(last),
         check_cron=check_cron,
         default_timezone=settings.home_timezone,
         read_at=now,
     )
     frozen = registry_store.frozen_keys(connection)
     assignment = assign_keys(built.connections, {tenant.id: tenant.slug for tenant in built.tenants}, frozen)
-    registry = with_keys(built, assignment, frozen, previous)
+    return _Judged(with_keys(built, assignment, frozen, _served(last)), assignment, frozen)
+
+
+def _take(
+    connection: sa.Connection, judged: _Judged, digest: str, last: Snapshot | None, now: datetime
+) -> RefreshReport:
+    registry, assignment = judged.registry, judged.assignment
     registry_store.write_keys(connection, assignment, now)
     snapshot_id = registry_store.write_snapshot(connection, digest, registry, last)
     registry_store.write_success(connection, snapshot_id, now)
     findings.replace_findings(connection, PROBLEM, _problems(registry), now)
+    findings.replace_findings(connection, SHRUNK, {}, now)
     return RefreshReport(
         registry,
         changed=last is None or snapshot_id != last.id,
-        new_partitions=_new_partitions(assignment, frozen),
+        new_partitions=_new_partitions(assignment, judged.frozen),
         retired=assignment.retired,
         returned=assignment.returned,
     )

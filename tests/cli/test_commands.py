@@ -122,6 +122,25 @@ def test_a_registry_that_cannot_be_read_is_exit_code_1_with_the_reason(
     monkeypatch.undo()
 
 
+def test_a_registry_that_lacks_most_is_taken_only_when_a_person_accepts_the_loss(
+    served: Served, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = (served.folder / "registry.yaml").read_text()
+    cut = served.folder / "cut.yaml"
+    cut.write_text("\n".join(line for line in whole.splitlines() if "provider" not in line or "TikTok" in line))
+    monkeypatch.setenv("ADINSIGHTS_REGISTRY__YAML_PATH", str(cut))
+    held = command("registry", "refresh", "--json")
+    assert (held.code, held.json["retired"]) == (1, [])
+    assert "suddenly lacks 3 of 3 active connections" in held.json["error"]
+    (finding,) = command("findings", "--kind", "registry_shrunk", "--json").json
+    assert "registry refresh --accept-loss" in finding["detail"]["next_step"]
+    taken = command("registry", "refresh", "--accept-loss", "--json")
+    assert (taken.code, len(taken.json["retired"])) == (0, 3)
+    assert command("findings", "--kind", "registry_shrunk", "--json").json == []
+    monkeypatch.setenv("ADINSIGHTS_REGISTRY__YAML_PATH", str(served.folder / "registry.yaml"))
+    assert len(command("registry", "refresh", "--json").json["returned"]) == 3
+
+
 def test_findings_are_listed_without_personal_data(served: Served, command: Command) -> None:
     assert command("findings", "--kind", "canary").out.strip() == "no open findings"
     with served.store() as store, store.begin() as connection:

@@ -54,10 +54,10 @@ class _Platform:
             backend=backend_settings(self.dsn or self.backend.dsn), registry=RegistrySettings(overlay_path=overlay)
         )
 
-    def refresh(self, *, accept_empty: bool = False) -> RefreshReport:
+    def refresh(self, *, accept_loss: bool = False) -> RefreshReport:
         self.minutes += 1
         now = NOW + timedelta(minutes=self.minutes)
-        return refresh(self.settings(), self.store, now, accept_empty=accept_empty)
+        return refresh(self.settings(), self.store, now, accept_loss=accept_loss)
 
     def snapshots(self) -> int:
         with self.store.begin() as connection:
@@ -248,10 +248,12 @@ def test_a_source_that_is_suddenly_empty_is_not_believed_until_a_person_confirms
         report = platform.refresh()
         assert report.error is not None
         assert "suddenly has no" in report.error
-        assert "--accept-empty" in report.error
+        assert "--accept-loss" in report.error
         assert _live(report.registry) == _live(good.registry) == _live(load_registry(platform.store))
-    confirmed = platform.refresh(accept_empty=True)
+        assert platform.findings() == [("registry_shrunk", "backend")]
+    confirmed = platform.refresh(accept_loss=True)
     assert (confirmed.retired, confirmed.error) == ((KEY,), None)
+    assert ("registry_shrunk", "backend") not in platform.findings()
     assert platform.refresh().error is None
 
 
