@@ -17,6 +17,7 @@ from adinsights_orchestration.cli import process
 
 if TYPE_CHECKING:
     from adinsights_orchestration.local.stack import Stack
+    from adinsights_orchestration.local.turn import Holder
 
 app = typer.Typer(
     help="The local stack: a real Postgres, real connectors, Dagster, on loopback only.",
@@ -31,26 +32,31 @@ _LOG_LINES = 40
 def up(
     follow: Annotated[bool, typer.Option(help="Show the first cycle before returning.")] = True,
 ) -> None:
-    """Start the whole stack with its automation and show the first cycle."""
-    from adinsights_orchestration.local import cycle
+    """Start the whole stack with its automation and show the first cycle; Ctrl-C stops what was started."""
+    from adinsights_orchestration.clock import utc_now
+    from adinsights_orchestration.local import first_cycle
+    from adinsights_orchestration.local.interrupts import interruptible, undone_on
 
     stack = _stack()
-    with stack.alone():
-        since = cycle.now()
-        stack.start_data_plane()
-        stack.prepare_dagster_home()
-        stack.start_dagster()
-    if follow:
-        cycle.follow_first(process.settings(), process.say, since=since)
-    _where(stack)
+    since = utc_now()
+    with interruptible():
+        with stack.turn.taken("up"):
+            was_up = stack.is_up()
+            with undone_on(BaseException, lambda: _undo(stack), unless=was_up):
+                stack.make_room(ui=True)
+                stack.start_data_plane()
+                stack.prepare_dagster_home()
+                stack.start_dagster()
+        if follow and not was_up:
+            with undone_on(KeyboardInterrupt, lambda: _take_down(stack)):
+                first_cycle.follow(process.settings(), process.say, since=since)
+    _where(stack, already=was_up)
 
 
 @app.command()
 def down() -> None:
-    """Stop the stack; its data stays for the next time."""
-    stack = _stack()
-    with stack.alone():
-        stopped = stack.stop()
+    """Stop the stack, and an `up` or a `demo` that is at work; its data stays for the next time."""
+    stopped = _take_down(_stack())
     process.say(f"stopped: {', '.join(stopped)}" if stopped else "nothing was running")
 
 
@@ -58,16 +64,18 @@ def down() -> None:
 def demo() -> None:
     """Run one cycle without the UI: sync every connection, build the models, publish; with a table at the end."""
     from adinsights_orchestration.local import cycle
+    from adinsights_orchestration.local.interrupts import deaf, interruptible, undone_on
 
-    stack = _stack()
-    with stack.alone():
-        running = [part.name for part in stack.parts() if part.running]
-        try:
+    stack = _stack(for_one_command=True)
+    with interruptible(), stack.turn.taken("demo"):
+        stack.make_room(ui=False)
+        was_up = stack.is_up()
+        with undone_on(BaseException, lambda: _undo(stack), unless=was_up):
             stack.start_data_plane()
             stack.prepare_dagster_home()
             result = cycle.run(process.settings(), process.say)
-        finally:
-            if not running:
+        if not was_up:
+            with deaf():
                 stack.stop()
     cycle.show(result)
     raise typer.Exit(0 if result.succeeded else 1)
@@ -113,20 +121,41 @@ def logs(
             sys.stdout.flush()
 
 
-def _stack() -> Stack:
+def _undo(stack: Stack) -> None:
+    if stopped := stack.stop():
+        process.say(f"stopped again: {', '.join(stopped)}")
+
+
+def _take_down(stack: Stack) -> list[str]:
+    with stack.turn.taken_over("down", _ask_to_end):
+        return stack.stop()
+
+
+def _ask_to_end(holder: Holder) -> None:
+    """Has an `up` or a `demo` undo itself; a `down` is only waited for."""
+    who = f"`adinsights local {holder.command}` (pid {holder.process.pid})"
+    if holder.command in ("up", "demo"):
+        process.say(f"asking {who} to end")
+        holder.process.terminate()
+    else:
+        process.say(f"waiting for {who}")
+
+
+def _stack(*, for_one_command: bool = False) -> Stack:
     """The stack of this machine's settings, with its variables in force for this process too."""
-    from adinsights_orchestration.local.settings import LocalSettings
+    from adinsights_orchestration.local.settings import load_local_settings
     from adinsights_orchestration.local.stack import Stack
 
-    stack = Stack(LocalSettings(), process.say)
+    stack = Stack(load_local_settings(), process.say, for_one_command=for_one_command)
     os.environ.update(stack.variables)
     return stack
 
 
-def _where(stack: Stack) -> None:
+def _where(stack: Stack, *, already: bool) -> None:
     lines = [f"  {part.name:<18}{part.where}" for part in stack.parts()]
     lines += [
         f"  {'logs':<18}{stack.state_dir / 'run'}",
         f"  {'published results':<18}{stack.state_dir / 'run_results.json'}",
     ]
-    process.say("\n".join(["", "The local stack is up:", *lines, "", "Stop it with `make down`; its data stays."]))
+    head = "The local stack was up already:" if already else "The local stack is up:"
+    process.say("\n".join(["", head, *lines, "", "Stop it with `make down`; its data stays."]))

@@ -51,6 +51,14 @@ def write_environment_file(path: Path, variables: Mapping[str, str]) -> None:
     unfinished.replace(path)
 
 
+def read_environment_file(path: Path) -> dict[str, str]:
+    """What `write_environment_file` wrote; empty when there is no file."""
+    if not path.exists():
+        return {}
+    pairs = (line.partition("=") for line in path.read_text().splitlines())
+    return {name: value for name, _, value in pairs}
+
+
 def _product(local: LocalSettings) -> dict[str, str]:
     service = service_url(local)
     return {

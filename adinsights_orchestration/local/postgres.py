@@ -7,7 +7,6 @@ under /root), data and binaries live below /var/tmp instead.
 
 from __future__ import annotations
 
-import ctypes
 import hashlib
 import os
 import pwd
@@ -16,21 +15,27 @@ import signal
 import socket
 import stat
 import subprocess
+import tempfile
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import psutil
 import psycopg
 from psycopg import sql
 
 from adinsights_orchestration.errors import AdinsightsError
+from adinsights_orchestration.local.processes import dying_with_parent
 
 SERVICE_USER = "nobody"
 _START_TIMEOUT_SECONDS = 60.0
-_PR_SET_PDEATHSIG = 1
+_POLL_SECONDS = 0.05
+# What a start finds when it comes too soon after a kill; Postgres' own words.
+_STILL_IN_USE = "pre-existing shared memory block"
 _SETTINGS: Mapping[str, str] = {
     "listen_addresses": "127.0.0.1",
     "shared_buffers": "128MB",
@@ -68,10 +73,11 @@ class EmbeddedPostgres:
     die_with_parent: bool = False
     host: str = "127.0.0.1"
     _process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
+    _log_began: int = field(default=0, repr=False)
 
     def __post_init__(self) -> None:
         self.bin_dir = _reachable_binaries(self.bin_dir or wheel_binaries())
-        self.data_dir = _reachable_data_dir(self.data_dir)
+        self.data_dir = _reachable_data_dir(self.data_dir.resolve())  # one spelling: the server is found by it
 
     def dsn(self, database: str = "postgres") -> str:
         """The server's address with credentials, for one database."""
@@ -79,40 +85,51 @@ class EmbeddedPostgres:
 
     def start(self) -> None:
         """Starts the server (making the cluster first if needed) and returns when it answers; a running one is kept."""
-        if self.is_ready():
-            return
-        _refuse_taken_port(self.host, self.port)
-        self._make_cluster()
-        log = (self.data_dir / "server.log").open("ab")
-        self._process = subprocess.Popen(
-            self._server_command(),
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            stdin=subprocess.DEVNULL,
-            start_new_session=True,
-            preexec_fn=_die_with_parent if self.die_with_parent else None,  # noqa: PLW1509  (one call into libc)
-            **_as_service_user(),
-        )
-        log.close()
-        self._wait_until_ready()
+        deadline, launched = time.monotonic() + _START_TIMEOUT_SECONDS, False
+        while not self.is_ready():
+            if time.monotonic() > deadline:
+                raise PostgresError("Postgres did not answer in time", next_step=f"See {self._log}.")
+            if self.find() is None:  # or one that was found is gone: it was being killed, or stopped
+                if launched:
+                    self._refuse_unless_too_early()
+                else:
+                    _refuse_taken_port(self.host, self.port)
+                    self._make_cluster()
+                self._launch()
+                launched = True
+            time.sleep(_POLL_SECONDS)
 
     def stop(self) -> None:
         """Stops the server, whoever started it; a stopped one is left alone."""
-        pid = self._postmaster_pid()
-        if pid is None:
+        server = self.find()
+        if server is None:
             return
-        _signal(pid, signal.SIGINT)  # fast shutdown: ends sessions, writes a checkpoint
+        _signal(server, signal.SIGINT)  # fast shutdown: ends sessions, writes a checkpoint
         deadline = time.monotonic() + _START_TIMEOUT_SECONDS
-        while _alive(pid) and time.monotonic() < deadline:
-            if self._process is not None:
-                self._process.poll()
-            time.sleep(0.05)
-        if _alive(pid):
-            raise PostgresError(f"Postgres (pid {pid}) did not stop", next_step=f"See {self.data_dir / 'server.log'}.")
+        while self.find() is not None:
+            if time.monotonic() > deadline:
+                raise PostgresError(f"Postgres (pid {server.pid}) did not stop", next_step=f"See {self._log}.")
+            time.sleep(_POLL_SECONDS)
+
+    def find(self) -> psutil.Process | None:
+        """Returns this cluster's server, ready or still starting, or None.
+
+        It is told by its command line: the pid of a file that a crash left behind may be anybody's by now, and the file
+        is not there yet when a server has only just been started.
+        """
+        if self._process is not None and self._process.poll() is None:  # of which the command line may not be there yet
+            return psutil.Process(self._process.pid)
+        for process in psutil.process_iter():
+            with suppress(psutil.Error, OSError):
+                words = process.cmdline()
+                ours = len(words) > 2 and words[1:3] == ["-D", str(self.data_dir)]
+                if ours and Path(words[0]).name == "postgres" and process.status() != psutil.STATUS_ZOMBIE:
+                    return process
+        return None
 
     def is_ready(self) -> bool:
         """Whether this cluster's server accepts connections on its port."""
-        if self._postmaster_pid() is None:
+        if not (self.data_dir / "postmaster.pid").exists():
             return False
         try:
             with psycopg.connect(self.dsn(), connect_timeout=2) as connection:
@@ -138,47 +155,71 @@ class EmbeddedPostgres:
         assert self.bin_dir is not None
         return self.bin_dir / name
 
+    @property
+    def _log(self) -> Path:
+        return self.data_dir / "server.log"
+
+    def _launch(self) -> None:
+        self._forget_dead_server()
+        with self._log.open("ab") as log:
+            self._log_began = log.tell()
+            self._process = subprocess.Popen(
+                self._server_command(),
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+                # SIGINT is a fast shutdown.
+                preexec_fn=dying_with_parent(signal.SIGINT) if self.die_with_parent else None,  # noqa: PLW1509
+                **_as_service_user(),
+            )
+
+    def _refuse_unless_too_early(self) -> None:
+        """After a server that ended while starting: its killed predecessor's sessions may take a moment to end too."""
+        with self._log.open("rb") as log:
+            log.seek(self._log_began)
+            said = log.read().decode(errors="replace")
+        if _STILL_IN_USE not in said:
+            # The sessions of a killed predecessor write to the same log.
+            fatal = [line for line in said.splitlines() if "FATAL" in line and "terminating connection" not in line]
+            reason = fatal[-1].partition("FATAL:")[2].strip() if fatal else "no reason given"
+            raise PostgresError(f"Postgres ended while starting: {reason}", next_step=f"See {self._log}.")
+
+    def _forget_dead_server(self) -> None:
+        """Removes the pid file of a server that is gone: Postgres will not start while its pid is somebody else's."""
+        file = self.data_dir / "postmaster.pid"
+        with suppress(FileNotFoundError, IndexError, ValueError):
+            if psutil.pid_exists(int(file.read_text().splitlines()[0])) and self.find() is None:
+                file.unlink()
+
     def _make_cluster(self) -> None:
         if (self.data_dir / "adinsights-ready").exists():
             return
-        # Half-made clusters (a kill during initdb) are remade: nothing of value is in one that was never marked ready.
-        shutil.rmtree(self.data_dir, ignore_errors=True)
-        self.data_dir.mkdir(parents=True, mode=0o700)
-        password_file = self.data_dir.with_name(self.data_dir.name + ".pw")
-        password_file.write_text(self.password)
-        if os.geteuid() == 0:
-            entry = pwd.getpwnam(SERVICE_USER)
-            os.chown(self.data_dir, entry.pw_uid, entry.pw_gid)
-            os.chown(password_file, entry.pw_uid, entry.pw_gid)
+        # Made under another name, because an initdb whose parent was killed may still be writing to its own folder.
+        # Nothing of value is in a folder that was never marked ready.
+        self.data_dir.parent.mkdir(parents=True, exist_ok=True)
+        for unfinished in (self.data_dir, *self.data_dir.parent.glob(f"{self.data_dir.name}.new-*")):
+            shutil.rmtree(unfinished, ignore_errors=True)
+        folder = Path(tempfile.mkdtemp(prefix=f"{self.data_dir.name}.new-", dir=self.data_dir.parent))
+        password_file = folder.with_name(folder.name + ".pw")
         try:
-            self._initdb(password_file)
+            password_file.touch(mode=0o600)
+            password_file.write_text(self.password)
+            for path in (folder, password_file):
+                _give_to_service_user(path)
+            self._initdb(folder, password_file)
         finally:
             password_file.unlink(missing_ok=True)
-        (self.data_dir / "adinsights-ready").touch()
+        (folder / "adinsights-ready").touch()
+        folder.rename(self.data_dir)
 
-    def _initdb(self, password_file: Path) -> None:
-        command = [str(self._binary("initdb")), "-D", str(self.data_dir), "-U", self.user, "-A", "scram-sha-256"]
+    def _initdb(self, folder: Path, password_file: Path) -> None:
+        command = [str(self._binary("initdb")), "-D", str(folder), "-U", self.user, "-A", "scram-sha-256"]
         command += [f"--pwfile={password_file}", "-E", "UTF8", "--locale=C", "--no-sync"]
         done = subprocess.run(command, capture_output=True, text=True, check=False, **_as_service_user())
         if done.returncode != 0:
+            shutil.rmtree(folder, ignore_errors=True)
             raise PostgresError(f"initdb failed: {done.stderr.strip()}", place=str(self.data_dir))
-
-    def _wait_until_ready(self) -> None:
-        deadline = time.monotonic() + _START_TIMEOUT_SECONDS
-        while time.monotonic() < deadline:
-            if self.is_ready():
-                return
-            if self._process is not None and self._process.poll() is not None:
-                raise PostgresError("Postgres ended while starting", next_step=f"See {self.data_dir / 'server.log'}.")
-            time.sleep(0.05)
-        raise PostgresError("Postgres did not answer in time", next_step=f"See {self.data_dir / 'server.log'}.")
-
-    def _postmaster_pid(self) -> int | None:
-        try:
-            pid = int((self.data_dir / "postmaster.pid").read_text().splitlines()[0])
-        except (FileNotFoundError, IndexError, ValueError):
-            return None
-        return pid if _alive(pid) else None
 
 
 def wheel_binaries() -> Path:
@@ -229,8 +270,10 @@ def _as_service_user() -> dict[str, Any]:
     return {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": [], "cwd": "/"}
 
 
-def _die_with_parent() -> None:
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGINT)
+def _give_to_service_user(path: Path) -> None:
+    if os.geteuid() == 0:
+        entry = pwd.getpwnam(SERVICE_USER)
+        os.chown(path, entry.pw_uid, entry.pw_gid)
 
 
 def _refuse_taken_port(host: str, port: int) -> None:
@@ -245,25 +288,6 @@ def _refuse_taken_port(host: str, port: int) -> None:
             ) from None
 
 
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return _state(pid) != "Z"
-
-
-def _state(pid: int) -> str:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
-    except (FileNotFoundError, ProcessLookupError):
-        return "Z"
-
-
-def _signal(pid: int, number: int) -> None:
-    try:
-        os.kill(pid, number)
-    except ProcessLookupError:
-        return
+def _signal(process: psutil.Process, number: signal.Signals) -> None:
+    with suppress(psutil.NoSuchProcess):
+        process.send_signal(number)

@@ -1,16 +1,21 @@
 """Background processes that outlive the command which started them, and are found again.
 
-Belongs here: starting one with its log, remembering it, stopping it with all its children. Does not belong here: what
-runs (`stack`). A process is known by its pid and start time together, so that a recycled pid is never taken for ours.
+Belongs here: starting one with its log, remembering it, stopping it with all that it started. Does not belong here:
+what runs (`stack`). A process is known by its pid and start time together, so that a recycled pid is never taken for
+ours; what it starts is known by a mark in its environment, which stays when a kill has cut it off from its parent.
 """
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
+import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +23,10 @@ import psutil
 
 from adinsights_orchestration.errors import AdinsightsError
 
+MARK_VARIABLE = "ADINSIGHTS_LOCAL_PROCESS"
 _POLL_SECONDS = 0.1
+_MEMBERS_GRACE_SECONDS = 5.0
+_PR_SET_PDEATHSIG = 1
 
 
 class ProcessError(AdinsightsError):
@@ -34,12 +42,14 @@ class BackgroundProcess:
         command: Program and arguments.
         folder: Where record and log live.
         cwd: Working directory of the process.
+        die_with_parent: End the process when the one that started it dies, however it dies (on Linux).
     """
 
     name: str
     command: Sequence[str]
     folder: Path
     cwd: Path
+    die_with_parent: bool = False
 
     @property
     def log(self) -> Path:
@@ -56,20 +66,26 @@ class BackgroundProcess:
         except (FileNotFoundError, ValueError, TypeError, KeyError, psutil.Error):
             return None
 
+    def leftovers(self) -> list[psutil.Process]:
+        """Everything that such a process once started and that outlived it, after a kill."""
+        return _marked(self._mark) if self.find() is None else []
+
     def start(self, env: Mapping[str, str]) -> None:
-        """Starts the process in a session of its own, unless it runs already."""
+        """Starts the process in a session of its own, unless it runs already; ends what a killed one left behind."""
         if self.find() is not None:
             return
+        _end_all(self.leftovers())
         self.folder.mkdir(parents=True, exist_ok=True)
         with self.log.open("ab") as log:
             child = subprocess.Popen(
                 list(self.command),
                 cwd=self.cwd,
-                env={**os.environ, **env},
+                env={**os.environ, **env, MARK_VARIABLE: self._mark},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
+                preexec_fn=dying_with_parent(signal.SIGTERM) if self.die_with_parent else None,  # noqa: PLW1509
             )
         created = psutil.Process(child.pid).create_time()
         unfinished = self._record.with_suffix(".tmp")
@@ -89,23 +105,22 @@ class BackgroundProcess:
             time.sleep(_POLL_SECONDS)
 
     def stop(self, *, grace_seconds: float = 25.0) -> bool:
-        """Ends the process and its children: SIGTERM, then SIGKILL after the grace time; returns whether it ran."""
+        """Ends the process and all that it started: SIGTERM, then SIGKILL after the grace time.
+
+        Args:
+            grace_seconds: How long the process itself may take; what it leaves behind gets five seconds more.
+
+        Returns:
+            Whether anything ran.
+        """
         process = self.find()
-        if process is None:
-            self._record.unlink(missing_ok=True)
-            return False
-        family = [process, *_children(process)]
-        _end(process, psutil.Process.terminate)
-        _, alive = psutil.wait_procs([process], timeout=grace_seconds)
-        family = [member for member in family + [c for p in alive for c in _children(p)] if member.is_running()]
-        for member in family:
-            _end(member, psutil.Process.terminate)
-        _, alive = psutil.wait_procs(family, timeout=5.0)
-        for member in alive:
-            _end(member, psutil.Process.kill)
-        psutil.wait_procs(alive, timeout=5.0)
+        if process is not None:
+            _signal([process], psutil.Process.terminate)
+            psutil.wait_procs([process], timeout=grace_seconds)
+        members = _marked(self._mark)
+        _end_all(members)
         self._record.unlink(missing_ok=True)
-        return True
+        return process is not None or bool(members)
 
     def tail(self, lines: int = 5) -> str:
         """The last lines of the log, on one line."""
@@ -116,19 +131,45 @@ class BackgroundProcess:
         return " | ".join(line.strip() for line in text.splitlines()[-lines:] if line.strip()) or "no output"
 
     @property
+    def _mark(self) -> str:
+        return str(self.folder.resolve() / self.name)
+
+    @property
     def _record(self) -> Path:
         return self.folder / f"{self.name}.json"
 
 
-def _children(process: psutil.Process) -> list[psutil.Process]:
-    try:
-        return list(process.children(recursive=True))
-    except psutil.NoSuchProcess:
-        return []
+def dying_with_parent(number: signal.Signals) -> Callable[[], None] | None:
+    """What a child calls before it becomes its program, so that the kernel sends it the signal once its parent is dead.
+
+    One call into a library that is loaded beforehand: after a fork beside threads hardly more is safe.
+    """
+    if sys.platform != "linux":
+        return None
+    prctl = ctypes.CDLL(None).prctl
+    return lambda: prctl(_PR_SET_PDEATHSIG, number)
 
 
-def _end(process: psutil.Process, signal: Callable[[psutil.Process], None]) -> None:
-    try:
-        signal(process)
-    except psutil.NoSuchProcess:
-        return
+def _marked(mark: str) -> list[psutil.Process]:
+    """The processes that carry the mark: whom `start` started, and everybody whom these started."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get(MARK_VARIABLE) == mark and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+        except (psutil.Error, OSError):  # another user's, the kernel's, or gone
+            continue
+    return found
+
+
+def _end_all(processes: Sequence[psutil.Process]) -> None:
+    _signal(processes, psutil.Process.terminate)
+    _, alive = psutil.wait_procs(processes, timeout=_MEMBERS_GRACE_SECONDS)
+    _signal(alive, psutil.Process.kill)
+    psutil.wait_procs(alive, timeout=_MEMBERS_GRACE_SECONDS)
+
+
+def _signal(processes: Sequence[psutil.Process], send: Callable[[psutil.Process], None]) -> None:
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            send(process)

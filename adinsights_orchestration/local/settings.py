@@ -7,9 +7,9 @@ here: the product's settings (`adinsights_orchestration.settings`), which the st
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from adinsights_orchestration.errors import ConfigurationError
@@ -85,6 +85,12 @@ class LocalSettings(BaseSettings):
         # Not resolved: a virtual environment's interpreter is a link, and through it the environment would be lost.
         return path if path.is_absolute() else PROJECT_ROOT / path
 
+    @model_validator(mode="after")
+    def _three_ports(self) -> Self:
+        if len({self.postgres_port, self.service_port, self.ui_port}) < 3:
+            raise ValueError("two of POSTGRES_PORT, SERVICE_PORT and UI_PORT are the same port")
+        return self
+
 
 def load_local_settings() -> LocalSettings:
     """Reads and validates the environment; a wrong value is a `ConfigurationError` that names the variable."""
@@ -92,5 +98,6 @@ def load_local_settings() -> LocalSettings:
         return LocalSettings()
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
-        variable = _PREFIX + "_".join(str(part).upper() for part in first["loc"])
-        raise ConfigurationError(first["msg"], place=variable, next_step="See docs/settings.md.") from None
+        variable = _PREFIX + ("_".join(str(part).upper() for part in first["loc"]) or "*")
+        problem = first["msg"].removeprefix("Value error, ")
+        raise ConfigurationError(problem, place=variable, next_step="See docs/settings.md.") from None

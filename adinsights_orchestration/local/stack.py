@@ -1,18 +1,16 @@
 """The local stack's life: Postgres, the loopback service, Dagster; started in that order, stopped in the other.
 
 Belongs here: what is started, when it counts as ready, and where it is. Does not belong here: what one cycle does
-(`cycle`) and how processes are kept (`processes`). Everything can be started again after a kill at any point: what
-runs is found and kept, what was half made is made again.
+(`cycle`), how processes are kept (`processes`) and who may work on them now (`turn`). Everything can be started
+again after a kill at any point: what runs is found and kept, what a kill left over is ended, what was half made is made
+again.
 """
 
 from __future__ import annotations
 
-import fcntl
 import shutil
 import socket
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +20,9 @@ from adinsights_orchestration.errors import AdinsightsError
 from adinsights_orchestration.local import environment
 from adinsights_orchestration.local.postgres import EmbeddedPostgres
 from adinsights_orchestration.local.processes import BackgroundProcess
+from adinsights_orchestration.local.progress import Say, telling
 from adinsights_orchestration.local.settings import LocalSettings
+from adinsights_orchestration.local.turn import Turn
 from adinsights_orchestration.settings import PROJECT_ROOT
 
 _SERVICE_TIMEOUT_SECONDS = 60.0
@@ -34,8 +34,6 @@ _LOCATIONS = (
     "{ workspaceOrError { ... on Workspace { locationEntries { name locationOrLoadError "
     "{ ... on PythonError { message } } } } } }"
 )
-
-Say = Callable[[str], None]
 
 
 class StackError(AdinsightsError):
@@ -57,70 +55,89 @@ class Stack:
     Args:
         local: Ports, folders and sizes.
         say: Where progress goes, one line at a time.
+        for_one_command: End Postgres and the service when the process that starts them dies, however it dies.
     """
 
-    def __init__(self, local: LocalSettings, say: Say) -> None:
+    def __init__(self, local: LocalSettings, say: Say, *, for_one_command: bool = False) -> None:
         self.local = local
         self.state_dir = local.state_dir
         self.variables = environment.stack_environment(local)
         self._say = say
         run = self.state_dir / "run"
-        self.postgres = EmbeddedPostgres(self.state_dir / "postgres", local.postgres_port)
-        self.service = BackgroundProcess(
-            "service", _python("adinsights_orchestration.local.service"), run, PROJECT_ROOT
+        self.turn = Turn(self.state_dir)
+        self.postgres = EmbeddedPostgres(
+            self.state_dir / "postgres", local.postgres_port, die_with_parent=for_one_command
         )
+        service = _python("adinsights_orchestration.local.service")
+        self.service = BackgroundProcess("service", service, run, PROJECT_ROOT, die_with_parent=for_one_command)
         # Not in the project's folder: Dagster would take the home of bare `dagster dev` from the `.env` there.
         self.dagster = BackgroundProcess("dagster", _dagster_command(local), run, run)
 
-    @contextmanager
-    def alone(self) -> Iterator[None]:
-        """Keeps a second `up`, `down` or `demo` on the same folder away while this one works."""
-        self.state_dir.mkdir(parents=True, exist_ok=True)
-        with (self.state_dir / "lock").open("w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
+    def is_up(self) -> bool:
+        """Whether Dagster runs, which only `up` starts; without it what runs is a command's own, or left over."""
+        return self.dagster.find() is not None
+
+    def make_room(self, *, ui: bool) -> None:
+        """Ends what a kill left over, then refuses a port that somebody else has; starts nothing.
+
+        Args:
+            ui: Whether the UI's port is needed too.
+        """
+        self._end_leftovers()
+        parts = [
+            ("POSTGRES_PORT", self.local.postgres_port, self.postgres.find() is not None),
+            ("SERVICE_PORT", self.local.service_port, self.service.find() is not None),
+        ]
+        parts += [("UI_PORT", self.local.ui_port, self.is_up())] if ui else []
+        if any(running for _, _, running in parts):
+            self._refuse_other_settings()
+        for name, port, running in parts:
+            if not running and _is_taken(port):
                 raise StackError(
-                    "another `adinsights local` command is at work", place=str(self.state_dir), next_step="Wait for it."
-                ) from None
-            yield
+                    f"port {port} on 127.0.0.1 is taken",
+                    next_step=f"Stop what uses it, or set ADINSIGHTS_LOCAL_{name}.",
+                )
 
     def start_data_plane(self) -> None:
         """Starts Postgres and the loopback service, with databases, schemas and seed data in place."""
-        self._refuse_taken_ports()
-        if not self.postgres.is_ready():
+        environment.write_environment_file(self._environment_file, self.variables)
+        if self.postgres.find() is None:
             self._say("starting Postgres")
-        self.postgres.start()
+        with telling(self._say, "Postgres is starting"):
+            self.postgres.start()
         for name in environment.DATABASES:
             self.postgres.create_database(name)
         self._migrate()
-        if not self._service_answers():
+        if self.service.find() is None:
             self._say("starting the loopback service: ad platforms, Airbyte, backend")
-        self.service.start(self.variables)
-        self.service.wait_until(self._service_answers, timeout_seconds=_SERVICE_TIMEOUT_SECONDS)
-        environment.write_environment_file(self.state_dir / "stack.env", self.variables)
+        with telling(self._say, "the loopback service is starting"):
+            self.service.start(self.variables)
+            self.service.wait_until(self._service_answers, timeout_seconds=_SERVICE_TIMEOUT_SECONDS)
 
     def start_dagster(self) -> None:
         """Starts Dagster's webserver, daemon and code servers, with the stack's automation running."""
         if self.dagster.find() is None:
             self._say("starting Dagster (half a minute on two cores)")
-        self.dagster.start(self.variables)
-        self.dagster.wait_until(self._ui_answers, timeout_seconds=_DAGSTER_TIMEOUT_SECONDS)
-        self._refuse_broken_locations()
+        with telling(self._say, "Dagster loads the code locations, then its UI and its daemon start"):
+            self.dagster.start(self.variables)
+            self.dagster.wait_until(self._ui_answers, timeout_seconds=_DAGSTER_TIMEOUT_SECONDS)
+            self._refuse_broken_locations()
 
     def stop(self) -> list[str]:
         """Stops what runs, Dagster first, and returns the names of what was stopped."""
         stopped = []
         if self.dagster.find() is not None:
             self._say("stopping Dagster (running syncs go on in Airbyte and are adopted next time)")
-        if self.dagster.stop(grace_seconds=_DAGSTER_GRACE_SECONDS):
-            stopped.append("dagster")
-        if self.service.stop():
-            stopped.append("service")
-        if self.postgres.is_ready():
-            self.postgres.stop()
-            stopped.append("postgres")
-        (self.state_dir / "stack.env").unlink(missing_ok=True)
+        with telling(self._say, "Dagster lets what it is doing come to an end"):
+            if self.dagster.stop(grace_seconds=_DAGSTER_GRACE_SECONDS):
+                stopped.append("dagster")
+        with telling(self._say, "the service and Postgres are stopping"):
+            if self.service.stop():
+                stopped.append("service")
+            if self.postgres.find() is not None:
+                self.postgres.stop()
+                stopped.append("postgres")
+        self._environment_file.unlink(missing_ok=True)
         return stopped
 
     def parts(self) -> list[Part]:
@@ -132,14 +149,43 @@ class Stack:
         ]
 
     def prepare_dagster_home(self) -> None:
-        """Puts `dagster.yaml` into DAGSTER_HOME and makes Dagster's tables once, before several processes would."""
+        """Puts `dagster.yaml` into DAGSTER_HOME and makes Dagster's tables once, before several processes would.
+
+        While Dagster does not run, no run is at work, whatever the tables say: those that a kill cut off are failed.
+        """
         home = Path(self.variables["DAGSTER_HOME"])
         home.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(PROJECT_ROOT / "dagster.yaml", home / "dagster.yaml")
         import dagster as dg
 
+        from adinsights_orchestration.local.dead_runs import fail_dead_runs
+
         with dg.DagsterInstance.get() as instance:
             instance.all_asset_keys()
+            if not self.is_up() and (dead := fail_dead_runs(instance)):
+                self._say(f"{dead} {'run was' if dead == 1 else 'runs were'} cut off by a kill, and marked as failed")
+
+    @property
+    def _environment_file(self) -> Path:
+        return self.state_dir / "stack.env"
+
+    def _refuse_other_settings(self) -> None:
+        """What runs keeps the ports that it was started with."""
+        began = environment.read_environment_file(self._environment_file)
+        other = sorted(name for name, value in began.items() if value != self.variables.get(name, value))
+        if other:
+            raise StackError(
+                f"the stack already runs with other settings ({', '.join(other)})",
+                place=str(self.state_dir),
+                next_step="`make down` first, or take another ADINSIGHTS_LOCAL_STATE_DIR.",
+            )
+
+    def _end_leftovers(self) -> None:
+        for process in (self.dagster, self.service):
+            if left := process.leftovers():
+                self._say(f"ending {len(left)} processes that a killed {process.name} left behind")
+                with telling(self._say, "they are ending"):
+                    process.stop()
 
     def _migrate(self) -> None:
         from adinsights_orchestration.local.backend import prepare_backend
@@ -151,21 +197,15 @@ class Stack:
         store.dispose()
         prepare_backend(self.local, environment.database_url(self.local, "backend"))
 
-    def _refuse_taken_ports(self) -> None:
-        # Postgres checks its own port: it can tell its own server from a stranger.
-        for process, port, name in (
-            (self.service, self.local.service_port, "SERVICE_PORT"),
-            (self.dagster, self.local.ui_port, "UI_PORT"),
-        ):
-            if process.find() is None and _is_taken(port):
-                raise StackError(
-                    f"port {port} on 127.0.0.1 is taken",
-                    next_step=f"Stop what uses it, or set ADINSIGHTS_LOCAL_{name}.",
-                )
-
     def _refuse_broken_locations(self) -> None:
         url = environment.ui_url(self.local) + "/graphql"
-        answer = httpx.post(url, json={"query": _LOCATIONS}, timeout=_DAGSTER_TIMEOUT_SECONDS).json()
+        try:
+            answer = httpx.post(url, json={"query": _LOCATIONS}, timeout=_DAGSTER_TIMEOUT_SECONDS).json()
+        except (httpx.HTTPError, ValueError) as error:
+            raise StackError(
+                f"the Dagster UI does not list its code locations ({type(error).__name__})",
+                next_step=f"See {self.dagster.log}.",
+            ) from error
         for entry in answer["data"]["workspaceOrError"]["locationEntries"]:
             problem = (entry["locationOrLoadError"] or {}).get("message")
             if problem:

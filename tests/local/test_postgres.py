@@ -7,7 +7,10 @@ import shutil
 import signal
 import socket
 import stat
+import subprocess
+import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import psycopg
@@ -105,6 +108,66 @@ def test_a_password_is_needed_even_on_loopback(server: EmbeddedPostgres) -> None
 
 def test_stopping_a_stopped_server_does_nothing(server: EmbeddedPostgres) -> None:
     server.stop()
+
+
+def test_a_server_that_is_still_starting_is_waited_for_instead_of_refused(server: EmbeddedPostgres) -> None:
+    server._make_cluster()
+    server._launch()  # and whoever did that was killed
+    again = EmbeddedPostgres(server.data_dir, server.port)
+    again.start()
+    assert again.is_ready()
+
+
+def test_a_server_that_is_still_starting_is_stopped_too(server: EmbeddedPostgres) -> None:
+    server._make_cluster()
+    server._launch()
+    server.stop()
+    assert server.find() is None
+
+
+def test_a_server_killed_under_busy_sessions_starts_again_at_once(server: EmbeddedPostgres) -> None:
+    server.start()
+    sessions = [psycopg.connect(server.dsn(), autocommit=True) for _ in range(5)]
+    busy = threading.Thread(target=_until_the_server_is_gone, args=(sessions[0],))
+    busy.start()
+    os.kill(_pid(server), signal.SIGKILL)
+    server.start()
+    busy.join(timeout=30)
+    assert not busy.is_alive()
+    assert server.is_ready()
+    for session in sessions:
+        session.close()
+
+
+def _until_the_server_is_gone(session: psycopg.Connection) -> None:
+    with suppress(psycopg.OperationalError):
+        session.execute("select count(*) from generate_series(1, 20000000)")
+
+
+def test_a_pid_file_whose_pid_is_somebody_else_s_by_now_neither_stops_them_nor_the_start(
+    server: EmbeddedPostgres,
+) -> None:
+    server.start()
+    server.stop()
+    stranger = subprocess.Popen(["sleep", "60"])
+    try:
+        (server.data_dir / "postmaster.pid").write_text(f"{stranger.pid}\n{server.data_dir}\n")
+        server.stop()
+        assert stranger.poll() is None
+        server.start()
+        assert server.is_ready()
+    finally:
+        stranger.kill()
+        stranger.wait()
+
+
+def test_an_initdb_that_outlived_its_killed_parent_does_not_spoil_the_next_cluster(server: EmbeddedPostgres) -> None:
+    orphaned = server.data_dir.with_name(f"{server.data_dir.name}.new-orphan")
+    orphaned.mkdir()
+    (orphaned / "PG_VERSION").write_text("16\n")
+    server.start()
+    assert server.is_ready()
+    assert [path.name for path in server.data_dir.parent.iterdir()] == [server.data_dir.name]
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root's server runs as another user")

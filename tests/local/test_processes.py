@@ -107,3 +107,79 @@ def test_the_given_environment_reaches_the_process_on_top_of_ours(tmp_path: Path
     while "hello" not in process.tail() and time.monotonic() < deadline:
         time.sleep(0.05)
     assert process.tail() == f"hello {'PATH' in os.environ}"
+
+
+# A parent that is killed cannot end its child; the child says who it is.
+CHILD = "import os, time; print('child', os.getpid(), flush=True); time.sleep(60)"
+FAMILY = f"import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', {CHILD!r}]); time.sleep(60)"
+
+
+def _killed_with_a_child_left(folder: Path) -> tuple[BackgroundProcess, psutil.Process]:
+    """A process that was killed, and the child that lives on."""
+    process = BackgroundProcess("family", [sys.executable, "-c", FAMILY], folder, folder)
+    process.start({})
+    process.wait_until(lambda: "child" in process.tail(), timeout_seconds=10)
+    child = psutil.Process(int(process.tail().split()[1]))
+    parent = process.find()
+    assert parent is not None
+    parent.kill()
+    parent.wait(timeout=5)
+    return process, child
+
+
+def _ended(process: psutil.Process) -> bool:
+    return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+
+
+def test_what_a_killed_process_left_behind_is_ended_by_the_next_stop(tmp_path: Path) -> None:
+    process, child = _killed_with_a_child_left(tmp_path)
+    assert process.find() is None
+    assert [left.pid for left in process.leftovers()] == [child.pid]
+    assert process.stop()
+    assert _ended(child)
+    assert not process.stop()
+
+
+def test_what_a_killed_process_left_behind_is_ended_before_it_is_started_again(tmp_path: Path) -> None:
+    process, child = _killed_with_a_child_left(tmp_path)
+    process.start({})
+    try:
+        assert _ended(child)
+        assert process.find() is not None
+    finally:
+        process.stop(grace_seconds=0.5)
+
+
+def test_a_process_whose_starter_was_killed_before_it_was_written_down_is_ended_too(process: BackgroundProcess) -> None:
+    running = _started(process)
+    (process.folder / "sleeper.json").unlink()
+    assert [left.pid for left in process.leftovers()] == [running.pid]
+    assert process.stop()
+    assert _ended(running)
+
+
+def test_another_folder_s_process_of_the_same_name_is_left_alone(process: BackgroundProcess, tmp_path: Path) -> None:
+    running = _started(process)
+    other = tmp_path / "other"
+    stranger = BackgroundProcess(process.name, SLEEP, other, tmp_path)
+    assert not stranger.stop()
+    assert not _ended(running)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel's own service, which only Linux has")
+def test_a_process_that_lives_for_one_command_dies_with_it_however_it_dies(tmp_path: Path) -> None:
+    program = (
+        "import sys, time; from pathlib import Path;"
+        "from adinsights_orchestration.local.processes import BackgroundProcess;"
+        f"p = BackgroundProcess('brief', {SLEEP!r}, Path({str(tmp_path)!r}), Path('/'), die_with_parent=True);"
+        "p.start({}); p.wait_until(lambda: 'up' in p.tail(), timeout_seconds=10); print(p.find().pid, flush=True);"
+        "time.sleep(60)"
+    )
+    command = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
+    assert command.stdout is not None
+    started = psutil.Process(int(command.stdout.readline()))
+    command.kill()
+    command.wait()
+    command.stdout.close()
+    _, alive = psutil.wait_procs([started], timeout=10)
+    assert [each for each in alive if not _ended(each)] == []
