@@ -11,6 +11,7 @@ from adinsights_orchestration.ingestion.ledger.agenda import (
     observe_agenda,
     trigger_agenda,
 )
+from adinsights_orchestration.ingestion.ledger.claims import claim
 from adinsights_orchestration.ingestion.ledger.intents import (
     Ask,
     Planned,
@@ -18,7 +19,6 @@ from adinsights_orchestration.ingestion.ledger.intents import (
     adopt_satisfied,
     apply_changes,
     ask,
-    claim,
     intents_by_id,
     intents_of_run,
     keep_waiting,

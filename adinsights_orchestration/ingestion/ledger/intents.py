@@ -1,8 +1,7 @@
-"""Statements on `sync_intent`: planning, claiming under the shared bound, recording what became of a start.
+"""Statements on `sync_intent`: planning, asking, recording what became of a start.
 
-Belongs here: SQL. Does not belong here: what should become of it (`intents`). The bound on running syncs holds for all
-processes together because claims take one lock after another; an intent is `starting` in a committed transaction
-before its request leaves, so a request that nobody remembers cannot exist.
+Belongs here: SQL. Does not belong here: taking intents to start (`claims`), what should become of them (`intents`). A
+change is compared with what it was decided on, so that whoever comes second changes nothing.
 """
 
 from __future__ import annotations
@@ -22,10 +21,9 @@ from adinsights_orchestration.ingestion.intents import Change, Intent, IntentSta
 from adinsights_orchestration.ingestion.ledger.recordset import as_rows, recordset
 from adinsights_orchestration.ops_store.tables import sync_intent, sync_job
 
-_CLAIMS = sa.func.hashtextextended("adinsights_ops:claim", 0)
-# A person's intents keep their place before scheduled ones for so long after the run that waits last asked for it.
-PERSON_WAITS = timedelta(minutes=2)
-_BUSY = (IntentState.STARTING.value, IntentState.RUNNING.value)
+BUSY = (IntentState.STARTING.value, IntentState.RUNNING.value)
+# Statements are made once: making one costs several times what sending it does.
+_now = sa.bindparam("now", type_=sa.DateTime(timezone=True))
 INTENT_COLUMNS = (
     sync_intent.c.id,
     sync_intent.c.connection_id,
@@ -104,7 +102,7 @@ _job_runs = sa.exists().where(
     sync_job.c.connection_id == _asked_about.c.connection_id, sync_job.c.report_state == "none"
 )
 _intent_runs = sa.exists().where(
-    sync_intent.c.connection_id == _asked_about.c.connection_id, sync_intent.c.state.in_(_BUSY)
+    sync_intent.c.connection_id == _asked_about.c.connection_id, sync_intent.c.state.in_(BUSY)
 )
 _ACTIVITY = sa.select(_asked_about.c.connection_id, _newest_sync, sa.or_(_job_runs, _intent_runs))
 
@@ -129,8 +127,8 @@ _PLAN = (
             _due.c.due_slot,
             sa.literal(Reason.SCHEDULE.value),
             sa.literal(IntentState.PLANNED.value),
-            sa.bindparam("now", type_=sa.DateTime(timezone=True)),
-            sa.bindparam("now", type_=sa.DateTime(timezone=True)),
+            _now,
+            _now,
         ),
     )
     .on_conflict_do_nothing()
@@ -147,7 +145,7 @@ _SUPERSEDE = (
     .values(
         state=IntentState.ABANDONED.value,
         last_error="superseded by a newer slot",
-        updated_at=sa.bindparam("now", type_=sa.DateTime(timezone=True)),
+        updated_at=_now,
     )
 )
 
@@ -195,86 +193,15 @@ def _ask_one(connection: sa.Connection, one: Ask, run_id: str, requested_by: str
         slot += timedelta(microseconds=1)
 
 
-# ------------------------------------------------------------------------------------------------------------ claiming
-
-
-def claim(
-    connection: sa.Connection, *, bound: int, limit: int, now: datetime, run_id: str | None = None
-) -> list[Intent]:
-    """Takes intents to start now: at most `limit`, and never more than the bound leaves room for.
-
-    Args:
-        connection: A transaction of its own, committed before any request is sent.
-        bound: Syncs that may run at once, of all processes together.
-        limit: How many to take.
-        now: The moment, which becomes `posted_at`.
-        run_id: Only what this run asked for; None takes what no run waits for, and leaves room for those that do.
-
-    Returns:
-        The intents, `starting`, oldest first.
-    """
-    connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_CLAIMS)))
-    room = bound - _taken(connection)
-    if run_id is None:
-        room -= _persons_waiting(connection, now)
-    if min(room, limit) <= 0:
-        return []
-    # A common table expression is evaluated once; as a subquery the limited selection could be run again per row.
-    ready = _ready(run_id, now, min(room, limit)).cte("ready")
-    taken = (
-        sa.update(sync_intent)
-        .where(sync_intent.c.id == ready.c.id)
-        .values(
-            state=IntentState.STARTING.value,
-            attempt=sync_intent.c.attempt + 1,
-            posted_at=now,
-            updated_at=now,
-        )
-        .returning(*INTENT_COLUMNS)
-    )
-    return sorted(
-        (as_intent(row._asdict()) for row in connection.execute(taken)), key=lambda intent: (intent.due_slot, intent.id)
-    )
-
-
-def _taken(connection: sa.Connection) -> int:
-    running = sa.select(sa.func.count(sa.distinct(sync_intent.c.connection_id)))
-    return int(connection.execute(running.where(sync_intent.c.state.in_(_BUSY))).scalar_one())
-
-
-def _persons_waiting(connection: sa.Connection, now: datetime) -> int:
-    waiting = sa.select(sa.func.count()).where(
-        sync_intent.c.state == IntentState.PLANNED.value,
-        sync_intent.c.run_id.is_not(None),
-        sync_intent.c.updated_at > now - PERSON_WAITS,
-        _may_start(now),
-    )
-    return int(connection.execute(waiting).scalar_one())
-
-
-def _ready(run_id: str | None, now: datetime, limit: int) -> sa.Select[tuple[int]]:
-    """Intents that may start: one per connection, and none of a connection that something is being done with."""
-    other = sync_intent.alias("other")
-    busy = sa.exists().where(other.c.connection_id == sync_intent.c.connection_id, other.c.state.in_(_BUSY))
-    whose = sync_intent.c.run_id.is_(None) if run_id is None else sync_intent.c.run_id == run_id
-    return (
-        sa.select(sync_intent.c.id)
-        .where(sync_intent.c.state == IntentState.PLANNED.value, whose, _may_start(now), ~busy)
-        .order_by(sync_intent.c.due_slot, sync_intent.c.id)
-        .limit(limit)
-        .with_for_update(skip_locked=True)
-    )
-
-
-def _may_start(now: datetime) -> sa.ColumnElement[bool]:
-    return sa.or_(sync_intent.c.not_before.is_(None), sync_intent.c.not_before <= now)
-
-
 def adopt_satisfied(connection: sa.Connection, now: datetime) -> int:
     """Lets planned scheduled intents follow a sync that somebody else started meanwhile; returns how many do.
 
     A retry is satisfied by what started after the failure, a first attempt by what started at or after its slot.
     """
+    return connection.execute(_ADOPT_SATISFIED, {"now": now}).rowcount
+
+
+def _adopt_satisfied_statement() -> sa.Update:
     read = sync_intent.alias("read")
     since = sa.case((read.c.attempt > 0, read.c.updated_at), else_=read.c.due_slot - sa.literal(CLOCK_SKEW))
     serving = (
@@ -300,12 +227,14 @@ def adopt_satisfied(connection: sa.Connection, now: datetime) -> int:
         )
         .subquery()
     )
-    adopt = (
+    return (
         sa.update(sync_intent)
         .where(sync_intent.c.id == found.c.id, sync_intent.c.state == IntentState.PLANNED.value)
-        .values(state=IntentState.RUNNING.value, job_id=found.c.job_id, updated_at=now)
+        .values(state=IntentState.RUNNING.value, job_id=found.c.job_id, updated_at=_now)
     )
-    return connection.execute(adopt).rowcount
+
+
+_ADOPT_SATISFIED = _adopt_satisfied_statement()
 
 
 # ------------------------------------------------------------------------------------------------------------- outcome
@@ -339,7 +268,7 @@ _APPLY = (
         not_before=_changes.c.not_before,
         posted_at=_changes.c.posted_at,
         last_error=_changes.c.last_error,
-        updated_at=sa.bindparam("now", type_=sa.DateTime(timezone=True)),
+        updated_at=_now,
     )
     .returning(sync_intent.c.id)
 )

@@ -23,6 +23,7 @@ from adinsights_orchestration.ops_store.tables import sync_intent, sync_job
 
 # The intent that a selection reads, apart from the one that the same statement writes.
 _read = sync_intent.alias("read")
+_now = sa.bindparam("now", type_=sa.DateTime(timezone=True))
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +41,19 @@ def adopt_started(connection: sa.Connection, before: datetime, now: datetime) ->
     Returns:
         How many found theirs.
     """
+    adopted = list(connection.execute(_ADOPT_STARTED, {"before": before, "now": now}).scalars())
+    if adopted:
+        own_jobs(connection, adopted)
+        hand_to_runs(connection, adopted)
+    return len(adopted)
+
+
+def _adopt_started_statement() -> sa.UpdateBase:
     made = _made_by().lateral("made")
+    before = sa.bindparam("before", type_=sa.DateTime(timezone=True))
     lost = sa.and_(_read.c.state == IntentState.STARTING.value, _read.c.posted_at <= before)
     found = sa.select(_read.c.id, made.c.job_id).join(made, sa.true()).where(lost).subquery()
-    adopt = (
+    return (
         sa.update(sync_intent)
         .where(sync_intent.c.id == found.c.id, sync_intent.c.state == IntentState.STARTING.value)
         .values(
@@ -52,14 +62,10 @@ def adopt_started(connection: sa.Connection, before: datetime, now: datetime) ->
             refusals=0,
             not_before=None,
             last_error=None,
-            updated_at=now,
+            updated_at=_now,
         )
         .returning(sync_intent.c.id)
     )
-    adopted = list(connection.execute(adopt).scalars())
-    own_jobs(connection, adopted)
-    hand_to_runs(connection, adopted)
-    return len(adopted)
 
 
 def _made_by() -> sa.Select[tuple[int]]:
@@ -86,6 +92,9 @@ def _serves() -> sa.ColumnElement[bool]:
         (_read.c.job_type == JobType.REFRESH.value, sync_job.c.job_type == JobType.REFRESH.value),
         else_=~brings_data,
     )
+
+
+_ADOPT_STARTED = _adopt_started_statement()
 
 
 def own_jobs(connection: sa.Connection, intent_ids: Iterable[int]) -> None:
@@ -134,21 +143,23 @@ def follow_running(connection: sa.Connection, run_id: str, now: datetime) -> int
 
 def ended_intents(connection: sa.Connection) -> list[Ended]:
     """Returns every running intent whose job is over."""
-    over = (
-        sa.select(
-            *INTENT_COLUMNS,
-            sync_job.c.status.label("job_status"),
-            sync_job.c.failure_origin,
-            sync_job.c.failure_type,
-            sync_job.c.failure_message,
-        )
-        .join(sync_job, sync_job.c.job_id == sync_intent.c.job_id)
-        .where(
-            sync_intent.c.state == IntentState.RUNNING.value,
-            sync_job.c.status.in_((*TERMINAL_STATUSES, VANISHED)),
-        )
+    return [_ended(row._asdict()) for row in connection.execute(_ENDED)]
+
+
+_ENDED = (
+    sa.select(
+        *INTENT_COLUMNS,
+        sync_job.c.status.label("job_status"),
+        sync_job.c.failure_origin,
+        sync_job.c.failure_type,
+        sync_job.c.failure_message,
     )
-    return [_ended(row._asdict()) for row in connection.execute(over)]
+    .join(sync_job, sync_job.c.job_id == sync_intent.c.job_id)
+    .where(
+        sync_intent.c.state == IntentState.RUNNING.value,
+        sync_job.c.status.in_((*TERMINAL_STATUSES, VANISHED)),
+    )
+)
 
 
 def _ended(values: dict[str, object]) -> Ended:

@@ -11,9 +11,20 @@ from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import ARRAY
 
 from adinsights_orchestration.ops_store.findings import open_finding, open_findings
 from adinsights_orchestration.ops_store.tables import finding
+
+_CLEAR = (
+    sa.update(finding)
+    .where(
+        finding.c.kind == sa.any_(sa.bindparam("kinds", type_=ARRAY(sa.Text))),
+        finding.c.subject == sa.any_(sa.bindparam("subjects", type_=ARRAY(sa.Text))),
+        finding.c.cleared_at.is_(None),
+    )
+    .values(cleared_at=sa.bindparam("now", type_=sa.DateTime(timezone=True)))
+)
 
 
 def open_notes(
@@ -27,8 +38,7 @@ def clear_notes(connection: sa.Connection, kinds: Iterable[str], subjects: Colle
     """Clears the open findings of these kinds and subjects; returns how many there were."""
     if not subjects:
         return 0
-    which = sa.and_(finding.c.kind.in_(list(kinds)), finding.c.subject.in_(subjects), finding.c.cleared_at.is_(None))
-    return connection.execute(sa.update(finding).where(which).values(cleared_at=now)).rowcount
+    return connection.execute(_CLEAR, {"kinds": list(kinds), "subjects": list(subjects), "now": now}).rowcount
 
 
 def noted(connection: sa.Connection, kind: str) -> dict[str, Mapping[str, Any]]:

@@ -27,7 +27,7 @@ class Position:
 
 def load_position(connection: sa.Connection, name: str = OBSERVE) -> Position | None:
     """Returns the position, or None before the first reading."""
-    value = connection.execute(sa.select(cursor.c.value).where(cursor.c.name == name)).scalar_one_or_none()
+    value = connection.execute(_LOAD, {"name": name}).scalar_one_or_none()
     if value is None:
         return None
     return Position(datetime.fromisoformat(value["reached"]), bool(value["complete"]))
@@ -36,11 +36,18 @@ def load_position(connection: sa.Connection, name: str = OBSERVE) -> Position | 
 def save_position(connection: sa.Connection, position: Position, now: datetime, name: str = OBSERVE) -> None:
     """Moves the position; one that lies behind the stored one changes nothing."""
     value = {"reached": position.reached.isoformat(), "complete": position.complete}
-    fresh = insert(cursor).values(name=name, value=value, updated_at=now)
-    reached = sa.cast(cursor.c.value["reached"].astext, sa.DateTime(timezone=True))
-    moved = fresh.on_conflict_do_update(
+    connection.execute(_SAVE, {"name": name, "value": value, "updated_at": now, "reached": position.reached})
+
+
+def _save_statement() -> sa.Insert:
+    fresh = insert(cursor).values({column: sa.bindparam(column) for column in ("name", "value", "updated_at")})
+    stored = sa.cast(cursor.c.value["reached"].astext, sa.DateTime(timezone=True))
+    return fresh.on_conflict_do_update(
         index_elements=[cursor.c.name],
         set_={"value": fresh.excluded.value, "updated_at": fresh.excluded.updated_at},
-        where=reached <= position.reached,
+        where=stored <= sa.bindparam("reached", type_=sa.DateTime(timezone=True)),
     )
-    connection.execute(moved)
+
+
+_LOAD = sa.select(cursor.c.value).where(cursor.c.name == sa.bindparam("name"))
+_SAVE = _save_statement()
