@@ -1,8 +1,8 @@
-"""From the table of what runs unattended to Dagster's schedules and sensors.
+"""From the table of what runs unattended to Dagster's schedules, sensors and run queue.
 
-Belongs here: whether an automation exists in this environment and in what state it starts. Does not belong here:
-the table itself (`environments.py`) and what the automations do. Domains ask here and register only what they are
-given.
+Belongs here: whether an automation exists in this environment, in what state it starts, and the tags by which the run
+queue holds its runs back. Does not belong here: the table itself (`environments.py`) and what the automations do.
+Domains ask here and register only what they are given.
 """
 
 from __future__ import annotations
@@ -16,6 +16,17 @@ from adinsights_orchestration.settings import Settings
 def declared(settings: Settings, automation: Automation) -> Unattended | None:
     """Returns how the automation runs in this environment; None when it does not exist there."""
     return UNATTENDED[settings.environment].get(automation)
+
+
+def queue_tags(settings: Settings, automation: Automation) -> dict[str, str]:
+    """The tags of an automation's job that make the run queue run so many at once as the table says.
+
+    `dagster.yaml` limits each number's tag per value, and the value is the job: whoever starts a run, a person too, it
+    waits for its turn. The job of an automation that an environment does not declare runs one at a time.
+    """
+    unattended = declared(settings, automation)
+    at_once = unattended.at_once if unattended is not None else None
+    return {f"adinsights/at_once_{at_once or 1}": automation.value}
 
 
 def sensor_status(settings: Settings, unattended: Unattended) -> dg.DefaultSensorStatus:

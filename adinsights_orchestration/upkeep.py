@@ -13,7 +13,7 @@ from adinsights_orchestration.clock import utc_now
 from adinsights_orchestration.dagster_internals.history import prune_history
 from adinsights_orchestration.environments import Automation
 from adinsights_orchestration.settings import Settings
-from adinsights_orchestration.unattended import declared, schedule_status
+from adinsights_orchestration.unattended import declared, queue_tags, schedule_status
 
 _BUDGET_MINUTES = 30
 
@@ -56,7 +56,8 @@ def build_upkeep(settings: Settings) -> dg.Definitions:
     @dg.job(
         name=Automation.PRUNE.value,
         description="Prunes Dagster's own history. When it does not run, storage grows and the UI slows down.",
-        tags={"adinsights/kind": "upkeep"},
+        # Two at once would delete the same rows and wait for each other.
+        tags={"adinsights/kind": "upkeep", **queue_tags(settings, Automation.PRUNE)},
         executor_def=dg.in_process_executor,
     )
     def history_prune() -> None:

@@ -36,7 +36,6 @@ class SyncConfig(dg.Config):
 
     partitions: list[str] = Field(default_factory=list)
     requested_by: str = ""
-    scheduled: bool = Field(default=False, description="A schedule's run: the audit log holds what people ask for.")
 
 
 def build_provider_assets(settings: Settings, make_deps: MakeDeps) -> list[dg.AssetsDefinition]:
@@ -109,7 +108,6 @@ def run_syncs(
         chosen,
         run_id=context.run.run_id,
         requested_by=asked_by(context, config.requested_by),
-        audited=not config.scheduled,
         progress=lambda progress: context.log.info(progress.describe()),
     )
     for outcome in outcomes:

@@ -1,7 +1,8 @@
-"""Ingestion in Dagster: the sensors that trigger, observe and reconcile, and the nightly sync of staging.
+"""Ingestion in Dagster: the sensors that trigger, observe and reconcile.
 
 Belongs here: ticks, and a line about each for the UI. Does not belong here: the work of a tick (`trigger`, `observe`,
-`reporting`, `webhook`). No tick starts a Dagster run: a run costs ten seconds of process start, a tick none.
+`reporting`, `webhook`), the jobs (`assets`, `repair_jobs`, `night_job`). No tick starts a Dagster run: a run costs ten
+seconds of process start, a tick none.
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ from adinsights_orchestration.clock import TickClock, utc_now
 from adinsights_orchestration.environments import UNATTENDED, Automation
 from adinsights_orchestration.ingestion import observe, trigger, webhook
 from adinsights_orchestration.ingestion.airbyte_api import api_factory
-from adinsights_orchestration.ingestion.assets import SYNC_OP, MakeDeps, build_provider_assets, build_sync_job
+from adinsights_orchestration.ingestion.assets import MakeDeps, build_provider_assets, build_sync_job
 from adinsights_orchestration.ingestion.deps import Deps, sync_bound
+from adinsights_orchestration.ingestion.night_job import build_night
 from adinsights_orchestration.ingestion.observe import ObserveReport
 from adinsights_orchestration.ingestion.repair_jobs import build_repair_jobs
 from adinsights_orchestration.ingestion.reporting import Reported, Reporter
@@ -27,10 +29,9 @@ from adinsights_orchestration.ingestion.trigger import TriggerReport
 from adinsights_orchestration.ingestion.webhook_outcomes import WebhookReport
 from adinsights_orchestration.logs import get_logger, timed
 from adinsights_orchestration.ops_store.store import OpsStore
-from adinsights_orchestration.settings import Driver, Settings
-from adinsights_orchestration.tenants.model import Standing
+from adinsights_orchestration.settings import Settings
 from adinsights_orchestration.tenants.store import load_registry
-from adinsights_orchestration.unattended import declared, schedule_status, sensor_status
+from adinsights_orchestration.unattended import declared, sensor_status
 
 _TAGS = {"adinsights/kind": "ingestion"}
 # Of the backend's tick: a backend that is slow with audit rows still hears of finished jobs.
@@ -41,15 +42,19 @@ _log = get_logger(__name__)
 def build_ingestion(settings: Settings, store: OpsStore) -> dg.Definitions:
     """Builds the provider assets, their jobs, and what this environment runs unattended."""
     make_deps = deps_maker(settings, store)
-    sync_job = build_sync_job(make_deps)
-    sensors = [_trigger(settings, make_deps), _observe(settings, make_deps), _backend(settings, store)]
-    return dg.Definitions(
+    sensors = [
+        _trigger(settings, make_deps),
+        _start(settings, make_deps),
+        _observe(settings, make_deps),
+        _backend(settings, store),
+    ]
+    definitions = dg.Definitions(
         assets=build_provider_assets(settings, make_deps),
-        jobs=[sync_job, *build_repair_jobs(make_deps)],
+        jobs=[build_sync_job(make_deps), *build_repair_jobs(make_deps)],
         sensors=[sensor for sensor in sensors if sensor is not None],
-        schedules=_nightly(settings, make_deps, sync_job),
         resources={"airbyte": airbyte_workspace(settings)},
     )
+    return dg.Definitions.merge(definitions, build_night(settings, make_deps))
 
 
 def deps_maker(settings: Settings, store: OpsStore) -> MakeDeps:
@@ -60,10 +65,10 @@ def deps_maker(settings: Settings, store: OpsStore) -> MakeDeps:
 
 
 def _at_once(settings: Settings) -> int:
-    """How many syncs the environment runs at once, whichever automation starts them."""
+    """How many syncs the environment runs at once, a person's included."""
     table = UNATTENDED[settings.environment]
-    starting = [table[name] for name in (Automation.TRIGGER, Automation.SYNC_NIGHTLY) if name in table]
-    return max(unattended.at_once for unattended in starting)
+    starting = [table[name] for name in (Automation.TRIGGER, Automation.START) if name in table]
+    return max(unattended.at_once or 1 for unattended in starting)
 
 
 def _trigger(settings: Settings, make_deps: MakeDeps) -> dg.SensorDefinition | None:
@@ -80,13 +85,36 @@ def _trigger(settings: Settings, make_deps: MakeDeps) -> dg.SensorDefinition | N
         tags=_TAGS,
     )
     def ingestion_trigger() -> dg.SkipReason:
-        with timed(_log, "trigger tick") as line:
-            report = asyncio.run(trigger.tick(make_deps(), utc_now()))
-            line |= {"summary": trigger_summary(report), "requests": report.requests}
-        _warn(Automation.TRIGGER, report.starts.stopped)
-        return dg.SkipReason(trigger_summary(report))
+        return dg.SkipReason(_trigger_tick(Automation.TRIGGER, make_deps(), own_slots=True))
 
     return ingestion_trigger
+
+
+def _start(settings: Settings, make_deps: MakeDeps) -> dg.SensorDefinition | None:
+    unattended = declared(settings, Automation.START)
+    if unattended is None:
+        return None
+
+    @dg.sensor(
+        name=Automation.START.value,
+        minimum_interval_seconds=unattended.every_seconds,
+        default_status=sensor_status(settings, unattended),
+        description="Starts the syncs that the night planned, and tries again those that failed; plans none itself. "
+        "When it does not tick, the night's syncs wait.",
+        tags=_TAGS,
+    )
+    def ingestion_start() -> dg.SkipReason:
+        return dg.SkipReason(_trigger_tick(Automation.START, make_deps(), own_slots=False))
+
+    return ingestion_start
+
+
+def _trigger_tick(automation: Automation, deps: Deps, *, own_slots: bool) -> str:
+    with timed(_log, "trigger tick") as line:
+        report = asyncio.run(trigger.tick(deps, utc_now(), own_slots=own_slots))
+        line |= {"summary": trigger_summary(report), "requests": report.requests}
+    _warn(automation, report.starts.stopped)
+    return trigger_summary(report)
 
 
 def _observe(settings: Settings, make_deps: MakeDeps) -> dg.SensorDefinition | None:
@@ -143,31 +171,6 @@ def _backend(settings: Settings, store: OpsStore) -> dg.SensorDefinition | None:
         return dg.SkipReason(backend_summary(delivery, posts))
 
     return backend_deliver
-
-
-def _nightly(settings: Settings, make_deps: MakeDeps, job: dg.JobDefinition) -> list[dg.ScheduleDefinition]:
-    unattended = declared(settings, Automation.SYNC_NIGHTLY)
-    if unattended is None:
-        return []
-
-    @dg.schedule(
-        name=Automation.SYNC_NIGHTLY.value,
-        job=job,
-        cron_schedule=str(unattended.cron),
-        execution_timezone=settings.home_timezone,
-        default_status=schedule_status(settings, unattended),
-        description="Syncs every active connection once a night.",
-    )
-    def sync_nightly() -> dg.RunRequest | dg.SkipReason:
-        if settings.ingestion.driver is Driver.EXTERNAL:
-            return dg.SkipReason("the driver is external: nothing is started from here")
-        active = [one for one in make_deps().registry.connections if one.standing is Standing.ACTIVE]
-        if not active:
-            return dg.SkipReason("the registry has no active connection")
-        config = {"partitions": [one.partition_key for one in active], "scheduled": True}
-        return dg.RunRequest(run_config={"ops": {SYNC_OP: {"config": config}}})
-
-    return [sync_nightly]
 
 
 def _warn(automation: Automation, problem: str | None) -> None:

@@ -35,11 +35,8 @@ def ask_for(
     run_id: str,
     requested_by: str,
     now: datetime,
-    audited: bool = True,
 ) -> list[Intent]:
     """Records what a person wants to run now, and that they did; a run that asks again adds nothing.
-
-    `audited` is false for a schedule's run: the audit log holds what people trigger.
 
     Returns:
         The run's intents for this type of job.
@@ -49,7 +46,7 @@ def ask_for(
     asked = ledger.ask(connection, asks, run_id=run_id, requested_by=requested_by, now=now)
     fresh = {intent.connection_id for intent in asked if intent.id not in before}
     for one in wanted:
-        if audited and one.connection_id in fresh:
+        if one.connection_id in fresh:
             audit(connection, one, _ACTIONS[job_type], job_type.value, run_id=run_id, actor=requested_by, now=now)
     return [intent for intent in asked if intent.job_type is job_type]
 

@@ -2,7 +2,8 @@
 
 Belongs here: one tick: which slots wait, planning them, handing them to the starter. Does not belong here: what becomes
 of a start (`starter`), what finished (`observe`). A tick waits for no sync. With driver `external` it does nothing:
-Celery or Airbyte's own schedule starts syncs then, and two drivers would start each twice.
+Celery or Airbyte's own schedule starts syncs then, and two drivers would start each twice. Where a night plans the
+starts (`night`), a tick plans none of its own: it only starts what is planned, and tries again what failed.
 """
 
 from __future__ import annotations
@@ -46,8 +47,13 @@ class TriggerReport:
     requests: int = 0
 
 
-async def tick(deps: Deps, now: datetime) -> TriggerReport:
+async def tick(deps: Deps, now: datetime, *, own_slots: bool = True) -> TriggerReport:
     """Plans what is due at `now` and starts what may start; returns within the tick budget.
+
+    Args:
+        deps: What engines work with.
+        now: The moment.
+        own_slots: Whether the connections' own schedules are followed; false starts only what was planned elsewhere.
 
     Raises:
         OpsStoreError: The ledger cannot be reached; nothing was started that it does not know of.
@@ -57,12 +63,12 @@ async def tick(deps: Deps, now: datetime) -> TriggerReport:
     with deps.store.exclusive(LOCK) as mine:
         if not mine:
             return TriggerReport(skipped="another tick is at work")
-        return await _tick(deps, TickClock(now, deps.settings.ingestion.tick_budget_seconds))
+        return await _tick(deps, TickClock(now, deps.settings.ingestion.tick_budget_seconds), own_slots)
 
 
-async def _tick(deps: Deps, clock: TickClock) -> TriggerReport:
+async def _tick(deps: Deps, clock: TickClock, own_slots: bool) -> TriggerReport:
     view = RegistryView(deps.registry)
-    plan = plan_due(deps, view, clock.start)
+    plan = plan_due(deps, view, clock.start, own_slots=own_slots)
     if not plan.ready:
         return TriggerReport(planned=plan.planned, satisfied=plan.satisfied)
 
@@ -91,10 +97,10 @@ class Plan:
 _planned: WeakKeyDictionary[OpsStore, dict[UUID, datetime]] = WeakKeyDictionary()
 
 
-def plan_due(deps: Deps, view: RegistryView, now: datetime) -> Plan:
-    """Plans a start for every slot that waits for one."""
+def plan_due(deps: Deps, view: RegistryView, now: datetime, *, own_slots: bool = True) -> Plan:
+    """Plans a start for every slot that waits for one; without slots of its own it looks only at what is planned."""
     known = _planned.setdefault(deps.store, {})
-    around = _unknown_slots(view, now, known)
+    around = _unknown_slots(view, now, known) if own_slots else {}
     with deps.store.begin() as connection:
         agenda = ledger.trigger_agenda(connection, now)
         satisfied = ledger.adopt_satisfied(connection, now) if agenda.planned else 0

@@ -56,7 +56,6 @@ def sync_and_wait(  # noqa: PLR0913  (keyword-only; all but two have defaults)
     clock: Clock = utc_now,
     cancel: bool = False,
     poll_seconds: float = POLL_SECONDS,
-    audited: bool = True,
 ) -> Iterator[SyncOutcome]:
     """Starts or adopts a sync of each connection and yields its outcome as soon as it is over.
 
@@ -73,7 +72,6 @@ def sync_and_wait(  # noqa: PLR0913  (keyword-only; all but two have defaults)
         clock: Our clock.
         cancel: Whether syncs that this run started are cancelled when it is stopped.
         poll_seconds: Pause between two looks at Airbyte.
-        audited: Whether a person asked, so that the audit log has to say so; false for a schedule's run.
 
     Yields:
         One outcome per connection.
@@ -81,7 +79,7 @@ def sync_and_wait(  # noqa: PLR0913  (keyword-only; all but two have defaults)
     Raises:
         OpsStoreError: The ledger cannot be reached.
     """
-    waiting = _Wait(deps, connections, run_id, requested_by, job_type, clock, cancel, audited)
+    waiting = _Wait(deps, connections, run_id, requested_by, job_type, clock, cancel)
     stopping = should_stop or (lambda: False)
     with asyncio.Runner() as runner:
         try:
@@ -125,11 +123,10 @@ class _Wait:
         job_type: JobType,
         clock: Clock,
         cancel: bool,
-        audited: bool,
     ) -> None:
         self._deps, self._run_id, self._requested_by, self._job_type = deps, run_id, requested_by, job_type
         self._connections = {one.connection_id: one for one in connections}
-        self._clock, self._cancel, self._audited = clock, cancel, audited
+        self._clock, self._cancel = clock, cancel
         self._view = RegistryView(deps.registry)
         self._rng: random.Random = deps.rng()
         self._rules = _impatient(deps.rules)
@@ -154,7 +151,6 @@ class _Wait:
                 run_id=self._run_id,
                 requested_by=self._requested_by,
                 now=self._began,
-                audited=self._audited,
             )
         oldest = [intent.posted_at for intent in self._open if intent.posted_at is not None]
         self._read_up_to = min([self._began, *oldest]) - timedelta(minutes=2)

@@ -24,7 +24,7 @@ from adinsights_orchestration.transformation.command import Command, default_pro
 from adinsights_orchestration.transformation.process import DbtError, DbtProcess, Event
 from adinsights_orchestration.transformation.project import Project, Props, dagster_meta
 from adinsights_orchestration.transformation.targets import Targets
-from adinsights_orchestration.unattended import declared, schedule_status
+from adinsights_orchestration.unattended import declared, queue_tags, schedule_status
 
 JOB = "dbt_source_freshness"
 OWNER = "data-eng@example.com"  # of a provider whose sources name nobody
@@ -43,7 +43,7 @@ def build_source_freshness(settings: Settings, project: Project) -> dg.Definitio
         JOB,
         selection=dg.AssetSelection.checks(checks),
         description="Looks how old the newest raw row of each table is. Cheap: one query per table.",
-        tags={"adinsights/kind": "dbt"},
+        tags={"adinsights/kind": "dbt", **queue_tags(settings, Automation.DBT_FRESHNESS)},
         executor_def=dg.in_process_executor,
     )
     return dg.Definitions(

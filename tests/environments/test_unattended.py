@@ -115,11 +115,32 @@ def test_bare_dagster_dev_starts_nothing_and_everywhere_else_all_that_is_declare
 
 
 def test_staging_starts_syncs_at_night_only_and_production_all_day() -> None:
-    assert declared(Settings(environment=Environment.STAGING), Automation.TRIGGER) is None
-    assert declared(Settings(environment=Environment.PRODUCTION), Automation.SYNC_NIGHTLY) is None
-    refresh = declared(Settings(environment=Environment.PRODUCTION), Automation.DBT_REFRESH)
+    staging, production = Settings(environment=Environment.STAGING), Settings(environment=Environment.PRODUCTION)
+    assert declared(staging, Automation.TRIGGER) is None
+    assert declared(production, Automation.SYNC_NIGHTLY) is declared(production, Automation.START) is None
+    refresh = declared(production, Automation.DBT_REFRESH)
     assert refresh is not None
     assert refresh.every_seconds == 15 * 60
+
+
+@pytest.mark.parametrize("environment", Environment)
+def test_either_the_trigger_plans_syncs_or_the_night_does_and_something_starts_what_it_planned(
+    environment: Environment,
+) -> None:
+    table = UNATTENDED[environment]
+    by_itself, by_night = Automation.TRIGGER in table, Automation.SYNC_NIGHTLY in table
+    assert by_itself is not by_night
+    assert (Automation.START in table) is by_night
+
+
+@pytest.mark.parametrize("environment", Environment)
+def test_a_number_at_once_stands_exactly_where_something_is_started_that_can_be_counted(
+    environment: Environment,
+) -> None:
+    jobs = {job.name for job in jobs_of(repository(environment))}
+    starting = {Automation.TRIGGER, Automation.START}
+    for automation, one in UNATTENDED[environment].items():
+        assert (one.at_once is not None) is (automation in starting or automation.value in jobs), automation
 
 
 def test_the_status_of_an_automation_follows_from_the_table_and_the_stack() -> None:

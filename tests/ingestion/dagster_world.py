@@ -255,7 +255,7 @@ def a_dagster_world(
             **settings,
         )
         world = DagsterWorld(airbyte, knobs, log, configured, store, instance, add_workspace(airbyte))
-        SimulatedExecutor(airbyte, world.attempt)
+        SimulatedExecutor(airbyte, world.attempt, retry_delay=AT_ONCE)
         yield world
     store.dispose()
 

@@ -15,7 +15,7 @@ from uuid import UUID
 import sqlalchemy as sa
 from pydantic import SecretStr
 
-from adinsights_orchestration.ingestion import observe, trigger
+from adinsights_orchestration.ingestion import night, observe, trigger
 from adinsights_orchestration.ingestion.airbyte_api import AirbyteApi, api_factory
 from adinsights_orchestration.ingestion.deps import Deps
 from adinsights_orchestration.local.airbyte.auth import Gate
@@ -106,6 +106,14 @@ class Ingestion:
     def trigger(self) -> trigger.TriggerReport:
         """One trigger tick."""
         return asyncio.run(trigger.tick(self.deps, self.now))
+
+    def plan_night(self) -> night.Night:
+        """What an environment of nights does at one in the morning, Jamaican time."""
+        return night.plan_night(self.deps, "0 1 * * *", self.now)
+
+    def start_planned(self) -> trigger.TriggerReport:
+        """One tick that plans nothing itself."""
+        return asyncio.run(trigger.tick(self.deps, self.now, own_slots=False))
 
     def observe(self) -> observe.ObserveReport:
         """One observe tick."""

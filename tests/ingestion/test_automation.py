@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 
 import dagster as dg
 import pytest
@@ -14,12 +13,12 @@ from adinsights_orchestration.errors import OpsStoreError
 from adinsights_orchestration.ingestion.automation import build_ingestion
 from adinsights_orchestration.local.airbyte.model import ConfigType
 from adinsights_orchestration.ops_store.store import OpsStore
-from adinsights_orchestration.settings import BackendSettings, Driver, OpsStoreSettings, Settings
+from adinsights_orchestration.settings import BackendSettings, Driver, OpsStoreSettings
 from adinsights_orchestration.tenants.model import Provider
 from tests.backend.backend_tables import create_backend
 from tests.conftest import PostgresServer, free_port
 from tests.ingestion.dagster_world import TENANT_ID, DagsterWorld, a_dagster_world
-from tests.local.airbyte_support import MISCONFIGURED
+from tests.local.airbyte_support import MISCONFIGURED, TRANSIENT
 
 OFTEN = {"interval_minutes": 15}
 
@@ -126,42 +125,89 @@ def test_a_backend_that_is_down_delays_its_audit_rows_and_says_why(world: Dagste
     assert world.tick("backend_deliver") == "1 audit rows delivered"
 
 
-@contextmanager
-def _nightly(settings: Settings, store: OpsStore, instance: dg.DagsterInstance) -> Iterator[list[dg.RunRequest]]:
-    schedule = build_ingestion(settings, store).resolve_schedule_def("sync_nightly")
-    with dg.build_schedule_context(instance=instance) as context:
-        yield list(schedule.evaluate_tick(context).run_requests or [])
+class Staging:
+    """The module's world as staging has it."""
+
+    def __init__(self, world: DagsterWorld, **ingestion: object) -> None:
+        changed = world.settings.ingestion.model_copy(update=ingestion)
+        settings = world.settings.model_copy(update={"environment": Environment.STAGING, "ingestion": changed})
+        self.instance, self.definitions = world.instance, build_ingestion(settings, world.store)
+
+    def schedule(self) -> list[dg.RunRequest]:
+        """What the schedule asks for."""
+        schedule = self.definitions.resolve_schedule_def("sync_nightly_plan")
+        with dg.build_schedule_context(instance=self.instance) as context:
+            return list(schedule.evaluate_tick(context).run_requests or [])
+
+    def night(self) -> dict[str, object]:
+        """Runs the night's job; returns the metadata of what it planned."""
+        job = self.definitions.resolve_job_def("sync_nightly")
+        result = job.execute_in_process(instance=self.instance)
+        assert result.success
+        (output,) = [event for event in result.all_events if event.is_successful_output]
+        return {name: value.value for name, value in output.step_output_data.metadata.items()}
+
+    def tick(self, sensor: str) -> str:
+        """One evaluation of a sensor, and what it says of itself."""
+        with dg.build_sensor_context(instance=self.instance) as context:
+            data = self.definitions.resolve_sensor_def(sensor).evaluate_tick(context)
+        assert not data.run_requests
+        return str(data.skip_message)
 
 
-def test_stagings_night_is_one_run_over_the_active_connections_only(world: DagsterWorld) -> None:
-    staging = world.settings.model_copy(update={"environment": Environment.STAGING})
+def test_stagings_night_plans_the_active_connections_and_a_sensor_starts_them_once(world: DagsterWorld) -> None:
+    staging = Staging(world)
     active = [world.add("Night A", schedule=OFTEN), world.add("Night B", Provider.GA4, schedule=OFTEN)]
-    world.add("Night manual")
-    world.add("Night paused", schedule=OFTEN, active=False)
-    with _nightly(staging, world.store, world.instance) as requests:
-        (request,) = requests
-    config = request.run_config["ops"]["sync"]["config"]
-    assert sorted(config["partitions"]) == sorted(one.partition_key for one in active)
-    assert config["scheduled"]
-    result = (
-        build_ingestion(staging, world.store)
-        .resolve_job_def("sync_connections")
-        .execute_in_process(run_config=request.run_config, instance=world.instance)
-    )
-    assert result.success
+    others = [world.add("Night manual"), world.add("Night paused", schedule=OFTEN, active=False)]
+    assert staging.tick("ingestion_start") == "nothing is due", "only the night plans"
+    assert len(staging.schedule()) == 1
+    told = staging.night()
+    assert (told["active"], told["planned"]) == (2, 2)
+    assert (staging.night()["planned"], staging.night()["slot"]) == (0, told["slot"])
+    assert staging.tick("ingestion_start") == "2 started"
+    assert staging.tick("ingestion_start") == "nothing is due"
+    assert "2 reported" in staging.tick("ingestion_observe")
     assert [world.status(one) for one in active] == ["MATERIALIZED", "MATERIALIZED"]
+    assert [len(world.jobs(one)) for one in (*active, *others)] == [1, 1, 0, 0]
     assert [world.audited(one) for one in active] == [[], []], "a schedule is not a person"
 
 
+def test_what_fails_in_stagings_night_is_started_again_up_to_five_times(world: DagsterWorld) -> None:
+    staging = Staging(world, retry_base_seconds=0.001)
+    bad = world.add("Night fails", schedule=OFTEN)
+    world.fates[bad.connection_id] = TRANSIENT
+    staging.night()
+    said = []
+    for _ in range(7):
+        said.append(staging.tick("ingestion_start"))
+        staging.tick("ingestion_observe")
+    assert said == ["1 started"] * 5 + ["nothing is due"] * 2
+    assert len(world.jobs(bad)) == 5
+    assert staging.night()["planned"] == 0
+    assert staging.tick("ingestion_start") == "nothing is due"
+
+
+def test_looking_at_stagings_schedule_plans_nothing(world: DagsterWorld) -> None:
+    staging, due = Staging(world), world.add("Night looked at", schedule=OFTEN)
+    staging.schedule()
+    assert staging.tick("ingestion_start") == "nothing is due"
+    assert world.jobs(due) == []
+
+
 def test_a_night_starts_nothing_while_somebody_else_drives(world: DagsterWorld) -> None:
-    world.add("Night driven elsewhere", schedule=OFTEN)
-    ingestion = world.settings.ingestion.model_copy(update={"driver": Driver.EXTERNAL})
-    staging = world.settings.model_copy(update={"environment": Environment.STAGING, "ingestion": ingestion})
-    with _nightly(staging, world.store, world.instance) as requests:
-        assert requests == []
+    left = world.add("Night driven elsewhere", schedule=OFTEN)
+    staging = Staging(world, driver=Driver.EXTERNAL)
+    assert staging.schedule() == []
+    assert staging.night()["planned"] == 0
+    assert staging.tick("ingestion_start") == "the driver is external: nothing is started from here"
+    assert world.jobs(left) == []
 
 
-def test_a_night_without_active_connections_starts_no_run(world: DagsterWorld) -> None:
-    staging = world.settings.model_copy(update={"environment": Environment.STAGING})
-    with _nightly(staging, world.store, world.instance) as requests:
-        assert requests == []
+def test_a_night_without_active_connections_plans_nothing(world: DagsterWorld) -> None:
+    assert Staging(world).night()["planned"] == 0
+
+
+def test_a_night_whose_run_dies_or_meets_a_restarting_database_is_run_again_by_dagster(world: DagsterWorld) -> None:
+    tags = Staging(world).definitions.resolve_job_def("sync_nightly").tags
+    assert tags["dagster/max_retries"] == "3"
+    assert tags["dagster/retry_on_asset_or_op_failure"] == "true"
