@@ -14,8 +14,10 @@ import sqlalchemy as sa
 from adinsights_orchestration.cli import process
 from adinsights_orchestration.cli.sync import Providers, Tenants
 from adinsights_orchestration.clock import utc_now
+from adinsights_orchestration.environments import UNATTENDED, Automation
 from adinsights_orchestration.ops_store.store import OpsStore
 from adinsights_orchestration.ops_store.tables import sync_job
+from adinsights_orchestration.settings import Settings
 
 if TYPE_CHECKING:
     from adinsights_orchestration.tenants.model import Connection, Tenant
@@ -34,7 +36,7 @@ def connections(tenant: Tenants = None, provider: Providers = None, as_json: pro
     jobs = _newest_jobs(store)
     wanted = sorted((*selection.chosen, *selection.skipped), key=lambda each: each.partition_key)
     now = utc_now()
-    rows = [_row(registry.tenant(each.tenant_id), each, jobs.get(each.partition_key), now) for each in wanted]
+    rows = [_row(registry.tenant(each.tenant_id), each, jobs.get(each.partition_key), settings, now) for each in wanted]
     process.print_rows(rows, as_json=as_json, style=_style)
 
 
@@ -49,7 +51,9 @@ def _newest_jobs(store: OpsStore) -> Mapping[str, sa.Row[Any]]:
         return {row.partition_key: row for row in connection.execute(query)}
 
 
-def _row(tenant: Tenant, connection: Connection, job: sa.Row[Any] | None, now: datetime) -> dict[str, Any]:
+def _row(
+    tenant: Tenant, connection: Connection, job: sa.Row[Any] | None, settings: Settings, now: datetime
+) -> dict[str, Any]:
     row: dict[str, Any] = {
         "tenant": tenant.slug,
         "provider": connection.provider.value,
@@ -60,18 +64,23 @@ def _row(tenant: Tenant, connection: Connection, job: sa.Row[Any] | None, now: d
         "status": job.status if job is not None else None,
         "ended_at": job.ended_at if job is not None else None,
         "rows": job.rows_synced if job is not None else None,
-        "next_due_at": _next_due(tenant, connection, now),
+        "next_due_at": _next_due(tenant, connection, settings, now),
     }
     problem = connection.problem or (job.failure_message if job is not None else None)
     return {**row, "problem": problem}
 
 
-def _next_due(tenant: Tenant, connection: Connection, now: datetime) -> datetime | None:
+def _next_due(tenant: Tenant, connection: Connection, settings: Settings, now: datetime) -> datetime | None:
+    """The next slot of the connection's own schedule; the next night where the environment plans by night."""
+    from adinsights_orchestration.tenants.cron import first_after, parse_cron
     from adinsights_orchestration.tenants.model import Standing
     from adinsights_orchestration.tenants.slots import next_slot
 
     if connection.standing is not Standing.ACTIVE:
         return None
+    night = UNATTENDED[settings.environment].get(Automation.SYNC_NIGHTLY)
+    if night is not None:
+        return first_after(parse_cron(str(night.cron)), settings.home_timezone, now)
     return next_slot(connection.schedule, tenant.timezone, now, connection.connection_id)
 
 

@@ -54,6 +54,16 @@ def test_connections_show_standing_schedule_and_the_next_time_they_are_due(comma
     assert (rows["ga4"]["next_due_at"], rows["tiktok_ads"]["next_due_at"]) == (None, None)
 
 
+def test_in_staging_connections_are_due_by_night_whatever_their_own_schedules_say(
+    command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ADINSIGHTS_ENVIRONMENT", "staging")
+    due = {row["provider"]: row["next_due_at"] for row in command("connections", "--json").json}
+    assert due["meta"] == due["google_ads"]
+    assert due["meta"].endswith("T06:00:00+00:00"), "one in the morning in Jamaica"
+    assert (due["ga4"], due["tiktok_ads"]) == (None, None)
+
+
 def test_connections_can_be_narrowed_by_tenant_and_provider(command: Command) -> None:
     assert len(command("connections", "--tenant", "acme-jamaica-ltd", "--provider", "META", "--json").json) == 1
     table = command("connections", "--provider", "ga4").out
