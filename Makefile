@@ -54,5 +54,6 @@ lock: ## renew the hashed pins from pyproject.toml and requirements/*.in (UPGRAD
 	@scripts/lock.sh
 
 clean: down ## remove the environments, caches and the local stack's data
+	@if [ -L .local/postgres ]; then rm -rf "$$(readlink .local/postgres)"; fi
 	rm -rf .venv .venv-connectors .venv-lock .local .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	rm -rf dbt_project/target dbt_project/logs

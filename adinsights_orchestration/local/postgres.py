@@ -1,19 +1,15 @@
 """A real Postgres from a wheel, run by an ordinary user or by root.
 
 Belongs here: one server's life (initdb, start, stop) and its address. Does not belong here: what is created inside it.
-Postgres refuses to run as root, so root's server runs as `nobody`; where that user cannot reach the folders (a clone
-under /root), data and binaries live below /var/tmp instead.
+Postgres refuses to run as root, so root's server runs as another user, who must reach data and binaries
+(`service_user`).
 """
 
 from __future__ import annotations
 
-import hashlib
-import os
-import pwd
 import shutil
 import signal
 import socket
-import stat
 import subprocess
 import tempfile
 import time
@@ -22,7 +18,6 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import psutil
 import psycopg
@@ -30,8 +25,14 @@ from psycopg import sql
 
 from adinsights_orchestration.errors import AdinsightsError
 from adinsights_orchestration.local.processes import dying_with_parent
+from adinsights_orchestration.local.service_user import (
+    as_service_user,
+    give_to_service_user,
+    make_reachable,
+    reachable_binaries,
+    reachable_path,
+)
 
-SERVICE_USER = "nobody"
 _START_TIMEOUT_SECONDS = 60.0
 _POLL_SECONDS = 0.05
 # What a start finds when it comes too soon after a kill; Postgres' own words.
@@ -55,7 +56,7 @@ class EmbeddedPostgres:
     """One Postgres server on loopback.
 
     Args:
-        data_dir: Where the cluster lives; moved below /var/tmp when root's `nobody` cannot reach it.
+        data_dir: Where the cluster lives, or a link to where it does when root's service user could not reach it.
         port: TCP port on 127.0.0.1.
         user: Superuser of the cluster.
         password: Its password.
@@ -74,10 +75,12 @@ class EmbeddedPostgres:
     host: str = "127.0.0.1"
     _process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
     _log_began: int = field(default=0, repr=False)
+    _asked_dir: Path = field(default=Path(), repr=False)
 
     def __post_init__(self) -> None:
-        self.bin_dir = _reachable_binaries(self.bin_dir or wheel_binaries())
-        self.data_dir = _reachable_data_dir(self.data_dir.resolve())  # one spelling: the server is found by it
+        # One spelling, because a running server is found by it.
+        self._asked_dir = self.data_dir.parent.resolve() / self.data_dir.name
+        self.data_dir = reachable_path(self._asked_dir)
 
     def dsn(self, database: str = "postgres") -> str:
         """The server's address with credentials, for one database."""
@@ -152,8 +155,7 @@ class EmbeddedPostgres:
         return [str(self._binary("postgres")), "-D", str(self.data_dir), *flags]
 
     def _binary(self, name: str) -> Path:
-        assert self.bin_dir is not None
-        return self.bin_dir / name
+        return reachable_binaries(self.bin_dir or wheel_binaries()) / name
 
     @property
     def _log(self) -> Path:
@@ -171,7 +173,7 @@ class EmbeddedPostgres:
                 start_new_session=True,
                 # SIGINT is a fast shutdown.
                 preexec_fn=dying_with_parent(signal.SIGINT) if self.die_with_parent else None,  # noqa: PLW1509
-                **_as_service_user(),
+                **as_service_user(),
             )
 
     def _refuse_unless_too_early(self) -> None:
@@ -193,12 +195,14 @@ class EmbeddedPostgres:
                 file.unlink()
 
     def _make_cluster(self) -> None:
+        make_reachable(self._asked_dir)
         if (self.data_dir / "adinsights-ready").exists():
             return
         # Made under another name, because an initdb whose parent was killed may still be writing to its own folder.
         # Nothing of value is in a folder that was never marked ready.
-        self.data_dir.parent.mkdir(parents=True, exist_ok=True)
         for unfinished in (self.data_dir, *self.data_dir.parent.glob(f"{self.data_dir.name}.new-*")):
+            if unfinished.is_file():
+                unfinished.unlink()
             shutil.rmtree(unfinished, ignore_errors=True)
         folder = Path(tempfile.mkdtemp(prefix=f"{self.data_dir.name}.new-", dir=self.data_dir.parent))
         password_file = folder.with_name(folder.name + ".pw")
@@ -206,7 +210,7 @@ class EmbeddedPostgres:
             password_file.touch(mode=0o600)
             password_file.write_text(self.password)
             for path in (folder, password_file):
-                _give_to_service_user(path)
+                give_to_service_user(path)
             self._initdb(folder, password_file)
         finally:
             password_file.unlink(missing_ok=True)
@@ -216,7 +220,7 @@ class EmbeddedPostgres:
     def _initdb(self, folder: Path, password_file: Path) -> None:
         command = [str(self._binary("initdb")), "-D", str(folder), "-U", self.user, "-A", "scram-sha-256"]
         command += [f"--pwfile={password_file}", "-E", "UTF8", "--locale=C", "--no-sync"]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, **_as_service_user())
+        done = subprocess.run(command, capture_output=True, text=True, check=False, **as_service_user())
         if done.returncode != 0:
             shutil.rmtree(folder, ignore_errors=True)
             raise PostgresError(f"initdb failed: {done.stderr.strip()}", place=str(self.data_dir))
@@ -228,52 +232,6 @@ def wheel_binaries() -> Path:
     if spec is None or spec.origin is None:
         raise PostgresError("the embedded Postgres wheel is not installed", next_step="Run `make install`.")
     return Path(spec.origin).parent / "pginstall" / "bin"
-
-
-def _reachable(path: Path) -> bool:
-    """Whether root's service user can get to `path`: every existing parent folder lets others pass."""
-    if os.geteuid() != 0:
-        return True
-    return all(parent.stat().st_mode & stat.S_IXOTH for parent in path.resolve().parents if parent.exists())
-
-
-def _private_place(path: Path) -> Path:
-    digest = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:12]
-    place = Path("/var/tmp") / f"adinsights-{digest}"  # noqa: S108  (root only; made below with safe modes)
-    place.mkdir(mode=0o755, exist_ok=True)
-    owner = place.lstat()
-    if owner.st_uid != 0 or not stat.S_ISDIR(owner.st_mode):
-        raise PostgresError(f"{place} is not root's own folder", next_step="Remove it, then try again.")
-    return place
-
-
-def _reachable_data_dir(path: Path) -> Path:
-    return path if _reachable(path) else _private_place(path) / path.name
-
-
-def _reachable_binaries(bin_dir: Path) -> Path:
-    install = bin_dir.parent
-    if _reachable(bin_dir / "postgres"):
-        return bin_dir
-    copy = _private_place(install) / "pginstall"
-    if not (copy / "complete").exists():
-        shutil.rmtree(copy, ignore_errors=True)
-        shutil.copytree(install, copy, symlinks=True)
-        (copy / "complete").touch()
-    return copy / "bin"
-
-
-def _as_service_user() -> dict[str, Any]:
-    if os.geteuid() != 0:
-        return {}
-    entry = pwd.getpwnam(SERVICE_USER)
-    return {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": [], "cwd": "/"}
-
-
-def _give_to_service_user(path: Path) -> None:
-    if os.geteuid() == 0:
-        entry = pwd.getpwnam(SERVICE_USER)
-        os.chown(path, entry.pw_uid, entry.pw_gid)
 
 
 def _refuse_taken_port(host: str, port: int) -> None:

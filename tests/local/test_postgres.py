@@ -171,14 +171,47 @@ def test_an_initdb_that_outlived_its_killed_parent_does_not_spoil_the_next_clust
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root's server runs as another user")
-def test_a_clone_that_roots_service_user_cannot_reach_still_runs(folder: Path) -> None:
+def test_a_clone_that_roots_service_user_cannot_reach_still_runs_and_is_reset_with_its_folder(folder: Path) -> None:
     closed = folder / "closed"
     closed.mkdir(mode=0o700)
-    server = EmbeddedPostgres(closed / "cluster", free_port(), settings={"fsync": "off"}, die_with_parent=True)
+    asked = closed / "cluster"
+    server = EmbeddedPostgres(asked, free_port(), settings={"fsync": "off"}, die_with_parent=True)
+    place = server.data_dir.parent
+    assert closed not in server.data_dir.parents
+    assert not place.exists()  # nothing is made before it is needed
     try:
         server.start()
-        assert server.is_ready()
-        assert closed not in server.data_dir.parents
+        server.create_database("kept")
+        again = EmbeddedPostgres(asked, server.port)
+        assert again.is_ready()
+        server.stop()
+        assert asked.readlink() == again.data_dir == server.data_dir
+        again.start()
+        assert "kept" in _databases(again)
+        again.stop()
+        asked.unlink()  # as removing the whole state folder does
+        again.start()
+        assert "kept" not in _databases(again)
+        again.stop()
     finally:
+        server.stop()
+        shutil.rmtree(place, ignore_errors=True)
+
+
+def _databases(server: EmbeddedPostgres) -> set[str]:
+    with psycopg.connect(server.dsn()) as connection:
+        return {row[0] for row in connection.execute("select datname from pg_database")}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root's server runs as another user")
+def test_a_root_whose_new_folders_are_closed_to_others_gets_a_server_too(folder: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        server = EmbeddedPostgres(folder / "state" / "cluster", free_port(), die_with_parent=True)
+        server.start()
+        assert server.is_ready()
+        assert EmbeddedPostgres(folder / "state" / "cluster", server.port).is_ready()
+    finally:
+        os.umask(before)
         server.stop()
         shutil.rmtree(server.data_dir.parent)

@@ -43,6 +43,17 @@ def test_taking_down_installs_nothing(tmp_path: Path) -> None:
     assert (done.returncode, list(tmp_path.iterdir())) == (0, [tmp_path / "Makefile"])
 
 
+def test_cleaning_removes_a_database_that_root_s_postgres_keeps_elsewhere(tmp_path: Path) -> None:
+    folder, elsewhere = tmp_path / "clone", tmp_path / "place" / "postgres"
+    (folder / ".local").mkdir(parents=True)
+    elsewhere.mkdir(parents=True)
+    (folder / ".local" / "postgres").symlink_to(elsewhere)
+    shutil.copy(ROOT / "Makefile", folder)
+    assert _make("clean", folder=folder).returncode == 0
+    assert not elsewhere.exists()
+    assert list(folder.iterdir()) == [folder / "Makefile"]
+
+
 def test_a_path_with_spaces_is_no_obstacle(tmp_path: Path) -> None:
     folder = tmp_path / "a folder with spaces"
     folder.mkdir()
