@@ -32,6 +32,9 @@ class Automation(StrEnum):
     DBT_NIGHTLY = "dbt_nightly"
     DBT_FRESHNESS = "dbt_source_freshness"
     PRUNE = "history_prune"
+    FRESHNESS = "freshness_evaluate"
+    TOPOLOGY = "topology_publish"
+    OVERVIEW = "overview_publish"
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +89,9 @@ UNATTENDED: dict[Environment, dict[Automation, Unattended]] = {
         Automation.DBT_NIGHTLY: _in_the_stack(_runs(cron="0 3 * * *")),
         Automation.DBT_FRESHNESS: _in_the_stack(_runs(cron="*/30 * * * *")),
         Automation.PRUNE: _in_the_stack(_runs(cron="30 4 * * *")),
+        Automation.FRESHNESS: _in_the_stack(_tick(15)),
+        Automation.TOPOLOGY: _in_the_stack(_tick(30)),
+        Automation.OVERVIEW: _in_the_stack(_tick(30)),
     },
     Environment.STAGING: {
         Automation.REGISTRY: _tick(300),
@@ -96,6 +102,9 @@ UNATTENDED: dict[Environment, dict[Automation, Unattended]] = {
         Automation.DBT_NIGHTLY: _runs(cron="0 3 * * *"),
         Automation.DBT_FRESHNESS: _runs(cron="0 6 * * *"),
         Automation.PRUNE: _runs(cron="30 4 * * *"),
+        Automation.FRESHNESS: _tick(60),
+        Automation.TOPOLOGY: _tick(60),
+        Automation.OVERVIEW: _tick(30),
     },
     Environment.PRODUCTION: {
         Automation.REGISTRY: _tick(60),
@@ -106,5 +115,8 @@ UNATTENDED: dict[Environment, dict[Automation, Unattended]] = {
         Automation.DBT_NIGHTLY: _runs(cron="0 3 * * *"),
         Automation.DBT_FRESHNESS: _runs(cron="*/30 * * * *"),  # a quarter of the shortest limit, two hours
         Automation.PRUNE: _runs(cron="30 4 * * *"),
+        Automation.FRESHNESS: _tick(30),
+        Automation.TOPOLOGY: _tick(60),
+        Automation.OVERVIEW: _tick(30),
     },
 }

@@ -394,6 +394,16 @@ class FreshnessSettings(_Group):
     )
 
 
+class HealthSettings(_Group):
+    """What is watched, and who is told."""
+
+    status_path: Path | None = _setting(
+        None,
+        "Where `adinsights status --json` is kept as a file, for a load balancer or dashboard; replaced as a whole.",
+        consequence="Without it nothing is written; with it, a reader must look at `as_of` as well.",
+    )
+
+
 class LogSettings(_Group):
     """Logs: one JSON object a line."""
 
@@ -439,6 +449,7 @@ class Settings(BaseSettings):
     dbt: DbtSettings = DbtSettings()
     dagster: DagsterSettings = DagsterSettings()
     freshness: FreshnessSettings = FreshnessSettings()
+    health: HealthSettings = HealthSettings()
     log: LogSettings = LogSettings()
 
 

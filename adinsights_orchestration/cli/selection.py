@@ -49,7 +49,7 @@ def select(registry: Registry, tenants: Sequence[str], providers: Sequence[str],
     Raises:
         SelectionError: A name that is nobody's, or nothing left.
     """
-    wanted_tenants = {tenant.id for name in tenants for tenant in _tenants(registry, name)}
+    wanted_tenants = {tenant.id for name in tenants for tenant in tenants_called(registry, name)}
     wanted_providers = {_provider(name) for name in providers}
     wanted = [
         each
@@ -77,7 +77,8 @@ def one(registry: Registry, partition: str) -> Connection:
     return found[0]
 
 
-def _tenants(registry: Registry, name: str) -> list[Tenant]:
+def tenants_called(registry: Registry, name: str) -> list[Tenant]:
+    """The served tenants with this slug, name or id; names are not unique. Nobody is an error that lists who is."""
     found = [each for each in registry.tenants if name in (each.slug, each.name, str(each.id)) and not each.retired]
     if not found:
         known = ", ".join(sorted(each.slug for each in registry.tenants if not each.retired))

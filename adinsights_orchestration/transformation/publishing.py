@@ -8,18 +8,14 @@ mends what an earlier one could not write, and a model that left the project lea
 from __future__ import annotations
 
 import json
-import os
-import uuid
 from collections.abc import Collection
-from contextlib import suppress
 from pathlib import Path
 
+from adinsights_orchestration import whole_file
 from adinsights_orchestration.errors import AdinsightsError
 from adinsights_orchestration.ops_store.store import OpsStore
 from adinsights_orchestration.transformation.invocations import latest_build, lock_results, node_results
 from adinsights_orchestration.transformation.run_results import document
-
-_READABLE_BY_ALL = 0o644  # the backend runs as another user
 
 
 class PublishError(AdinsightsError):
@@ -58,18 +54,9 @@ def replace_whole(path: Path, content: bytes) -> None:
     Raises:
         PublishError: It could not be written; the old file is as it was.
     """
-    # A link stays a link: what it points to is replaced, beside itself, because a rename cannot cross file systems.
-    path = path.resolve()
-    replacement = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.new")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _remove_leftovers(path)
-        _write_through(replacement, content)
-        replacement.replace(path)
-        _sync_folder(path.parent)
+        whole_file.replace_whole(path, content)
     except OSError as error:
-        with suppress(OSError):
-            replacement.unlink()
         raise PublishError(
             f"the run results could not be written ({error.strerror or error}); the file before them is whole",
             place=str(path),
@@ -82,26 +69,3 @@ def _current(path: Path) -> bytes | None:
         return path.read_bytes()
     except OSError:
         return None
-
-
-def _remove_leftovers(path: Path) -> None:
-    """Deletes what a publisher that was killed left behind; the caller holds the lock, so nobody is writing one now."""
-    for leftover in path.parent.glob(f".{path.name}.*.new"):
-        leftover.unlink(missing_ok=True)
-
-
-def _write_through(path: Path, content: bytes) -> None:
-    with path.open("xb") as file:
-        os.fchmod(file.fileno(), _READABLE_BY_ALL)
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    """Makes the rename itself survive a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -73,7 +73,7 @@ def test_what_an_asset_does_not_say_is_empty_and_a_dashboard_without_a_title_has
 
 def test_checks_that_stand_apart_are_told_with_those_of_the_asset_itself() -> None:
     @dg.asset(check_specs=[dg.AssetCheckSpec("own", asset="a")])
-    def a() -> dg.MaterializeResult:  # type: ignore[type-arg]  # Dagster reads the annotation
+    def a() -> dg.MaterializeResult:
         return dg.MaterializeResult(check_results=[dg.AssetCheckResult(passed=True)])
 
     @dg.asset_check(asset=a)

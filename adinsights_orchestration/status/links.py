@@ -1,0 +1,63 @@
+"""Where a row of the picture leads: its asset or partition in Dagster's UI, its section of the runbook.
+
+Belongs here: addresses. Does not belong here: Dagster.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from urllib.parse import quote
+
+from adinsights_orchestration.health.model import Component
+from adinsights_orchestration.settings import Settings
+from adinsights_orchestration.tenants.model import Provider
+
+REGISTRY_SECTION = "the-registry-cannot-be-read"
+CONNECTION_SECTION = "a-connection-is-stale"
+OVERVIEW_SECTION = "the-overview"
+COMPONENT_SECTION = "a-component-is-not-well"
+_SECTIONS = {
+    Component.AIRBYTE: "airbyte-is-down",
+    Component.REGISTRY: REGISTRY_SECTION,
+    Component.DBT: "a-dbt-model-fails",
+    Component.BACKEND_DBT: "the-backends-dbt-health-is-stale-though-builds-succeed",
+    Component.WEBHOOK: "the-backend-missed-webhooks",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Links:
+    """Addresses below the UI and the runbook of one deployment.
+
+    Attributes:
+        ui: Base URL of Dagster's UI, without a slash at its end.
+        runbook_url: The runbook.
+    """
+
+    ui: str
+    runbook_url: str
+
+    @classmethod
+    def of(cls, settings: Settings) -> Links:
+        """The addresses of a deployment."""
+        return cls(settings.dagster.ui_url.rstrip("/"), settings.runbook_url)
+
+    def asset(self, *path: str) -> str:
+        """An asset's page."""
+        return f"{self.ui}/assets/{'/'.join(quote(part, safe='') for part in path)}"
+
+    def component(self, component: Component) -> str:
+        """A component's asset."""
+        return self.asset("health", component.value)
+
+    def partition(self, provider: Provider, key: str) -> str:
+        """A connection's partition."""
+        return f"{self.asset(*provider.asset_path)}?view=partitions&partition={quote(key, safe='')}"
+
+    def runbook(self, section: str) -> str:
+        """A section of the runbook."""
+        return f"{self.runbook_url}#{section}"
+
+    def component_runbook(self, component: Component) -> str:
+        """The section about a component."""
+        return self.runbook(_SECTIONS.get(component, COMPONENT_SECTION))
