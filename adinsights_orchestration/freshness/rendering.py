@@ -18,8 +18,8 @@ from adinsights_orchestration.freshness.policies import native_policy
 from adinsights_orchestration.freshness.sla import Sla, SlaTable
 from adinsights_orchestration.freshness.watermark import Watermark
 from adinsights_orchestration.settings import Settings
-from adinsights_orchestration.tenants.automation import PARTITIONS
 from adinsights_orchestration.tenants.model import Provider
+from adinsights_orchestration.tenants.partitions import PARTITIONS
 
 CHECK = "freshness"
 GROUP = "freshness"

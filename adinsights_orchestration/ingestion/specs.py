@@ -18,8 +18,8 @@ from adinsights_orchestration.dagster_internals.events import SYNC_ID_KEY, Check
 from adinsights_orchestration.ingestion.airbyte_models import StreamCount
 from adinsights_orchestration.ingestion.ledger.jobs import JobRow
 from adinsights_orchestration.settings import Settings
-from adinsights_orchestration.tenants.automation import PARTITIONS
 from adinsights_orchestration.tenants.model import Provider
+from adinsights_orchestration.tenants.partitions import PARTITIONS
 
 GROUP = "ingestion"
 OWNER = "data-eng@example.com"

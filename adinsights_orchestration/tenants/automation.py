@@ -8,7 +8,7 @@ back with it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 
 import dagster as dg
 
@@ -17,13 +17,11 @@ from adinsights_orchestration.environments import Automation
 from adinsights_orchestration.ops_store.store import OpsStore
 from adinsights_orchestration.settings import Settings
 from adinsights_orchestration.tenants.model import Provider, Registry
+from adinsights_orchestration.tenants.partitions import PARTITIONS
 from adinsights_orchestration.tenants.refresh import RefreshReport, refresh
 from adinsights_orchestration.tenants.rules import CheckCron
 from adinsights_orchestration.unattended import declared, sensor_status
 
-PARTITIONS: Mapping[Provider, dg.DynamicPartitionsDefinition] = {
-    provider: dg.DynamicPartitionsDefinition(name=provider.partitions_name) for provider in Provider
-}
 PartitionRequest = dg.AddDynamicPartitionsRequest | dg.DeleteDynamicPartitionsRequest
 
 

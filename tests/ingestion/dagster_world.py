@@ -43,9 +43,10 @@ from adinsights_orchestration.settings import (
     RegistrySource,
     Settings,
 )
-from adinsights_orchestration.tenants.automation import PARTITIONS, apply_partitions
+from adinsights_orchestration.tenants.automation import apply_partitions
 from adinsights_orchestration.tenants.cron import parse_cron
 from adinsights_orchestration.tenants.model import Connection, Provider
+from adinsights_orchestration.tenants.partitions import PARTITIONS
 from adinsights_orchestration.tenants.refresh import refresh
 from adinsights_orchestration.tenants.store import load_registry
 from tests.conftest import PostgresServer, dagster_instance_on

@@ -7,8 +7,9 @@ from uuid import UUID, uuid5
 
 import dagster as dg
 
-from adinsights_orchestration.tenants.automation import PARTITIONS, apply_partitions, partition_requests
+from adinsights_orchestration.tenants.automation import apply_partitions, partition_requests
 from adinsights_orchestration.tenants.model import Connection, Provider, Registry, Schedule, ScheduleType, Tenant
+from adinsights_orchestration.tenants.partitions import PARTITIONS
 from adinsights_orchestration.tenants.store import NEVER_READ
 
 SPACE = UUID("6f1d5f2e-0000-4000-8000-000000000000")
