@@ -18,6 +18,7 @@ from pydantic import SecretStr
 from adinsights_orchestration.ingestion import night, observe, trigger
 from adinsights_orchestration.ingestion.airbyte_api import AirbyteApi, api_factory
 from adinsights_orchestration.ingestion.deps import Deps
+from adinsights_orchestration.ingestion.trigger import TriggerReport
 from adinsights_orchestration.local.airbyte.auth import Gate
 from adinsights_orchestration.local.airbyte.model import AirbyteConnection, Job
 from adinsights_orchestration.local.airbyte.simulated import Script
@@ -111,7 +112,7 @@ class Ingestion:
         """What an environment of nights does at one in the morning, Jamaican time."""
         return night.plan_night(self.deps, "0 1 * * *", self.now)
 
-    def start_planned(self) -> trigger.TriggerReport:
+    def start_planned(self) -> TriggerReport:
         """One tick that plans nothing itself."""
         return asyncio.run(trigger.tick(self.deps, self.now, own_slots=False))
 

@@ -8,9 +8,9 @@ import dagster as dg
 import pytest
 from pydantic import SecretStr
 
-from adinsights_orchestration.environments import Environment
+from adinsights_orchestration.environments import UNATTENDED, Automation, Environment
 from adinsights_orchestration.errors import OpsStoreError
-from adinsights_orchestration.ingestion.automation import build_ingestion
+from adinsights_orchestration.ingestion.automation import build_ingestion, deps_maker
 from adinsights_orchestration.local.airbyte.model import ConfigType
 from adinsights_orchestration.ops_store.store import OpsStore
 from adinsights_orchestration.settings import BackendSettings, Driver, OpsStoreSettings
@@ -71,8 +71,10 @@ def test_an_airbyte_that_is_down_is_said_and_the_next_tick_goes_on(world: Dagste
     job = world.airbyte.start(elsewhere.connection_id, ConfigType.SYNC)
     world.knobs.set("airbyte", "down", True)
     # Whether a POST that a proxy answered reached Airbyte is open: it is looked for, not sent again.
-    assert world.tick("ingestion_trigger") == "1 due, 1 not answered"
-    assert world.tick("ingestion_observe") == "not done within the tick's 5 s; the next one reads on"
+    assert world.tick("ingestion_trigger").startswith("1 due, 1 not answered")
+    said = world.tick("ingestion_observe")
+    assert said.startswith("Airbyte GET /jobs: HTTP 503 no healthy upstream.")
+    assert said.endswith("(not done within the tick's 5 s; the next one reads on)")
     assert world.materialized_jobs(elsewhere) == []
     world.knobs.set("airbyte", "down", False)
     assert "1 reported" in world.tick("ingestion_observe")
@@ -185,6 +187,18 @@ def test_what_fails_in_stagings_night_is_started_again_up_to_five_times(world: D
     assert len(world.jobs(bad)) == 5
     assert staging.night()["planned"] == 0
     assert staging.tick("ingestion_start") == "nothing is due"
+
+
+@pytest.mark.parametrize("environment", Environment)
+def test_the_bound_on_syncs_is_the_tables_number_unless_a_setting_says_otherwise(
+    world: DagsterWorld, environment: Environment
+) -> None:
+    table = UNATTENDED[environment]
+    (starting,) = [table[one] for one in (Automation.TRIGGER, Automation.START) if one in table]
+    settings = world.settings.model_copy(update={"environment": environment})
+    assert deps_maker(settings, world.store)().bound == starting.at_once
+    fewer = settings.model_copy(update={"ingestion": settings.ingestion.model_copy(update={"max_running_syncs": 3})})
+    assert deps_maker(fewer, world.store)().bound == 3
 
 
 def test_looking_at_stagings_schedule_plans_nothing(world: DagsterWorld) -> None:
