@@ -19,7 +19,7 @@ from adinsights_orchestration.settings import Settings
 from adinsights_orchestration.status import file
 from adinsights_orchestration.status.links import OVERVIEW_SECTION, Links
 from adinsights_orchestration.status.model import Status
-from adinsights_orchestration.status.overview import Written, render, to_write
+from adinsights_orchestration.status.overview import Written, headline, render, to_write
 from adinsights_orchestration.status.reading import down, take_status
 from adinsights_orchestration.unattended import declared, sensor_status
 
@@ -38,7 +38,7 @@ def observation(status: Status, links: Links) -> dg.AssetObservation:
     """The page as an event."""
     return dg.AssetObservation(
         asset_key=OVERVIEW,
-        description="; ".join(status.reasons) or "All is well.",
+        description=headline(status),
         metadata={
             "overall": dg.MetadataValue.text(status.overall.value),
             "overview": dg.MetadataValue.md(render(status, links)),

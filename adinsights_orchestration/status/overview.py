@@ -88,10 +88,10 @@ def render(status: Status, links: Links) -> str:
     parts = [
         [f"## {_OVERALL[status.overall]}", _as_of(status)],
         [f"- {_text(reason)}" for reason in status.reasons],
-        ["### Components", *_components(status.components)],
+        ["### Components", "", *_components(status)],
         [f"### Connections: {_counts(status)}", _evaluated(status), *_connections(status, links)],
         _providers(status, links),
-        ["### Also", *_others(status, links)],
+        ["### Also", "", *_others(status, links)],
     ]
     return "\n\n".join("\n".join(part) for part in parts if part) + "\n"
 
@@ -103,20 +103,31 @@ def _as_of(status: Status) -> str:
     )
 
 
-def _components(components: Sequence[ComponentStatus]) -> list[str]:
+def headline(status: Status) -> str:
+    """Returns the picture in one line of markdown."""
+    return "; ".join(_text(reason) for reason in status.reasons) or "All is well."
+
+
+def _components(status: Status) -> list[str]:
     rows = [
         (
             _HEALTH[each.health] if each.watched else "",
             f"[{each.component}]({each.url})",
-            f"{each.health}: {_text(each.state)}" if each.health != each.state else each.health.value,
+            _word(each),
             _text(each.detail),
-            _moment(each.since),
-            _moment(each.checked_at),
-            f"[what to do]({each.runbook})",
+            _time(each.since, status),
+            _time(each.checked_at, status),
+            f"[runbook]({each.runbook})",
         )
-        for each in components
+        for each in status.components
     ]
-    return _table(("", "component", "state", "detail", "since", "read at", "runbook"), rows)
+    return _table(("", "component", "state", "detail", "since (UTC)", "read at (UTC)", "what to do"), rows)
+
+
+def _word(each: ComponentStatus) -> str:
+    if not each.watched:
+        return "not watched"
+    return f"{each.health}: {_text(each.state)}" if each.health != each.state else each.health.value
 
 
 def _connections(status: Status, links: Links) -> list[str]:
@@ -126,10 +137,10 @@ def _connections(status: Status, links: Links) -> list[str]:
             f"[{_text(each.partition)}]({each.url})",
             _text(each.tenant),
             each.state,
-            _moment(each.last_success_at) if each.last_success_at else "never",
-            _moment(each.deadline),
+            _time(each.last_success_at, status) if each.last_success_at else "never",
+            _time(each.deadline, status),
             _text(each.reason),
-            f"[what to do]({links.runbook(CONNECTION_SECTION)})",
+            f"[runbook]({links.runbook(CONNECTION_SECTION)})",
         )
         for each in status.freshness.stalest
         if _colour(each)
@@ -138,7 +149,7 @@ def _connections(status: Status, links: Links) -> list[str]:
         return []
     asked = sum(status.freshness.by_state[state] for state in FRESHNESS_STATES if _rank(state))
     shown = [f"\nThe worst {len(rows)} of {asked:,}; [all]({links.asset('freshness', 'connections')})."]
-    heading = ("", "connection", "tenant", "state", "last success", "late from", "reason", "runbook")
+    heading = ("", "connection", "tenant", "state", "last success (UTC)", "late from (UTC)", "reason", "what to do")
     return [*_table(heading, rows), *(shown if asked > len(rows) else [])]
 
 
@@ -151,7 +162,7 @@ def _providers(status: Status, links: Links) -> list[str]:
         )
         for provider, counts in status.freshness.by_provider.items()
     ]
-    return _table(("provider", *states), rows) if rows else []
+    return ["### By provider", "", *_table(("provider", *states), rows)] if rows else []
 
 
 def _others(status: Status, links: Links) -> list[str]:
@@ -204,6 +215,14 @@ def _text(text: str) -> str:
 
 def _moment(moment: datetime | None) -> str:
     return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M} UTC" if moment else "-"
+
+
+def _time(moment: datetime | None, status: Status) -> str:
+    """Within a narrow column: the time, and the day unless it is the page's own."""
+    if moment is None:
+        return "-"
+    shown = moment.astimezone(UTC)
+    return f"{shown:%H:%M}" if shown.date() == status.as_of.astimezone(UTC).date() else f"{shown:%Y-%m-%d %H:%M}"
 
 
 def _transition(status: Status) -> object:

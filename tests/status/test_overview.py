@@ -7,16 +7,18 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 from hypothesis import given
 from hypothesis import strategies as st
 
 from adinsights_orchestration.freshness.model import Freshness
 from adinsights_orchestration.health.model import Component, Health
 from adinsights_orchestration.ops_store.store import OpsStore
+from adinsights_orchestration.ops_store.tables import component_health
 from adinsights_orchestration.settings import Settings
 from adinsights_orchestration.status.links import CONNECTION_SECTION, OVERVIEW_SECTION, REGISTRY_SECTION, Links
 from adinsights_orchestration.status.model import Status
-from adinsights_orchestration.status.overview import EVERY, RENEWED, Written, render, to_write
+from adinsights_orchestration.status.overview import EVERY, RENEWED, Written, headline, render, to_write
 from adinsights_orchestration.status.reading import take_status
 from tests.status.world import HOUR, NOON, World, late, state_of
 
@@ -60,7 +62,7 @@ def test_red_stands_on_top_and_every_row_leads_to_its_asset_and_its_runbook(worl
     assert [row[0] for row in rows[:3]] == ["🔴", "🟠", "🟢"]
     assert rows[0][1] == f"[warehouse]({SETTINGS.dagster.ui_url}/assets/health/warehouse)"
     assert len(rows) == len(Component)
-    assert all(row[-1].startswith(f"[what to do]({SETTINGS.runbook_url}#") for row in rows)
+    assert all(row[-1].startswith(f"[runbook]({SETTINGS.runbook_url}#") for row in rows)
     assert "- warehouse is down: warehouse said down" in page
 
 
@@ -87,6 +89,24 @@ def test_what_a_server_says_is_text_and_never_markup(world: World) -> None:
     page = _page(world)
     row = next(row for row in _rows(page, " | component") if row[1].startswith("[airbyte]"))
     assert row[3] == r"\<script\>a\|b\</script\> \# \[click\](http://evil) \*now\* \`x\`" + "\\\\"
+
+
+def test_the_line_above_the_page_is_text_too(world: World) -> None:
+    assert headline(_status(world)) == "All is well."
+    world.read({Component.AIRBYTE: Health.DOWN}, detail="*now* <b>")
+    assert headline(_status(world)) == r"airbyte is down: \*now\* \<b\>"
+
+
+def test_a_moment_of_the_page_s_own_day_is_a_time_and_any_other_has_its_date(world: World) -> None:
+    world.evaluated([late("acme/a"), state_of("acme/b", Freshness.FAILING, last_success_at=NOON - 24 * HOUR)])
+    assert [row[4] for row in _rows(_page(world), " | connection")] == ["09:00", "2026-03-09 12:00"]
+
+
+def test_what_is_not_watched_has_no_colour(world: World) -> None:
+    with world.store.begin() as connection:
+        connection.execute(sa.delete(component_health).where(component_health.c.component == Component.SCHEDULER))
+    row = _rows(_page(world), " | component")[-1]
+    assert (row[0], row[2]) == ("", "not watched")
 
 
 def test_a_long_text_is_cut(world: World) -> None:
