@@ -44,7 +44,7 @@ class Unattended:
     Exactly one of `every_seconds` (a sensor's minimum interval) and `cron` (a schedule, in the home timezone) is set.
     `at_once` bounds what it starts, together with what people start of the same: syncs that run in Airbyte, which the
     ops store counts, or runs of its job, which Dagster's run queue holds back. It is None for a sensor that does its
-    work in the tick itself: there is nothing to count, and a lock keeps a second tick out.
+    work in the tick itself: there is nothing to count, and what must not be done twice at once is behind a lock.
     """
 
     every_seconds: int | None = None
