@@ -7,7 +7,7 @@ deadline goes on while the next begins), so every tick that writes takes its `ex
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,16 +15,24 @@ from typing import Any
 import sqlalchemy as sa
 from alembic import command
 from alembic.config import Config
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import OperationalError, ProgrammingError
-from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from adinsights_orchestration.errors import OpsStoreError
+from adinsights_orchestration.ops_store.connecting import lock_key, make_engine, translated_errors
+from adinsights_orchestration.ops_store.lock_session import LockSession
 from adinsights_orchestration.ops_store.tables import SCHEMA
 from adinsights_orchestration.settings import OpsStoreSettings
 
 _MIGRATIONS = Path(__file__).parent / "migrations"
 _MIGRATION_LOCK = "adinsights_ops:migrate"
+_KEPT: Mapping[str, Any] = {"pool_pre_ping": True, "pool_recycle": 1800}  # connections of a pool outlive a restart
+_SESSION_WAITS_SECONDS = 5
+# Postgres shows an advisory lock's number in halves.
+_HELD = """
+select name from unnest(cast(:names as text[])) as wanted (name) where exists (
+    select from pg_locks
+    where locktype = 'advisory' and objsubid = 1 and granted
+    and database = (select oid from pg_database where datname = current_database())
+    and (classid::bigint << 32) | objid::bigint = hashtextextended(name, 0))
+"""
 
 
 class OpsStore:
@@ -43,9 +51,8 @@ class OpsStore:
     def engine(self) -> sa.Engine:
         """The engine; made at first use, connected at first statement."""
         if self._engine is None:
-            self._engine = _engine(
-                self._settings, pool_size=self._settings.pool_size, max_overflow=0, pool_recycle=1800
-            )
+            size = self._settings.pool_size
+            self._engine = make_engine(self._settings, **_KEPT, pool_size=size, max_overflow=0)
         return self._engine
 
     @contextmanager
@@ -62,17 +69,32 @@ class OpsStore:
         a second would wait for each other.
         """
         with translated_errors(), self._locks().connect() as connection:
-            taken = connection.execute(sa.select(sa.func.pg_try_advisory_lock(_lock_key(name)))).scalar_one()
+            taken = connection.execute(sa.select(sa.func.pg_try_advisory_lock(lock_key(name)))).scalar_one()
             try:
                 yield bool(taken)
             finally:
                 if taken and not connection.closed and not connection.invalidated:
-                    connection.execute(sa.select(sa.func.pg_advisory_unlock(_lock_key(name))))
+                    connection.execute(sa.select(sa.func.pg_advisory_unlock(lock_key(name))))
+
+    def session(self) -> LockSession:
+        """Returns a session for locks that are held for longer than a tick; not connected yet.
+
+        It notices a server that has vanished within seconds instead of the minutes that TCP gives it.
+        """
+        waits = min(self._settings.connect_timeout_seconds, _SESSION_WAITS_SECONDS)
+        connect = {"connect_timeout": waits, "tcp_user_timeout": _SESSION_WAITS_SECONDS * 1000}
+        engine = make_engine(self._settings, connect=connect, poolclass=sa.NullPool)
+        return LockSession(engine.execution_options(isolation_level="AUTOCOMMIT"))
+
+    def held(self, names: Iterable[str]) -> set[str]:
+        """Returns those of the advisory locks `names` that any session holds at this moment; takes none of them."""
+        with self.begin() as connection:
+            return set(connection.execute(sa.text(_HELD), {"names": list(names)}).scalars())
 
     def migrate(self) -> None:
         """Brings the schema to the newest revision; several processes may call it at once, one does the work."""
         with self.begin() as connection:
-            connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_lock_key(_MIGRATION_LOCK))))
+            connection.execute(sa.select(sa.func.pg_advisory_xact_lock(lock_key(_MIGRATION_LOCK))))
             connection.execute(sa.schema.CreateSchema(SCHEMA, if_not_exists=True))
             config = alembic_config()
             config.attributes["connection"] = connection
@@ -81,7 +103,7 @@ class OpsStore:
     def _locks(self) -> sa.Engine:
         """One connection is kept, since a tick every half minute should not log in each time; more come as needed."""
         if self._lock_engine is None:
-            engine = _engine(self._settings, pool_size=1, max_overflow=64, pool_recycle=1800)
+            engine = make_engine(self._settings, **_KEPT, pool_size=1, max_overflow=64)
             self._lock_engine = engine.execution_options(isolation_level="AUTOCOMMIT")
         return self._lock_engine
 
@@ -97,47 +119,3 @@ def alembic_config() -> Config:
     config = Config()
     config.set_main_option("script_location", str(_MIGRATIONS))
     return config
-
-
-@contextmanager
-def translated_errors() -> Iterator[None]:
-    """Turns the two failures an operator can mend into `OpsStoreError`; everything else passes unchanged."""
-    try:
-        yield
-    except PoolTimeoutError as error:
-        raise OpsStoreError(
-            "every connection to the ops store is in use",
-            place="ADINSIGHTS_OPS_STORE__POOL_SIZE",
-            next_step="Raise it, or look for a statement that hangs.",
-        ) from error
-    except OperationalError as error:
-        reason = str(error.orig).strip().splitlines()[0] if error.orig else "no answer"
-        raise OpsStoreError(
-            f"the ops store does not answer ({reason})",
-            place="ADINSIGHTS_OPS_STORE__DSN",
-            next_step="Check that Postgres is up and the address right; `adinsights doctor` shows more.",
-        ) from error
-    except ProgrammingError as error:
-        if getattr(error.orig, "sqlstate", None) not in ("42P01", "3F000", "42703"):
-            raise
-        raise OpsStoreError("the ops store is not migrated", next_step="Run `adinsights migrate`.") from error
-
-
-def _lock_key(name: str) -> sa.ColumnElement[int]:
-    return sa.func.hashtextextended(name, 0)
-
-
-def _engine(settings: OpsStoreSettings, **pool: Any) -> sa.Engine:
-    url = make_url(settings.dsn.get_secret_value()).set(drivername="postgresql+psycopg")
-    options = f"-c statement_timeout={settings.statement_timeout_seconds * 1000} -c timezone=UTC"
-    return sa.create_engine(
-        url,
-        pool_pre_ping=True,
-        hide_parameters=True,  # an error text reaches logs; what a row holds must not
-        connect_args={
-            "connect_timeout": settings.connect_timeout_seconds,
-            "application_name": "adinsights",
-            "options": options,
-        },
-        **pool,
-    )

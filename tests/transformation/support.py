@@ -21,6 +21,7 @@ import psycopg
 from pydantic import SecretStr
 
 from adinsights_orchestration.environments import Environment
+from adinsights_orchestration.ops_store.store import OpsStore
 from adinsights_orchestration.settings import DbtSettings, OpsStoreSettings, Settings, WarehouseSettings
 from adinsights_orchestration.tenants.model import Provider
 
@@ -129,6 +130,15 @@ def in_another_process(code: str, **environment: str) -> subprocess.Popen[bytes]
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
+
+
+def end_sessions(store: OpsStore) -> None:
+    """Ends every session with the ops store but the one that says so, as a restarted server does."""
+    with store.begin() as connection:
+        connection.exec_driver_sql(
+            "select pg_terminate_backend(pid) from pg_stat_activity"
+            " where datname = current_database() and pid <> pg_backend_pid()"
+        )
 
 
 def eventually(condition: Callable[[], bool], seconds: float = 60) -> bool:
