@@ -30,7 +30,7 @@ from adinsights_orchestration.transformation.command import (
 )
 from adinsights_orchestration.transformation.process import DbtProcess
 from adinsights_orchestration.transformation.project import Project
-from adinsights_orchestration.transformation.targets import Targets
+from adinsights_orchestration.transformation.targets import MAKE_ROOM, TargetError, Targets, writing
 
 MANIFEST_FILE = "manifest.json"
 _DIGEST_FILE = "digest"
@@ -99,6 +99,7 @@ def prepare(settings: Settings) -> Path:
 
     Raises:
         ConfigurationError: The project does not parse; dbt's own message is in it.
+        TargetError: What was parsed cannot be written.
     """
     targets = Targets(settings.dbt.project_dir)
     chosen = providers_argument(default_providers(settings.dbt.project_dir), settings.dbt.enabled_providers)
@@ -107,17 +108,21 @@ def prepare(settings: Settings) -> Path:
             wanted = digest(settings)
             with targets.fresh("parse", parse_key(settings, chosen)) as folder:
                 _parse(settings, Command(("parse",), providers=chosen), folder)
-                # The digest comes last: a kill before it leaves a manifest that counts as outdated.
-                (targets.prepared / _DIGEST_FILE).unlink(missing_ok=True)
-                (folder / MANIFEST_FILE).replace(targets.prepared / MANIFEST_FILE)
-                _write_atomically(targets.prepared / _DIGEST_FILE, wanted.encode())
-                _write_atomically(targets.root / MANIFEST_FILE, (targets.prepared / MANIFEST_FILE).read_bytes())
+                with writing(targets.root):
+                    # The digest comes last: a kill before it leaves a manifest that counts as outdated.
+                    (targets.prepared / _DIGEST_FILE).unlink(missing_ok=True)
+                    (folder / MANIFEST_FILE).replace(targets.prepared / MANIFEST_FILE)
+                    _write_atomically(targets.prepared / _DIGEST_FILE, wanted.encode())
+                    _write_atomically(targets.root / MANIFEST_FILE, (targets.prepared / MANIFEST_FILE).read_bytes())
     return targets.prepared / MANIFEST_FILE
 
 
 def _parse(settings: Settings, command: Command, folder: Path) -> None:
     process = DbtProcess(settings, command, folder)
     code = process.run()
+    if process.unwritable is not None and code != 0:
+        problem = f"dbt could not write what it parsed ({process.unwritable})"
+        raise TargetError(problem, place=str(folder), next_step=MAKE_ROOM)
     if code != 0 or not (folder / MANIFEST_FILE).exists():
         reason = process.errors[-1] if process.errors else f"dbt ended with code {code}"
         raise ConfigurationError(
@@ -130,8 +135,9 @@ def _parse(settings: Settings, command: Command, folder: Path) -> None:
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
     """Lets one process at a time prepare; the next one then finds the work done."""
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield

@@ -7,8 +7,10 @@ leaves dbt running when its own process is killed (docs/adr/0011).
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -27,6 +29,9 @@ from adinsights_orchestration.transformation.command import Command, environment
 Event = Mapping[str, Any]
 STOP_GRACE_SECONDS = 20.0
 _CHILD = Path(__file__).with_name("dbt_child.py")
+# What Python says in dbt when the folder or its disk takes nothing more; Postgres words its own full disk differently.
+_OS_ERROR = re.compile(r"\[Errno (\d+)\]")
+_UNWRITABLE = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EIO))
 _LEVELS = {"debug": 10, "info": 20, "warn": 30, "error": 40}
 
 
@@ -41,12 +46,19 @@ class DbtProcess:
         settings: Where the project and the warehouse are.
         command: What to do.
         target: Folder for what dbt writes; it exists.
+
+    Attributes:
+        errors: dbt's own error messages.
+        unwritable: Why dbt could not write into its folder; None as long as it could.
     """
 
     def __init__(self, settings: Settings, command: Command, target: Path) -> None:
         self.command = command
         self.errors: list[str] = []
+        self.unwritable: str | None = None
         self._logger = get_logger("dbt")
+        self._killer: threading.Timer | None = None
+        self._interrupting = threading.Lock()
         self._process = subprocess.Popen(
             [sys.executable, "-P", str(_CHILD), *command.arguments()],
             stdin=subprocess.PIPE,
@@ -90,15 +102,26 @@ class DbtProcess:
             raise ValueError("dbt has not ended yet")
         return code
 
+    def interrupt(self) -> None:
+        """Has dbt cancel its queries and end, and kills it when it does not; returns at once.
+
+        For any thread: whoever reads the events comes to their end.
+        """
+        with self._interrupting:
+            if self._killer is None and self._process.poll() is None:
+                self._process.send_signal(signal.SIGINT)
+                self._killer = threading.Timer(STOP_GRACE_SECONDS, self._process.kill)
+                self._killer.daemon = True
+                self._killer.start()
+
     def stop(self) -> None:
-        """Has dbt cancel its queries and end, and kills it when it does not; an ended one is left alone."""
+        """Interrupts dbt and waits for its end; an ended one is left alone."""
+        self.interrupt()
         if self._process.poll() is None:
-            self._process.send_signal(signal.SIGINT)
-            killer = threading.Timer(STOP_GRACE_SECONDS, self._process.kill)
-            killer.start()
             self._drain()
             self._process.wait()
-            killer.cancel()
+        if self._killer is not None:
+            self._killer.cancel()
         for stream in (self._process.stdin, self._process.stdout):
             if stream is not None and not stream.closed:
                 stream.close()
@@ -114,14 +137,23 @@ class DbtProcess:
             event = json.loads(line)
             info, data = event["info"], event["data"]
         except (ValueError, KeyError, TypeError):
+            self._notice_unwritable(line)
             if line:
-                self._logger.info(line)
+                # With a full disk each of dbt's log lines fails, and each failure says so on a page of its own.
+                self._logger.log(_LEVELS["info" if self.unwritable is None else "debug"], line)
             return None
         if str(info["msg"]).strip():
             _log(self._logger, info, data)
         if info["level"] == "error":
             self.errors.append(str(info["msg"]))
+            self._notice_unwritable(str(info["msg"]))
         return {"info": info, "data": data}
+
+    def _notice_unwritable(self, text: str) -> None:
+        found = _OS_ERROR.search(text)
+        if found is not None and self.unwritable is None and int(found[1]) in _UNWRITABLE:
+            self.unwritable = os.strerror(int(found[1]))
+            self._logger.error("dbt cannot write into its folder", reason=self.unwritable)
 
 
 def _log(logger: structlog.stdlib.BoundLogger, info: Mapping[str, Any], data: Mapping[str, Any]) -> None:

@@ -12,14 +12,38 @@ import os
 import shutil
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import datetime, timedelta
 from pathlib import Path
+
+from adinsights_orchestration.errors import AdinsightsError
+from adinsights_orchestration.logs import get_logger
 
 PARSE_FILE = "partial_parse.msgpack"
 _LOCK_FILE = ".in-use"
 _RUNS = "runs"
 _PREPARED = "prepared"
+MAKE_ROOM = (
+    "Make room on its disk, or give write permission; a lower ADINSIGHTS_DBT__KEEP_TARGET_HOURS has older folders"
+    " deleted sooner. The next build starts anew."
+)
+
+logger = get_logger(__name__)
+
+
+class TargetError(AdinsightsError):
+    """dbt's folder cannot be written."""
+
+
+@contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Turns what the disk refuses inside the block into a `TargetError` that names the folder."""
+    try:
+        yield
+    except OSError as error:
+        raise TargetError(
+            f"dbt's folder cannot be written ({error.strerror or error})", place=str(folder), next_step=MAKE_ROOM
+        ) from error
 
 
 class Targets:
@@ -48,17 +72,28 @@ class Targets:
 
         The folder stays for whoever wants to look at dbt's logs and compiled SQL, until it is pruned. A better parse
         that dbt leaves in it is kept for the next process.
+
+        Raises:
+            TargetError: It cannot be made (disk full, no permission); nothing is left of it.
         """
         folder = self.runs / f"{name}-{uuid.uuid4().hex[:8]}"
-        folder.mkdir(parents=True)
-        lock = os.open(folder / _LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            before = self._lend_parse(folder, parse_key)
+        with ExitStack() as stack:
+            with writing(folder):
+                before = self._furnish(folder, parse_key, stack)
             yield folder
             self._keep_parse(folder, parse_key, before)
-        finally:
-            os.close(lock)
+
+    def _furnish(self, folder: Path, parse_key: str, stack: ExitStack) -> int | None:
+        """Makes and locks a folder until the stack ends; returns when the parse lent to it was written."""
+        try:
+            folder.mkdir(parents=True)
+            lock = os.open(folder / _LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o644)
+            stack.callback(os.close, lock)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            return self._lend_parse(folder, parse_key)
+        except OSError:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
 
     def prune(self, now: datetime, keep: timedelta) -> int:
         """Deletes the folders that nobody uses and nothing was written to since `now - keep`; returns how many."""
@@ -67,12 +102,20 @@ class Targets:
         return sum(_delete_unused(folder) for folder in found)
 
     def save_parse(self, parse: Path, parse_key: str) -> None:
-        """Keeps a saved parse for later processes; one that is being read elsewhere stays whole."""
+        """Keeps a saved parse for later processes; one that is being read elsewhere stays whole.
+
+        It only saves time: where it cannot be written, the one before it stays.
+        """
         kept = self._parse(parse_key)
-        kept.parent.mkdir(parents=True, exist_ok=True)
         replacement = kept.with_name(f".{kept.name}.{uuid.uuid4().hex[:8]}")
-        shutil.copyfile(parse, replacement)
-        replacement.replace(kept)
+        try:
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(parse, replacement)
+            replacement.replace(kept)
+        except OSError as error:
+            logger.warning("dbt's saved parse could not be kept", path=str(kept), reason=error.strerror)
+            with suppress(OSError):
+                replacement.unlink()
 
     def _parse(self, parse_key: str) -> Path:
         return self.prepared / f"parse-{parse_key}.msgpack"
@@ -93,8 +136,8 @@ class Targets:
 def _folders(parent: Path) -> list[Path]:
     try:
         return [entry for entry in parent.iterdir() if entry.is_dir()]
-    except FileNotFoundError:
-        return []
+    except OSError:
+        return []  # whoever writes there next says what is wrong with it
 
 
 def _newest(folder: Path) -> float:
@@ -107,8 +150,12 @@ def _newest(folder: Path) -> float:
 
 def _delete_unused(folder: Path) -> bool:
     try:
-        lock = os.open(folder / _LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o644)
+        # Opened and never made here: a full disk is when pruning matters most.
+        lock = os.open(folder / _LOCK_FILE, os.O_RDWR)
     except FileNotFoundError:
+        shutil.rmtree(folder, ignore_errors=True)  # nobody who uses one is without it for hours
+        return not folder.exists()
+    except OSError:
         return False
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
