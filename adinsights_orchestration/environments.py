@@ -32,6 +32,7 @@ class Automation(StrEnum):
     DBT_NIGHTLY = "dbt_nightly"
     DBT_FRESHNESS = "dbt_source_freshness"
     PRUNE = "history_prune"
+    DEAD_RUNS = "dead_runs"
     FRESHNESS = "freshness_evaluate"
     TOPOLOGY = "topology_publish"
     OVERVIEW = "overview_publish"
@@ -89,6 +90,7 @@ UNATTENDED: dict[Environment, dict[Automation, Unattended]] = {
         Automation.DBT_NIGHTLY: _in_the_stack(_runs(cron="0 3 * * *")),
         Automation.DBT_FRESHNESS: _in_the_stack(_runs(cron="*/30 * * * *")),
         Automation.PRUNE: _in_the_stack(_runs(cron="30 4 * * *")),
+        Automation.DEAD_RUNS: _in_the_stack(_tick(30)),
         Automation.FRESHNESS: _in_the_stack(_tick(15)),
         Automation.TOPOLOGY: _in_the_stack(_tick(30)),
         Automation.OVERVIEW: _in_the_stack(_tick(30)),
@@ -102,6 +104,7 @@ UNATTENDED: dict[Environment, dict[Automation, Unattended]] = {
         Automation.DBT_NIGHTLY: _runs(cron="0 3 * * *"),
         Automation.DBT_FRESHNESS: _runs(cron="0 6 * * *"),
         Automation.PRUNE: _runs(cron="30 4 * * *"),
+        Automation.DEAD_RUNS: _tick(60),
         Automation.FRESHNESS: _tick(60),
         Automation.TOPOLOGY: _tick(60),
         Automation.OVERVIEW: _tick(30),
@@ -115,6 +118,7 @@ UNATTENDED: dict[Environment, dict[Automation, Unattended]] = {
         Automation.DBT_NIGHTLY: _runs(cron="0 3 * * *"),
         Automation.DBT_FRESHNESS: _runs(cron="*/30 * * * *"),  # a quarter of the shortest limit, two hours
         Automation.PRUNE: _runs(cron="30 4 * * *"),
+        Automation.DEAD_RUNS: _tick(60),
         Automation.FRESHNESS: _tick(30),
         Automation.TOPOLOGY: _tick(60),
         Automation.OVERVIEW: _tick(30),

@@ -11,7 +11,9 @@ import dagster as dg
 
 from adinsights_orchestration.clock import utc_now
 from adinsights_orchestration.dagster_internals.history import prune_history
+from adinsights_orchestration.dead_runs import proof_of_life
 from adinsights_orchestration.environments import Automation
+from adinsights_orchestration.ops_store.store import OpsStore
 from adinsights_orchestration.settings import Settings
 from adinsights_orchestration.unattended import declared, queue_tags, schedule_status
 
@@ -26,7 +28,7 @@ class PruneConfig(dg.Config):
     budget_minutes: int = _BUDGET_MINUTES
 
 
-def build_upkeep(settings: Settings) -> dg.Definitions:
+def build_upkeep(settings: Settings, store: OpsStore) -> dg.Definitions:
     """Builds the pruning job, and its schedule where the environment declares one."""
 
     @dg.op(
@@ -34,15 +36,16 @@ def build_upkeep(settings: Settings) -> dg.Definitions:
         description="Deletes finished runs and old events, but never the newest state of an asset, partition or check.",
     )
     def prune(context: dg.OpExecutionContext, config: PruneConfig) -> None:
-        deadline = time.monotonic() + config.budget_minutes * 60
-        now = utc_now()
-        pruned = prune_history(
-            context.instance,
-            runs_before=now - timedelta(days=config.keep_runs_days or settings.dagster.keep_runs_days),
-            events_before=now
-            - timedelta(days=config.keep_runless_events_days or settings.dagster.keep_runless_events_days),
-            keep_going=lambda: time.monotonic() < deadline,
-        )
+        with proof_of_life(context, store):
+            deadline = time.monotonic() + config.budget_minutes * 60
+            now = utc_now()
+            pruned = prune_history(
+                context.instance,
+                runs_before=now - timedelta(days=config.keep_runs_days or settings.dagster.keep_runs_days),
+                events_before=now
+                - timedelta(days=config.keep_runless_events_days or settings.dagster.keep_runless_events_days),
+                keep_going=lambda: time.monotonic() < deadline,
+            )
         context.add_output_metadata(
             {
                 "runs deleted": pruned.runs,

@@ -11,6 +11,7 @@ from dagster._core.storage.runs.schema import RunsTable
 
 from adinsights_orchestration.clock import utc_now
 from adinsights_orchestration.environments import Automation
+from adinsights_orchestration.ops_store.store import OpsStore
 from adinsights_orchestration.settings import DagsterSettings, Settings
 from adinsights_orchestration.upkeep import build_upkeep
 from tests.conftest import PostgresServer, dagster_instance_on
@@ -37,18 +38,20 @@ def _old_run(instance: dg.DagsterInstance, days: int) -> str:
     return run_id
 
 
-def _prune(instance: dg.DagsterInstance, **config: int) -> dict[str, object]:
+def _prune(instance: dg.DagsterInstance, ops_store: OpsStore, **config: int) -> dict[str, object]:
     """Runs the job and returns the metadata of its only step."""
-    job = build_upkeep(SETTINGS).resolve_job_def(Automation.PRUNE.value)
+    job = build_upkeep(SETTINGS, ops_store).resolve_job_def(Automation.PRUNE.value)
     result = job.execute_in_process(run_config={"ops": {"prune": {"config": config}}}, instance=instance)
     assert result.success
     (output,) = [event for event in result.all_events if event.is_successful_output]
     return {name: value.value for name, value in output.step_output_data.metadata.items()}
 
 
-def test_it_prunes_by_the_environments_settings_and_says_what_it_deleted(instance: dg.DagsterInstance) -> None:
+def test_it_prunes_by_the_environments_settings_and_says_what_it_deleted(
+    instance: dg.DagsterInstance, ops_store: OpsStore
+) -> None:
     old, young = _old_run(instance, days=31), _old_run(instance, days=29)
-    told = _prune(instance)
+    told = _prune(instance, ops_store)
     assert told["runs deleted"] == 1
     assert told["finished"] is True
     assert told.keys() == {
@@ -62,15 +65,15 @@ def test_it_prunes_by_the_environments_settings_and_says_what_it_deleted(instanc
     assert instance.get_run_by_id(young) is not None
 
 
-def test_a_run_may_prune_further_than_the_settings_say(instance: dg.DagsterInstance) -> None:
+def test_a_run_may_prune_further_than_the_settings_say(instance: dg.DagsterInstance, ops_store: OpsStore) -> None:
     young = _old_run(instance, days=10)
-    _prune(instance)
+    _prune(instance, ops_store)
     assert instance.get_run_by_id(young) is not None
-    _prune(instance, keep_runs_days=5)
+    _prune(instance, ops_store, keep_runs_days=5)
     assert instance.get_run_by_id(young) is None
 
 
-def test_without_time_it_stops_and_says_that_it_is_not_done(instance: dg.DagsterInstance) -> None:
+def test_without_time_it_stops_and_says_that_it_is_not_done(instance: dg.DagsterInstance, ops_store: OpsStore) -> None:
     old = _old_run(instance, days=40)
-    assert _prune(instance, budget_minutes=0)["finished"] is False
+    assert _prune(instance, ops_store, budget_minutes=0)["finished"] is False
     assert instance.get_run_by_id(old) is not None

@@ -13,6 +13,7 @@ from dagster_dbt import dbt_assets
 
 from adinsights_orchestration.dagster_internals.checks import evaluations
 from adinsights_orchestration.dagster_internals.connections import keep_connections
+from adinsights_orchestration.dead_runs import proof_of_life
 from adinsights_orchestration.ops_store.store import OpsStore
 from adinsights_orchestration.settings import Settings
 from adinsights_orchestration.transformation.builds import Build, Outcome, Request
@@ -41,12 +42,13 @@ def build_dbt_assets(
     def dbt(context: dg.AssetExecutionContext, config: DbtAssetsConfig) -> Iterator[object]:
         chosen = _selected_tests(context, project)
         build = _build(context, settings, store, project, _command(context, project, chosen, config.full_refresh))
-        for event in once_each(build.events()):
-            yield from materialized(event, project, translator, context)
-            result = check_result(event, project)
-            if result is not None and event["data"]["node_info"]["unique_id"] in chosen:
-                yield result
-        _conclude(context, build.outcome)
+        with proof_of_life(context.op_execution_context, store):
+            for event in once_each(build.events()):
+                yield from materialized(event, project, translator, context)
+                result = check_result(event, project)
+                if result is not None and event["data"]["node_info"]["unique_id"] in chosen:
+                    yield result
+            _conclude(context, build.outcome)
 
     return dbt
 
@@ -78,12 +80,13 @@ def build_dbt_job(
         command = Command(("build",), select=select, exclude=exclude, full_refresh=config.full_refresh)
         build = _build(context, settings, store, project, command)
         results = []
-        for event in once_each(build.events()):
-            yield from materialized(event, project, translator, None)
-            result = check_result(event, project)
-            results += [] if result is None else [result]
-        yield from evaluations(context.instance, results)
-        _conclude(context, build.outcome)
+        with proof_of_life(context, store):
+            for event in once_each(build.events()):
+                yield from materialized(event, project, translator, None)
+                result = check_result(event, project)
+                results += [] if result is None else [result]
+            yield from evaluations(context.instance, results)
+            _conclude(context, build.outcome)
         yield dg.Output(None)
 
     @dg.job(

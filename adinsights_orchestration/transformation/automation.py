@@ -30,7 +30,7 @@ from adinsights_orchestration.transformation.run_results import SUCCESS
 from adinsights_orchestration.unattended import declared, schedule_status, sensor_status
 
 BUILD_TAG = {"adinsights/dbt": "build"}
-# A worker that died without a word keeps its run "started", and its place in the pool, until this much later.
+# For a build that hangs; one whose process died is found far sooner, by the sensor `dead_runs`.
 _MAX_RUNTIME_SECONDS = 2 * 60 * 60
 _LOOK_EVERY_SECONDS = 60
 # A started run takes the build lock within this time; one that has not by then is dead.
@@ -176,8 +176,8 @@ def _interval(unattended: Unattended) -> timedelta:
 def _is_building(instance: dg.DagsterInstance, store: OpsStore, now: datetime) -> bool:
     """Whether a build is queued, starting or at work.
 
-    A run that says it is started is believed only while it boots; after that the lock tells. A worker that was killed
-    leaves its run "started" for hours, and the marts must not wait for it.
+    A run that says it is started is believed only while it boots; after that the lock tells. The run of a worker that
+    was killed says so until `dead_runs` has found it.
     """
     if is_building(store):
         return True

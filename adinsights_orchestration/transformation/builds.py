@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping, Set
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Generator, Mapping, Set
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
 from adinsights_orchestration.clock import Clock, utc_now
-from adinsights_orchestration.errors import AdinsightsError, OpsStoreError
+from adinsights_orchestration.errors import AdinsightsError
 from adinsights_orchestration.logs import get_logger
 from adinsights_orchestration.ops_store.store import OpsStore
 from adinsights_orchestration.settings import Settings
@@ -33,11 +32,11 @@ from adinsights_orchestration.transformation.process import DbtError, DbtProcess
 from adinsights_orchestration.transformation.project import Project
 from adinsights_orchestration.transformation.publishing import publish
 from adinsights_orchestration.transformation.run_results import Artifact, read_artifact
-from adinsights_orchestration.transformation.targets import Targets
+from adinsights_orchestration.transformation.targets import MAKE_ROOM, Targets
+from adinsights_orchestration.transformation.turn import BUILD_LOCK, PACE, Pace, Turn
 from adinsights_orchestration.transformation.warehouse import missing_tables
 
-BUILD_LOCK = "dbt:build"
-_POLL_SECONDS = 2.0
+_TO_ITS_END = (0, 1)  # exit codes of a dbt that came to its own end
 _NAMED = 5  # how many failed nodes an error names
 
 logger = get_logger(__name__)
@@ -73,6 +72,7 @@ class Outcome:
         target: The folder of the last pass.
         missing: Raw tables that do not exist; their providers were left out.
         failing: Providers that failed by themselves and were left out of a second pass.
+        unwritable: Why dbt could not write into its folder; None when it could.
     """
 
     completed: bool
@@ -82,6 +82,7 @@ class Outcome:
     target: Path
     missing: Mapping[Provider, tuple[str, ...]]
     failing: tuple[Provider, ...] = ()
+    unwritable: str | None = None
 
     @property
     def failed_nodes(self) -> tuple[str, ...]:
@@ -99,6 +100,10 @@ class Outcome:
         if self.succeeded:
             return None
         see = f"dbt's log and compiled SQL are in {self.target}."
+        if self.unwritable is not None:
+            what = "failed" if self.completed else "was not carried out"
+            problem = f"the dbt build {what}: dbt could not write into its folder ({self.unwritable})"
+            return DbtError(problem, place=str(self.target), next_step=MAKE_ROOM)
         if not self.completed:
             reason = self.errors[-1].strip() if self.errors else "it was stopped"
             return DbtError(f"the dbt build was not carried out: {reason}", next_step=see)
@@ -127,6 +132,7 @@ class Build:
         request: What to build.
         clock: The time.
         wait: Sleeps between two looks at whether another build has ended, for so many seconds.
+        pace: How long taking and keeping the build lock may take.
     """
 
     def __init__(
@@ -138,11 +144,12 @@ class Build:
         *,
         clock: Clock = utc_now,
         wait: Callable[[float], None] = time.sleep,
+        pace: Pace = PACE,
     ) -> None:
         self._settings, self._store, self._project = settings, store, project
         self._request = request
         self._clock = clock
-        self._wait = wait
+        self._turn = Turn(store, request.run_id, wait, pace)
         self._targets = Targets(settings.dbt.project_dir)
         self._newest: Mapping[Provider, int] = {}
         self._missing: Mapping[Provider, tuple[str, ...]] = {}
@@ -155,11 +162,14 @@ class Build:
 
         Raises:
             WarehouseError: The warehouse does not answer; nothing was started.
+            TargetError: dbt's folder cannot be made; this pass was not started.
             OpsStoreError: The ops store does not answer; nothing was started, or what was done could not be recorded.
             PublishError: The results are recorded, but the published file could not be replaced.
+            TurnLostError: The build lock was lost with its session and not had back in time; dbt was stopped.
         """
-        self._targets.prune(self._clock(), timedelta(hours=self._settings.dbt.keep_target_hours))
-        with _alone(self._store, self._wait):
+        with self._turn:
+            self._targets.prune(self._clock(), timedelta(hours=self._settings.dbt.keep_target_hours))
+            self._turn.begin()
             first = self._first_pass()
             outcome = yield from self._carry_out(first)
             second = self._second_pass(first, outcome)
@@ -185,7 +195,7 @@ class Build:
 
     def _second_pass(self, first: _Pass, outcome: Outcome) -> _Pass | None:
         # With tests selected by name somebody wants exactly these nodes and tests.
-        if outcome.succeeded or not outcome.completed or first.command.direct_tests_only:
+        if outcome.succeeded or not outcome.completed or outcome.unwritable or first.command.direct_tests_only:
             return None
         [artifact] = outcome.artifacts
         again = second_pass(self._project, artifact, first.left_out)
@@ -201,14 +211,18 @@ class Build:
         return replace(command, providers=providers_argument(default_providers(self._settings.dbt.project_dir), ready))
 
     def _carry_out(self, one: _Pass) -> Generator[Event, None, Outcome]:
+        self._turn.check()
         name = f"{self._request.name}-{self._request.run_id[:8]}"
         with self._targets.fresh(name, parse_key(self._settings, one.command.providers)) as folder:
             process = DbtProcess(self._settings, one.command, folder)
             begun: _Begun | None = None
             try:
-                for event in process.events():
-                    begun = begun or self._begin(event, one.command)
-                    yield event
+                with self._turn.guarding(process.interrupt):
+                    for event in process.events():
+                        begun = begun or self._begin(event, one.command)
+                        yield event
+                if process.exit_code not in _TO_ITS_END:
+                    self._turn.check()
             except BaseException:
                 process.stop()
                 self._end_quietly(process, one, folder, begun)
@@ -234,7 +248,7 @@ class Build:
         self, process: DbtProcess, one: _Pass, folder: Path, begun: _Begun | None, *, came_to_end: bool
     ) -> Outcome:
         artifact = read_artifact(folder)
-        completed = came_to_end and artifact is not None and process.exit_code in (0, 1)
+        completed = came_to_end and artifact is not None and process.exit_code in _TO_ITS_END
         succeeded = completed and process.exit_code == 0
         if begun is not None:
             ended = Ended(
@@ -251,7 +265,15 @@ class Build:
             )
             record_end(self._store, ended, self._project.nodes.keys())
         artifacts = (artifact,) if artifact else ()
-        return Outcome(completed, succeeded, artifacts, tuple(process.errors), folder, self._missing)
+        return Outcome(
+            completed,
+            succeeded,
+            artifacts,
+            tuple(process.errors),
+            folder,
+            self._missing,
+            unwritable=process.unwritable,
+        )
 
     def _covered(self, one: _Pass, artifact: Artifact, folder: Path) -> dict[Provider, int]:
         """The providers whose nodes this build built, all of them."""
@@ -291,30 +313,6 @@ def _nodes_of(folder: Path) -> Set[str]:
     return nodes.keys()
 
 
-@contextmanager
-def _alone(store: OpsStore, wait: Callable[[float], None]) -> Iterator[None]:
-    """Holds the build lock; waits for it as long as another build takes."""
-    with ExitStack() as stack:
-        waited = False
-        while not stack.enter_context(store.exclusive(BUILD_LOCK)):
-            stack.close()
-            if not waited:
-                logger.info("waiting for another dbt build to end")
-            waited = True
-            wait(_POLL_SECONDS)
-        yield
-        _release(stack)
-
-
-def _release(stack: ExitStack) -> None:
-    try:
-        stack.close()
-    except OpsStoreError:
-        # The server restarted during the build and dropped the lock with the connection: the build itself is done.
-        logger.warning("the dbt build lock was lost before the build ended")
-
-
 def is_building(store: OpsStore) -> bool:
     """Whether a build holds the lock at this moment, whoever started it."""
-    with store.exclusive(BUILD_LOCK) as free:
-        return not free
+    return bool(store.held([BUILD_LOCK]))

@@ -34,6 +34,6 @@ def build_transformation(settings: Settings, store: OpsStore, *, clock: Clock = 
     )
     return dg.Definitions.merge(
         own,
-        build_source_freshness(settings, project),
+        build_source_freshness(settings, store, project),
         build_automation(settings, store, project, assets, clock=clock),
     )

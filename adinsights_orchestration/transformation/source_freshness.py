@@ -17,13 +17,15 @@ from typing import Any
 import dagster as dg
 
 from adinsights_orchestration.dagster_internals.types import AssetJob
+from adinsights_orchestration.dead_runs import proof_of_life
 from adinsights_orchestration.environments import Automation
+from adinsights_orchestration.ops_store.store import OpsStore
 from adinsights_orchestration.settings import Settings
 from adinsights_orchestration.tenants.model import Provider
 from adinsights_orchestration.transformation.command import Command, default_providers, parse_key, providers_argument
 from adinsights_orchestration.transformation.process import DbtError, DbtProcess, Event
 from adinsights_orchestration.transformation.project import Project, Props, dagster_meta
-from adinsights_orchestration.transformation.targets import Targets
+from adinsights_orchestration.transformation.targets import MAKE_ROOM, Targets
 from adinsights_orchestration.unattended import declared, queue_tags, schedule_status
 
 JOB = "dbt_source_freshness"
@@ -33,12 +35,12 @@ _PASS, _ERROR = "pass", "error"
 _NEVER = "0001-01-01"  # what dbt calls the newest row of an empty table
 
 
-def build_source_freshness(settings: Settings, project: Project) -> dg.Definitions:
+def build_source_freshness(settings: Settings, store: OpsStore, project: Project) -> dg.Definitions:
     """Returns the assets `raw/<provider>`, a check for each of their tables, the job that evaluates them."""
     watched = {uid: props for uid, props in project.sources.items() if _is_watched(project, uid, props)}
     if not watched:
         return dg.Definitions()
-    checks = _checks(settings, project, watched)
+    checks = _checks(settings, store, project, watched)
     job = dg.define_asset_job(
         JOB,
         selection=dg.AssetSelection.checks(checks),
@@ -60,7 +62,9 @@ def _is_watched(project: Project, unique_id: str, props: Props) -> bool:
     return has_limit and any(unique_id in sources for sources in project.providers.values())
 
 
-def _checks(settings: Settings, project: Project, watched: Mapping[str, Props]) -> dg.AssetChecksDefinition:
+def _checks(
+    settings: Settings, store: OpsStore, project: Project, watched: Mapping[str, Props]
+) -> dg.AssetChecksDefinition:
     specs = {unique_id: _spec(project, unique_id, props) for unique_id, props in watched.items()}
 
     @dg.multi_asset_check(
@@ -71,7 +75,8 @@ def _checks(settings: Settings, project: Project, watched: Mapping[str, Props]) 
     )
     def dbt_source_freshness(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
         wanted = {uid: spec for uid, spec in specs.items() if spec.key in context.selected_asset_check_keys}
-        verdicts = _run(settings, [_selector(watched[unique_id]) for unique_id in wanted])
+        with proof_of_life(context.op_execution_context, store):
+            verdicts = _run(settings, [_selector(watched[unique_id]) for unique_id in wanted])
         for unique_id, spec in wanted.items():
             yield _result(spec, verdicts.get(unique_id, {"error": "dbt did not look at it"}))
 
@@ -140,7 +145,12 @@ def _failure(event: Event) -> tuple[str, Props] | None:
 def _verdicts(folder: Path, process: DbtProcess) -> dict[str, Props]:
     try:
         content = json.loads((folder / _ARTIFACT).read_bytes())
-    except FileNotFoundError:
+    except (FileNotFoundError, ValueError):
+        if process.unwritable is not None:
+            problem = (
+                f"source freshness was not carried out: dbt could not write into its folder ({process.unwritable})"
+            )
+            raise DbtError(problem, place=str(folder), next_step=MAKE_ROOM) from None
         reason = process.errors[-1].strip() if process.errors else f"dbt ended with code {process.exit_code}"
         raise DbtError(
             f"source freshness was not carried out: {reason}", next_step=f"dbt's own log is {folder / 'dbt.log'}."

@@ -23,11 +23,11 @@ from adinsights_orchestration.ops_store.tables import cursor, dbt_invocation, db
 from adinsights_orchestration.settings import OpsStoreSettings, Settings
 from adinsights_orchestration.tenants.model import Provider
 from adinsights_orchestration.transformation.automation import BUILD_TAG
-from adinsights_orchestration.transformation.builds import BUILD_LOCK
 from adinsights_orchestration.transformation.definitions import build_transformation
 from adinsights_orchestration.transformation.invocations import coverage, record_end
 from adinsights_orchestration.transformation.newest import newest_materializations
 from adinsights_orchestration.transformation.project import Project
+from adinsights_orchestration.transformation.turn import BUILD_LOCK
 from tests.conftest import free_port
 from tests.transformation.test_invocations import ended
 from tests.transformation.test_run_results import result

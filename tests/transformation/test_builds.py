@@ -5,7 +5,11 @@ from __future__ import annotations
 import json
 import os
 import signal
+import tempfile
 import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,22 +18,46 @@ import sqlalchemy as sa
 from pydantic import SecretStr
 
 from adinsights_orchestration.errors import OpsStoreError
+from adinsights_orchestration.local.postgres import EmbeddedPostgres
+from adinsights_orchestration.ops_store.connecting import lock_key
 from adinsights_orchestration.ops_store.store import OpsStore
 from adinsights_orchestration.ops_store.tables import dbt_invocation
 from adinsights_orchestration.settings import OpsStoreSettings, Settings, WarehouseSettings
 from adinsights_orchestration.tenants.model import Provider
-from adinsights_orchestration.transformation.builds import BUILD_LOCK, Build, Request, is_building
+from adinsights_orchestration.transformation.builds import Build, Request, is_building
 from adinsights_orchestration.transformation.command import Command
 from adinsights_orchestration.transformation.invocations import coverage
 from adinsights_orchestration.transformation.process import DbtError
 from adinsights_orchestration.transformation.project import Project
 from adinsights_orchestration.transformation.publishing import PublishError
+from adinsights_orchestration.transformation.turn import BUILD_LOCK, PACE, Pace, Turn, TurnLostError
 from adinsights_orchestration.transformation.warehouse import WarehouseError
 from tests.conftest import free_port
-from tests.transformation.support import Warehouse, eventually, in_another_process
+from tests.transformation.support import Warehouse, end_sessions, eventually, in_another_process
 
 META, GOOGLE = Provider.META, Provider.GOOGLE_ADS
 NEWEST = {META: 7, GOOGLE: 8}
+
+
+QUICK = Pace(poll=0.05, look=0.05, keep=1.0, fence=25.0)
+
+
+def _own_store(server: EmbeddedPostgres) -> OpsStore:
+    store = OpsStore(OpsStoreSettings(dsn=SecretStr(server.create_database("ops"))))
+    store.migrate()
+    return store
+
+
+@pytest.fixture
+def own_server() -> Iterator[EmbeddedPostgres]:
+    """A server of this test's own, to be stopped."""
+    with tempfile.TemporaryDirectory(prefix="adinsights-pg-") as folder:
+        Path(folder).chmod(0o755)
+        settings = {"fsync": "off", "full_page_writes": "off"}
+        server = EmbeddedPostgres(Path(folder) / "pg", free_port(), settings=settings, die_with_parent=True)
+        server.start()
+        yield server
+        server.stop()
 
 
 def _request(*select: str, **fields: Any) -> Request:
@@ -185,8 +213,10 @@ Build(settings, OpsStore(settings.ops_store), manifest.load(settings), Request("
     assert not settings.dbt.run_results_path.exists()
 
     warehouse.reset()
-    assert Build(settings, ops_store, project, _request()).run().succeeded
+    waits: list[float] = []
+    assert Build(settings, ops_store, project, _request(), wait=waits.append).run().succeeded
     assert set(_published(settings).values()) == {"success"}
+    assert 0 < sum(waits) <= PACE.fence
 
 
 def test_two_builds_at_once_go_one_after_the_other(
@@ -212,22 +242,91 @@ def test_two_builds_at_once_go_one_after_the_other(
     assert second.outcome.succeeded
 
 
-def test_a_lock_that_was_lost_with_a_restarted_server_does_not_undo_a_build(
+def test_a_lock_that_is_lost_during_a_build_is_taken_again_and_the_build_goes_on(
     settings: Settings, ops_store: OpsStore, project: Project, warehouse: Warehouse
 ) -> None:
-    build = Build(settings, ops_store, project, _request("stg_meta__ads"))
+    build = Build(settings, ops_store, project, _request("stg_meta__ads"), pace=QUICK)
     cut = False
     for _event in build.events():
         if not cut:
-            with ops_store.begin() as connection:
-                connection.exec_driver_sql(
-                    "select pg_terminate_backend(pid) from pg_stat_activity"
-                    " where datname = current_database() and pid <> pg_backend_pid()"
-                )
+            end_sessions(ops_store)
+            assert eventually(lambda: is_building(ops_store))
             cut = True
     assert build.outcome is not None
     assert build.outcome.succeeded
     assert [row.succeeded for row in _invocations(ops_store)] == [True]
+
+
+def test_a_restart_of_the_ops_store_s_server_during_a_build_is_survived(
+    settings: Settings, own_server: EmbeddedPostgres, project: Project, warehouse: Warehouse
+) -> None:
+    store = _own_store(own_server)
+    build = Build(settings, store, project, _request("stg_meta__ads"), pace=replace(QUICK, keep=15, fence=40))
+    restarted = False
+    for _event in build.events():
+        if not restarted:
+            own_server.stop()
+            own_server.start()
+            assert eventually(lambda: is_building(store))
+            restarted = True
+    assert build.outcome is not None
+    assert build.outcome.succeeded
+    assert [row.succeeded for row in _invocations(store)] == [True]
+    store.dispose()
+
+
+def test_a_build_whose_lock_stays_away_stops_dbt_and_says_that_the_next_one_does_it(
+    settings: Settings, own_server: EmbeddedPostgres, project: Project, warehouse: Warehouse
+) -> None:
+    store = _own_store(own_server)
+    warehouse.make_meta_slow(300)
+    build = Build(settings, store, project, _request(), pace=QUICK)
+    with pytest.raises(TurnLostError, match="starts the next build by itself"):
+        _read(build, warehouse, own_server.stop)
+    assert eventually(lambda: warehouse.running_dbt_queries() == 0)
+    own_server.start()
+    assert [row.completed for row in _invocations(store)] == [False]
+    assert coverage(store) == {}
+
+    warehouse.reset()
+    assert Build(settings, store, project, _request(), wait=lambda _: None).run().succeeded
+    assert coverage(store) == NEWEST
+    store.dispose()
+
+
+def test_a_build_stops_before_the_one_that_got_its_lock_starts_dbt(
+    settings: Settings, ops_store: OpsStore, project: Project, warehouse: Warehouse
+) -> None:
+    warehouse.make_meta_slow(300)
+    rival = Turn(ops_store, "rival", lambda _: None, QUICK)
+    first = Build(settings, ops_store, project, _request(), pace=QUICK)
+    with rival:
+        with pytest.raises(TurnLostError):
+            _read(first, warehouse, lambda: _hand_over(ops_store, rival))
+        assert warehouse.running_dbt_queries() == 0
+        assert is_building(ops_store)
+    assert not is_building(ops_store)
+
+
+def _read(build: Build, warehouse: Warehouse, in_the_middle: Callable[[], None]) -> None:
+    """Reads a build to its end; calls `in_the_middle` once, while dbt waits for a slow query."""
+    for event in build.events():
+        if event["info"]["name"] == "LogStartLine" and "unique_stg_meta__ads_ad_id" in event["info"]["msg"]:
+            assert eventually(lambda: warehouse.running_dbt_queries() > 0)
+            in_the_middle()
+
+
+def _hand_over(store: OpsStore, rival: Turn) -> None:
+    """Ends the lock's session at a moment at which the rival stands next in the queue."""
+    with ThreadPoolExecutor() as pool, store.begin() as connection:
+        queued = pool.submit(rival._session.run, sa.select(sa.func.pg_advisory_lock(lock_key(BUILD_LOCK))))
+        waiting = "select count(*) from pg_locks where locktype = 'advisory' and not granted"
+        assert eventually(lambda: connection.exec_driver_sql(waiting).scalar_one() == 1)
+        connection.exec_driver_sql(
+            "select pg_terminate_backend(pid) from pg_locks where locktype = 'advisory' and granted"
+        )
+        queued.result(60)
+    rival.begin()
 
 
 def test_a_full_refresh_happens_when_it_is_asked_for(
