@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from types import TracebackType
 from typing import Any, Self
 from uuid import UUID
@@ -26,7 +27,7 @@ from adinsights_orchestration.ingestion.airbyte_errors import (
     NotFoundError,
     ServerError,
 )
-from adinsights_orchestration.ingestion.airbyte_http import READ_DEADLINE_SECONDS, AirbyteHttp
+from adinsights_orchestration.ingestion.airbyte_http import READ_DEADLINE_SECONDS, AirbyteHttp, tls_context
 from adinsights_orchestration.ingestion.airbyte_models import (
     AirbyteJob,
     JobType,
@@ -326,14 +327,8 @@ class AirbyteApi:
 def api_factory(settings: AirbyteSettings) -> ApiFactory:
     """Returns what makes clients; they share tokens and the TLS context, so that making one costs next to nothing."""
     shelf = TokenShelf(time.monotonic)
-    contexts: list[ssl.SSLContext] = []
-
-    def make() -> AirbyteApi:
-        if not contexts and settings.public_api_url.startswith("https:"):
-            contexts.append(ssl.create_default_context())
-        return AirbyteApi(settings, shelf, tls=contexts[0] if contexts else None)
-
-    return make
+    tls = cache(lambda: tls_context(settings))
+    return lambda: AirbyteApi(settings, shelf, tls=tls())
 
 
 def _known(job: AirbyteJob | None) -> AirbyteJob:

@@ -23,7 +23,7 @@ from adinsights_orchestration.ingestion.deps import Deps, sync_bound
 from adinsights_orchestration.ingestion.night_job import build_night
 from adinsights_orchestration.ingestion.observe import ObserveReport
 from adinsights_orchestration.ingestion.repair_jobs import build_repair_jobs
-from adinsights_orchestration.ingestion.reporting import Reported, Reporter
+from adinsights_orchestration.ingestion.reporting import Reported, report_tick
 from adinsights_orchestration.ingestion.specs import airbyte_workspace
 from adinsights_orchestration.ingestion.trigger import TriggerReport
 from adinsights_orchestration.ingestion.webhook_outcomes import WebhookReport
@@ -113,7 +113,7 @@ def _trigger_tick(automation: Automation, deps: Deps, *, own_slots: bool) -> str
     with timed(_log, "trigger tick") as line:
         report = asyncio.run(trigger.tick(deps, utc_now(), own_slots=own_slots))
         line |= {"summary": trigger_summary(report), "requests": report.requests}
-    _warn(automation, report.starts.stopped)
+    _warn(automation, report.starts.stopped or report.starts.problem)
     return trigger_summary(report)
 
 
@@ -136,12 +136,7 @@ def _observe(settings: Settings, make_deps: MakeDeps) -> dg.SensorDefinition | N
             report = asyncio.run(observe.tick(deps, utc_now()))
             line |= {"finished": report.absorbed.finished, "requests": report.requests}
         _warn(Automation.OBSERVE, report.problem)
-        reporter = Reporter(context.instance, deps.store, settings, deps.registry)
-        with deps.store.exclusive("ingestion_report") as mine:
-            if mine:
-                reporter.release_dead_runs(utc_now())
-            reported = reporter.report(utc_now()) if mine else Reported()
-        return dg.SkipReason(observe_summary(report, reported))
+        return dg.SkipReason(observe_summary(report, report_tick(context.instance, deps, utc_now())))
 
     return ingestion_observe
 
@@ -194,7 +189,7 @@ def trigger_summary(report: TriggerReport) -> str:
         "not answered": starts.unanswered,
         "waiting for a slot": starts.unsent,
     }
-    return _line(counts, starts.stopped or "", idle="nothing is due")
+    return _line(counts, starts.stopped or starts.problem, idle="nothing is due")
 
 
 def observe_summary(report: ObserveReport, reported: Reported) -> str:

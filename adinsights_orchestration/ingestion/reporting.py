@@ -17,6 +17,7 @@ import dagster as dg
 
 from adinsights_orchestration.dagster_internals import events
 from adinsights_orchestration.ingestion import ledger, specs
+from adinsights_orchestration.ingestion.deps import Deps
 from adinsights_orchestration.ingestion.ledger import JobRow, ReportBatch
 from adinsights_orchestration.logs import get_logger
 from adinsights_orchestration.ops_store.store import OpsStore
@@ -24,6 +25,7 @@ from adinsights_orchestration.settings import Settings
 from adinsights_orchestration.tenants.model import Provider, Registry
 
 _log = get_logger(__name__)
+LOCK = "ingestion_report"
 BATCH = 500
 MAX_REPORTS_PER_TICK = 5000
 
@@ -40,6 +42,16 @@ class Reported:
         return Reported(
             self.materialized + other.materialized, self.failed + other.failed, self.recovered + other.recovered
         )
+
+
+def report_tick(instance: dg.DagsterInstance, deps: Deps, now: datetime) -> Reported:
+    """What follows a reading of Airbyte: tells Dagster what ended, unless another tick is at it."""
+    with deps.store.exclusive(LOCK) as mine:
+        if not mine:
+            return Reported()
+        reporter = Reporter(instance, deps.store, deps.settings, deps.registry)
+        reporter.release_dead_runs(now)
+        return reporter.report(now)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +100,11 @@ class Reporter:
     def report(self, now: datetime, limit: int = MAX_REPORTS_PER_TICK) -> Reported:
         """Reports everything that waits, provider by provider, up to `limit` jobs in all."""
         total = Reported()
-        for provider in Provider:
+        with self.store.begin() as connection:
+            agenda = ledger.report_agenda(connection)
+        for provider in agenda.begun:
             total += self._recover(provider, now)
+        for provider in sorted(agenda.pending | agenda.begun):  # what a killed attempt did not tell waits again
             while (left := limit - total.materialized - total.failed) > 0:
                 jobs = self._take(provider, min(left, BATCH), now)
                 if not jobs:

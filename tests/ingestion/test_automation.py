@@ -71,7 +71,9 @@ def test_an_airbyte_that_is_down_is_said_and_the_next_tick_goes_on(world: Dagste
     job = world.airbyte.start(elsewhere.connection_id, ConfigType.SYNC)
     world.knobs.set("airbyte", "down", True)
     # Whether a POST that a proxy answered reached Airbyte is open: it is looked for, not sent again.
-    assert world.tick("ingestion_trigger").startswith("1 due, 1 not answered")
+    said = world.tick("ingestion_trigger")
+    assert said.startswith("1 due, 1 not answered; Airbyte POST /jobs: HTTP 503")
+    assert "see the Airbyte server's log" in said
     said = world.tick("ingestion_observe")
     assert said.startswith("Airbyte GET /jobs: HTTP 503 no healthy upstream.")
     assert said.endswith("(not done within the tick's 5 s; the next one reads on)")

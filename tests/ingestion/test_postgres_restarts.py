@@ -25,7 +25,7 @@ from pydantic import SecretStr
 from adinsights_orchestration.dagster_internals import events
 from adinsights_orchestration.errors import OpsStoreError
 from adinsights_orchestration.ingestion import specs
-from adinsights_orchestration.ingestion.reporting import Reporter
+from adinsights_orchestration.ingestion.reporting import report_tick
 from adinsights_orchestration.local.airbyte.model import JobStatus
 from adinsights_orchestration.local.postgres import EmbeddedPostgres
 from adinsights_orchestration.ops_store.store import OpsStore
@@ -123,15 +123,6 @@ def watched(points: Points) -> Iterator[Points]:
         sa.event.remove(sa.Engine, "commit", points.commit)
 
 
-def report(world: World, one: Ingestion) -> None:
-    """What the observe sensor does after its tick."""
-    reporter = Reporter(world.instance, one.store, one.settings, one.deps.registry)
-    with one.store.exclusive("ingestion_report") as mine:
-        assert mine
-        reporter.release_dead_runs(one.now)
-        reporter.report(one.now)
-
-
 def trigger_tick(world: World, one: Ingestion) -> Callable[[], object]:
     """Everything is due."""
     return one.trigger
@@ -144,13 +135,13 @@ def observe_tick(world: World, one: Ingestion) -> Callable[[], object]:
     return one.observe
 
 
-def report_tick(world: World, one: Ingestion) -> Callable[[], object]:
+def telling_tick(world: World, one: Ingestion) -> Callable[[], object]:
     """Everything has ended, and Dagster knows nothing of it."""
     observe_tick(world, one)()
-    return lambda: report(world, one)
+    return lambda: report_tick(world.instance, one.deps, one.now)
 
 
-TICKS = [trigger_tick, observe_tick, report_tick]
+TICKS = [trigger_tick, observe_tick, telling_tick]
 Prepare = Callable[[World, Ingestion], Callable[[], object]]
 
 
@@ -185,7 +176,7 @@ def shown(world: World, one: Ingestion) -> set[str]:
 def brought_to_its_end(world: World, one: Ingestion) -> None:
     for _ in range(ROUNDS):
         one.observe()
-        report(world, one)
+        report_tick(world.instance, one.deps, one.now)
         one.trigger()
         one.advance(40)
 

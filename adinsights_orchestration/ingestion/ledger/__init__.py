@@ -61,6 +61,7 @@ from adinsights_orchestration.ingestion.ledger.positions import (
 )
 from adinsights_orchestration.ingestion.ledger.reports import (
     Released,
+    ReportAgenda,
     ReportBatch,
     begin_report_batch,
     finish_report_batch,
@@ -70,6 +71,7 @@ from adinsights_orchestration.ingestion.ledger.reports import (
     open_report_batches,
     pending_reports,
     release_run,
+    report_agenda,
     waiting_runs,
 )
 
@@ -84,6 +86,7 @@ __all__ = [
     "Planned",
     "Position",
     "Released",
+    "ReportAgenda",
     "ReportBatch",
     "TriggerAgenda",
     "activity",
@@ -120,6 +123,7 @@ __all__ = [
     "plan",
     "record_jobs",
     "release_run",
+    "report_agenda",
     "save_position",
     "stale_running_jobs",
     "starting_since",

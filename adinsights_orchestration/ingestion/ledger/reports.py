@@ -34,11 +34,41 @@ class ReportBatch:
 
 
 @dataclass(frozen=True, slots=True)
+class ReportAgenda:
+    """Providers with jobs that wait to be reported, and those with batches that were begun and not finished."""
+
+    pending: frozenset[Provider]
+    begun: frozenset[Provider]
+
+
+@dataclass(frozen=True, slots=True)
 class Released:
     """What a dead run left: jobs that anybody may report now, and starts that will not happen any more."""
 
     jobs: int
     abandoned: int
+
+
+_WAITING = (
+    sa.select(sync_job.c.provider, sync_job.c.report_state)
+    .where(
+        sa.or_(
+            sync_job.c.report_state == "reporting",
+            sa.and_(sync_job.c.report_state == "pending", sync_job.c.run_id.is_(None)),
+        ),
+        sync_job.c.report_state.in_(("pending", "reporting")),  # the index's own condition
+    )
+    .distinct()
+)
+
+
+def report_agenda(connection: sa.Connection) -> ReportAgenda:
+    """Looks at what waits to be reported, in one statement: most ticks find nothing."""
+    found = [(Provider(row.provider), row.report_state) for row in connection.execute(_WAITING)]
+    return ReportAgenda(
+        pending=frozenset(provider for provider, state in found if state == "pending"),
+        begun=frozenset(provider for provider, state in found if state == "reporting"),
+    )
 
 
 def pending_reports(connection: sa.Connection, provider: Provider, limit: int) -> list[JobRow]:
