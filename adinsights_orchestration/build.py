@@ -53,11 +53,13 @@ def build_monitoring(settings: Settings, store: OpsStore | None = None) -> dg.De
         store: The ops store to use instead of the settings' own, for tests.
     """
     from adinsights_orchestration.freshness.automation import build_freshness
+    from adinsights_orchestration.health.automation import build_health
     from adinsights_orchestration.status.automation import build_overview
 
     store = store or OpsStore(settings.ops_store)
     return dg.Definitions.merge(
         build_freshness(settings, store),
+        build_health(settings, store),
         build_overview(settings, store),
         dg.Definitions(executor=dg.in_process_executor),
     )

@@ -34,6 +34,7 @@ class Automation(StrEnum):
     PRUNE = "history_prune"
     DEAD_RUNS = "dead_runs"
     FRESHNESS = "freshness_evaluate"
+    HEALTH = "health_probe"
     TOPOLOGY = "topology_publish"
     OVERVIEW = "overview_publish"
 
@@ -92,6 +93,7 @@ UNATTENDED: dict[Environment, dict[Automation, Unattended]] = {
         Automation.PRUNE: _in_the_stack(_runs(cron="30 4 * * *")),
         Automation.DEAD_RUNS: _in_the_stack(_tick(30)),
         Automation.FRESHNESS: _in_the_stack(_tick(15)),
+        Automation.HEALTH: _in_the_stack(_tick(30)),
         Automation.TOPOLOGY: _in_the_stack(_tick(30)),
         Automation.OVERVIEW: _in_the_stack(_tick(30)),
     },
@@ -106,6 +108,7 @@ UNATTENDED: dict[Environment, dict[Automation, Unattended]] = {
         Automation.PRUNE: _runs(cron="30 4 * * *"),
         Automation.DEAD_RUNS: _tick(60),
         Automation.FRESHNESS: _tick(60),
+        Automation.HEALTH: _tick(30),
         Automation.TOPOLOGY: _tick(60),
         Automation.OVERVIEW: _tick(30),
     },
@@ -120,6 +123,7 @@ UNATTENDED: dict[Environment, dict[Automation, Unattended]] = {
         Automation.PRUNE: _runs(cron="30 4 * * *"),
         Automation.DEAD_RUNS: _tick(60),
         Automation.FRESHNESS: _tick(30),
+        Automation.HEALTH: _tick(30),
         Automation.TOPOLOGY: _tick(60),
         Automation.OVERVIEW: _tick(30),
     },

@@ -397,6 +397,100 @@ class FreshnessSettings(_Group):
 class HealthSettings(_Group):
     """What is watched, and who is told."""
 
+    frontend_url: str | None = _setting(
+        None, "Address of the frontend.", consequence="Without it the frontend is not watched."
+    )
+    frontend_expects: str = _setting(
+        "ADinsights",
+        "Text that the frontend's page must hold.",
+        consequence="A page without it counts as down: a proxy's or a hosting provider's own page, an empty build.",
+        min_length=1,
+    )
+    superset_url: str | None = _setting(
+        None, "Base URL of Superset, without a trailing slash.", consequence="Without it Superset is not watched."
+    )
+    backend_api_key: SecretStr | None = _setting(
+        None,
+        "Service key for the backend's `X-API-Key`.",
+        consequence="Without it the age of the dashboards' data is not watched.",
+    )
+    metrics_urls: Annotated[tuple[str, ...], NoDecode, CommaSeparated] = _setting(
+        (),
+        "Where the backend's counters are read, comma separated; empty: `/metrics/app/` of the backend.",
+        consequence="Behind a load balancer name every process: what is not read is not counted.",
+    )
+    prometheus_url: str | None = _setting(
+        None,
+        "Base URL of a Prometheus server that scrapes the backend.",
+        consequence="With it the API's error rate is asked there; without it the counters are read.",
+        pattern="^https?://",
+    )
+    requests_metric: str = _setting(
+        "django_http_responses_total_by_status_total",
+        "Name of the counter of API responses.",
+        consequence="Under another name the error rate is unknown.",
+        pattern="^[a-zA-Z_:][a-zA-Z0-9_:]*$",
+    )
+    status_label: str = _setting(
+        "status",
+        "Its label that holds the HTTP status.",
+        consequence="Under another name the error rate is unknown.",
+        pattern="^[a-zA-Z_][a-zA-Z0-9_]*$",
+    )
+    error_statuses: str = _setting(
+        "5..",
+        "Pattern of statuses that are errors, as a whole.",
+        consequence="The error rate counts what it matches.",
+        pattern=r"^[0-9.|\[\]()-]+$",
+    )
+    metrics_filter: Annotated[tuple[str, ...], NoDecode, CommaSeparated] = _setting(
+        (),
+        "Labels that a series must carry, `name=value`, comma separated.",
+        consequence="Without it all series of that name count, other services' on a shared Prometheus too.",
+    )
+    object_store_url: str | None = _setting(
+        None,
+        "The object store: `file:///folder`, or an `http(s)://` address that answers HEAD.",
+        consequence="Without it the object store is not watched.",
+        pattern="^(file|https?)://",
+    )
+    scheduler_heartbeat: str | None = _setting(
+        None,
+        "The old scheduler's heartbeat while it still exists: a file that it touches, or an address that it answers.",
+        consequence="Without it only Dagster's own daemons are watched.",
+    )
+    probe_timeout_seconds: float = _setting(
+        10.0,
+        "How long one probe may take as a whole.",
+        unit="s",
+        consequence="A component slower than this counts as not answering.",
+        gt=0,
+        le=20,
+    )
+    keep_minute_samples_days: int = _setting(
+        14,
+        "How long samples by the minute are kept.",
+        unit="days",
+        consequence="Older times can be told by the hour only; about 23,000 rows a day.",
+        ge=1,
+        le=400,
+    )
+    keep_hour_samples_days: int = _setting(
+        180,
+        "How long samples by the hour are kept.",
+        unit="days",
+        consequence="Older times can be told by the day only.",
+        ge=1,
+        le=4000,
+    )
+    keep_day_samples_days: int = _setting(
+        1100,
+        "How long samples by the day are kept.",
+        unit="days",
+        consequence="Error budgets cannot look back further.",
+        ge=31,
+        le=10_000,
+    )
     status_path: Path | None = _setting(
         None,
         "Where `adinsights status --json` is kept as a file, for a load balancer or dashboard; replaced as a whole.",

@@ -61,9 +61,9 @@ class MaterializationRef:
 
 @dataclass(frozen=True, slots=True)
 class CheckResult:
-    """One partition's result of a check."""
+    """The result of a check, of one partition where the asset has partitions."""
 
-    partition: str
+    partition: str | None
     passed: bool
     description: str
     metadata: Mapping[str, Any] = field(default_factory=dict)
@@ -141,7 +141,7 @@ def latest_materializations(
 def check_evaluation(
     key: dg.AssetKey, check_name: str, result: CheckResult, target: MaterializationRef | None
 ) -> AssetCheckEvaluation:
-    """Builds a partition's check evaluation.
+    """Builds a check evaluation.
 
     Without `target` the status of a partition that was ever materialized is not shown: give it where there is one.
     """
@@ -166,21 +166,22 @@ def _target(target: MaterializationRef) -> AssetCheckEvaluationTargetMaterializa
 def report_checks(
     instance: dg.DagsterInstance, key: dg.AssetKey, check_name: str, results: Iterable[CheckResult], *, at: datetime
 ) -> int:
-    """Reports partitions' check results without a run and returns how many.
+    """Reports check results without a run and returns how many.
 
     Each batch carries a made-up run id: Dagster allows one evaluation per check, partition and run id, and counts all
     events without a run as one. The price is a run link in the UI that leads nowhere.
     """
     reported = 0
     for batch in _batches(results, _BATCH):
-        targets = latest_materializations(instance, key, (result.partition for result in batch))
+        partitions = [result.partition for result in batch if result.partition is not None]
+        targets = latest_materializations(instance, key, partitions)
         run_id = str(uuid.uuid4())
         entries = [
             _entry(
                 DagsterEvent(
                     DagsterEventType.ASSET_CHECK_EVALUATION.value,
                     RUNLESS_JOB_NAME,
-                    event_specific_data=check_evaluation(key, check_name, result, targets.get(result.partition)),
+                    event_specific_data=check_evaluation(key, check_name, result, targets.get(result.partition or "")),
                 ),
                 at,
                 run_id,

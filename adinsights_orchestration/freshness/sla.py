@@ -60,6 +60,7 @@ class Sla(StrEnum):
     API_AVAILABILITY = "api_availability"
     PROBE_DOWN = "probe_down"
     HEARTBEAT_AGE = "heartbeat_age"
+    REGISTRY_AGE = "registry_age"
     DISK_FREE = "disk_free"
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from adinsights_orchestration.local.seed import (
     AIRBYTE_CLIENT_ID,
     AIRBYTE_CLIENT_SECRET,
+    SERVICE_API_KEY,
     WEBHOOK_SECRET,
     WORKSPACE_ID,
 )
@@ -77,6 +78,9 @@ def _product(local: LocalSettings) -> dict[str, str]:
         "ADINSIGHTS_AIRBYTE__CLIENT_SECRET": AIRBYTE_CLIENT_SECRET,
         "ADINSIGHTS_DBT__RUN_RESULTS_PATH": str(local.state_dir / "run_results.json"),
         "ADINSIGHTS_DAGSTER__UI_URL": ui_url(local),
+        "ADINSIGHTS_HEALTH__FRONTEND_URL": f"{service}/frontend/",
+        "ADINSIGHTS_HEALTH__SUPERSET_URL": f"{service}/superset",
+        "ADINSIGHTS_HEALTH__BACKEND_API_KEY": SERVICE_API_KEY,
     }
 
 

@@ -38,6 +38,7 @@ from adinsights_orchestration.local.airbyte.world import AirbyteWorld
 from adinsights_orchestration.local.backend import prepare_backend
 from adinsights_orchestration.local.backend.app import BackendConfig, create_backend_app
 from adinsights_orchestration.local.connectors.sync import ConnectorRuntime
+from adinsights_orchestration.local.front import create_frontend_app, create_superset_app
 from adinsights_orchestration.local.knobs import Knobs, create_knobs_app
 from adinsights_orchestration.local.serving import bind, server_config
 from adinsights_orchestration.local.settings import LocalSettings, load_local_settings
@@ -76,7 +77,8 @@ def create_service(
     ads = World(local.seed, size=_size(local), clock=clock)
     airbyte = _airbyte(local, where, knobs, ads, clock)
     backend = create_backend_app(_backend_config(local, where), knobs, clock=clock)
-    parts = {"/ads": create_ads_app(ads, knobs), "/airbyte": airbyte, "/backend": backend}
+    fronts = {"/frontend": create_frontend_app(knobs), "/superset": create_superset_app(knobs)}
+    parts = {"/ads": create_ads_app(ads, knobs), "/airbyte": airbyte, "/backend": backend, **fronts}
     control = create_knobs_app(knobs)
 
     @asynccontextmanager
@@ -173,6 +175,7 @@ _LINKS = {
         "/backend/api/health/dbt/",
         "/backend/metrics/app/",
     ),
+    "Frontend and Superset": ("/frontend/", "/superset/health"),
     "Ad platforms": tuple(f"/ads/{connection.provider.value}" for connection in seed.connections()),
     "Fault knobs": ("/knobs",),
 }

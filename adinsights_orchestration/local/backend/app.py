@@ -6,10 +6,10 @@ judgement (`health`). Handlers that touch a database are plain functions, which 
 
 from __future__ import annotations
 
-import asyncio
 import hmac
 import json
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -19,24 +19,24 @@ from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
-from starlette.types import ASGIApp, Receive, Scope, Send
 
 from adinsights_orchestration.clock import Clock, utc_now
 from adinsights_orchestration.local.backend import health, queries, webhook
 from adinsights_orchestration.local.backend.metrics import CountedServer, RequestMetrics
 from adinsights_orchestration.local.knobs import Knob, KnobArea, Knobs
 from adinsights_orchestration.local.serving import drop_connection
+from adinsights_orchestration.local.web_faults import WEB_KNOBS, FaultyWeb
 
 AREA = "backend"
 BACKEND_KNOBS = (
-    Knob("down", False, "Every request is answered 503 in plain text, as a load balancer does without a server."),
-    Knob("html_error", False, "Every request is answered 502 with an HTML page, as a proxy does."),
-    Knob("slow_ms", 0, "Delay before every reply, in milliseconds."),
+    *WEB_KNOBS,
     Knob("webhook_drop_next", 0, "That many webhook posts are lost: the connection closes and nothing is written."),
     Knob("webhook_error_next", 0, "That many webhook posts are answered 500 and nothing is written."),
     Knob("health_override", {}, "Component (airbyte, dbt) -> status: its health endpoint reports that status."),
+    Knob("snapshot_age_minutes", {}, "Tenant id -> minutes: the dashboards' data of that tenant is so old."),
+    Knob("metrics_error", False, "The metrics are answered 500."),
 )
 _MAX_PAGE = 500
 
@@ -70,7 +70,7 @@ def create_backend_app(config: BackendConfig, knobs: Knobs, *, clock: Clock = ut
     metrics = RequestMetrics()
     return Starlette(
         routes=_Endpoints(config, area, metrics, clock).routes(),
-        middleware=[Middleware(CountedServer, metrics=metrics), Middleware(_FaultyBackend, knobs=area)],
+        middleware=[Middleware(CountedServer, metrics=metrics), Middleware(FaultyWeb, knobs=area)],
     )
 
 
@@ -148,6 +148,9 @@ class _Endpoints:
         if tenant is None or not queries.tenant_exists(self._config.dsn, tenant):
             return JSONResponse({"detail": "tenant_id must name a tenant"}, status_code=400)
         built_at, totals = queries.dashboard_snapshot(self._config.warehouse_dsn, self._config.dbt_schema, tenant)
+        aged = self._knobs.get("snapshot_age_minutes").get(str(tenant))
+        if aged is not None:
+            built_at = self._clock() - timedelta(minutes=aged)
         shown: dict[str, Any] = {
             "tenant_id": str(tenant),
             "source": "warehouse",
@@ -170,6 +173,8 @@ class _Endpoints:
         return JSONResponse({"results": queries.audit_rows(self._config.dsn, wanted)})
 
     async def _prometheus(self, _: Request) -> Response:
+        if self._knobs.get("metrics_error"):
+            return JSONResponse({"detail": "A server error occurred."}, status_code=500)
         return PlainTextResponse(self._metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
     async def _run_alerts(self, request: Request) -> Response:
@@ -179,29 +184,6 @@ class _Endpoints:
 
     def _has_key(self, request: Request, key: str) -> bool:
         return _same(request.headers.get("X-API-Key", ""), key)
-
-
-class _FaultyBackend:
-    """The application behind the faults that do not depend on what is asked."""
-
-    def __init__(self, app: ASGIApp, knobs: KnobArea) -> None:
-        self._app = app
-        self._knobs = knobs
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http":
-            if delay := self._knobs.get("slow_ms"):
-                await asyncio.sleep(delay / 1000)
-            if self._knobs.get("down"):
-                await PlainTextResponse("no healthy upstream", status_code=503)(scope, receive, send)
-                return
-            if self._knobs.get("html_error"):
-                await HTMLResponse(_PROXY_PAGE, status_code=502)(scope, receive, send)
-                return
-        await self._app(scope, receive, send)
-
-
-_PROXY_PAGE = "<html><head><title>502 Bad Gateway</title></head><body><h1>502 Bad Gateway</h1></body></html>"
 
 
 def _forbidden() -> Response:

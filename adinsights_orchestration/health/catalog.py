@@ -1,0 +1,170 @@
+"""Every component: its probe, who owns it, what breaks with it, and what makes an environment watch it.
+
+Belongs here: the table, and which of it applies to given settings. Does not belong here: any probe. A component that
+this environment does not have is neither asked nor shown: it has no state, rather than a good one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+
+from adinsights_orchestration.health.asking import Asking
+from adinsights_orchestration.health.model import Component, Reading
+from adinsights_orchestration.health.probes import api, backend, dagster, dashboards, databases, records, web_parts
+from adinsights_orchestration.settings import HealthSettings, Settings
+
+DATA, PLATFORM = "data-eng@example.com", "platform-eng@example.com"  # runbook: contacts
+Probe = Callable[[Asking], Awaitable[Reading]]
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One component.
+
+    Attributes:
+        probe: Asks it.
+        owner: Whom the runbook names.
+        watches: What is asked, in one line.
+        breaks: What a customer or on-call loses while it is down.
+        section: The runbook's section.
+        setting: The variable without which it is not watched; None where it always is.
+        is_watched: Whether the settings name it.
+    """
+
+    probe: Probe
+    owner: str
+    watches: str
+    breaks: str
+    section: str = "a-component-is-not-well"
+    setting: str | None = None
+    is_watched: Callable[[HealthSettings], bool] = lambda _: True
+
+
+CATALOG: Mapping[Component, Entry] = {
+    Component.FRONTEND: Entry(
+        web_parts.frontend,
+        PLATFORM,
+        "The frontend's page is served and is the frontend's.",
+        "Nobody can open ADinsights.",
+        setting="ADINSIGHTS_HEALTH__FRONTEND_URL",
+        is_watched=lambda health: health.frontend_url is not None,
+    ),
+    Component.BACKEND: Entry(
+        backend.backend,
+        PLATFORM,
+        "`GET /api/health/` of the backend.",
+        "No page of ADinsights has data, no webhook is taken.",
+    ),
+    Component.BACKEND_AIRBYTE: Entry(
+        backend.backend_airbyte,
+        DATA,
+        "What the backend's `/api/health/airbyte/` says, beside the ledger. It speaks of the newest sync only.",
+        "What the product itself says of its data is wrong, or its syncs are late.",
+    ),
+    Component.BACKEND_DBT: Entry(
+        backend.backend_dbt,
+        DATA,
+        "What the backend's `/api/health/dbt/` says of the published run results, beside the recorded builds.",
+        "What the product itself says of its models is wrong, or they are.",
+        section="the-backends-dbt-health-is-stale-though-builds-succeed",
+    ),
+    Component.API: Entry(
+        api.api,
+        PLATFORM,
+        "The share of API requests that failed in five minutes, from Prometheus or the backend's counters.",
+        "Customers see errors.",
+    ),
+    Component.DASHBOARDS: Entry(
+        dashboards.dashboards,
+        DATA,
+        "The age of every tenant's dashboard data; the worst tenant decides.",
+        "Customers decide on old figures.",
+        setting="ADINSIGHTS_HEALTH__BACKEND_API_KEY",
+        is_watched=lambda health: health.backend_api_key is not None,
+    ),
+    Component.SUPERSET: Entry(
+        web_parts.superset,
+        PLATFORM,
+        "`GET /health` of Superset.",
+        "No dashboard opens.",
+        setting="ADINSIGHTS_HEALTH__SUPERSET_URL",
+        is_watched=lambda health: health.superset_url is not None,
+    ),
+    Component.AIRBYTE: Entry(
+        web_parts.airbyte,
+        DATA,
+        "Both of Airbyte's APIs answer.",
+        "No sync is started or observed; running ones go on.",
+        section="airbyte-is-down",
+    ),
+    Component.WEBHOOK: Entry(
+        records.webhook,
+        DATA,
+        "The backend is told of finished jobs, held against the ledger.",
+        "The product shows old sync times, and its own alerts miss failures.",
+        section="the-backend-missed-webhooks",
+    ),
+    Component.DBT: Entry(
+        records.dbt,
+        DATA,
+        "The recorded builds: the latest completed one, and the newest result of every model.",
+        "Dashboards show figures of before the last good build.",
+        section="a-dbt-model-fails",
+    ),
+    Component.WAREHOUSE: Entry(
+        databases.warehouse,
+        DATA,
+        "The warehouse takes our connection and answers a statement.",
+        "Nothing is synced, built or shown.",
+    ),
+    Component.OBJECT_STORE: Entry(
+        databases.object_store,
+        PLATFORM,
+        "The object store answers, or its folder can be written and has room.",
+        "The audit log is not archived, so nothing of it may be deleted.",
+        setting="ADINSIGHTS_HEALTH__OBJECT_STORE_URL",
+        is_watched=lambda health: health.object_store_url is not None,
+    ),
+    Component.REGISTRY: Entry(
+        records.registry,
+        DATA,
+        "When the registry of tenants and connections was read last.",
+        "New tenants and changed schedules wait.",
+        section="the-registry-cannot-be-read",
+    ),
+    Component.DAGSTER_DAEMONS: Entry(
+        dagster.dagster_daemons,
+        PLATFORM,
+        "The heartbeat of every Dagster daemon.",
+        "Nothing is scheduled, observed or queued.",
+    ),
+    Component.CODE_LOCATIONS: Entry(
+        dagster.code_locations,
+        PLATFORM,
+        "Both code locations are loaded, asked of Dagster's webserver.",
+        "The sensors, schedules and freshness of the one that is not stand still.",
+    ),
+    Component.SCHEDULER: Entry(
+        web_parts.scheduler,
+        PLATFORM,
+        "The old scheduler's heartbeat, while it still exists.",
+        "What it still drives stands still.",
+        setting="ADINSIGHTS_HEALTH__SCHEDULER_HEARTBEAT",
+        is_watched=lambda health: health.scheduler_heartbeat is not None,
+    ),
+}
+
+
+def watched(settings: Settings) -> dict[Component, Entry]:
+    """Returns the components that these settings name."""
+    return {component: entry for component, entry in CATALOG.items() if entry.is_watched(settings.health)}
+
+
+def unwatched(settings: Settings) -> dict[Component, str]:
+    """Returns the components that are not watched, with the variable that would change that."""
+    return {
+        component: entry.setting
+        for component, entry in CATALOG.items()
+        if entry.setting is not None and not entry.is_watched(settings.health)
+    }

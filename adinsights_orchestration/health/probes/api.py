@@ -1,0 +1,122 @@
+"""The API's error rate: asked of a Prometheus server, else read from the backend's counters, else from our own probes.
+
+Belongs here: where the numbers come from. Does not belong here: what they mean (`error_rate`). Every source says how
+many requests the rate rests on, and which source it was.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any
+from urllib.parse import urlsplit
+
+from adinsights_orchestration.freshness.sla import Sla, Threshold
+from adinsights_orchestration.health.asking import Asking, refusal
+from adinsights_orchestration.health.error_rate import Counters, Scrape, Traffic, judge, observe, traffic
+from adinsights_orchestration.health.model import Component, Health, Reading
+from adinsights_orchestration.health.prometheus import MetricsError, Selection, parse, query_value
+from adinsights_orchestration.health.web import Trouble, host_of, json_of
+
+MEMORY, OWN = "api", "own_requests"
+_QUERY = "/api/v1/query"
+
+
+async def api(ask: Asking) -> Reading:
+    """The share of requests that the backend answered with an error, over the window of the SLA."""
+    entry = ask.sla[Sla.API_ERROR_RATE]
+    window = entry.window or timedelta(minutes=5)
+    told: list[str] = []
+    selection = Selection.of(ask.settings.health)
+    # Counters are read always, so that their window is full when it is needed.
+    for source in await asyncio.gather(_prometheus(ask, selection, window), _counters(ask, selection, window)):
+        if isinstance(source, tuple):
+            return _reading(ask, entry, *source, told)
+        if source is not None:
+            told.append(source)
+    requests, bad = ask.recorded.probed
+    return _reading(ask, entry, "probes", Traffic(requests, bad, window), told)
+
+
+def note_own_requests(
+    memory: dict[str, Any], answered: Sequence[tuple[str, int]], backend_url: str, at: datetime
+) -> None:
+    """Remembers what this tick asked the backend itself, which says nothing about customers' requests."""
+    host = host_of(backend_url)
+    statuses = [status for where, status in answered if where == host]
+    kept = [one for one in memory.get(OWN, []) if at - datetime.fromisoformat(one[0]) < timedelta(minutes=30)]
+    memory[OWN] = [*kept, [at.isoformat(), len(statuses), sum(status >= 500 for status in statuses)]]
+
+
+def _reading(ask: Asking, entry: Threshold, source: str, known: Traffic, told: Sequence[str]) -> Reading:
+    health, state, detail = judge(known, entry.warn, entry.page, entry.at_least or 1)
+    facts = {
+        "source": source,
+        "requests": round(known.requests),
+        "errors": round(known.errors),
+        "covered_seconds": round(known.covered.total_seconds()),
+        "sources_without_data": list(told),
+    }
+    if source == "probes":
+        state = "no_metrics" if health is Health.UNKNOWN else state
+        detail = f"{'; '.join(told)}; of our own probes {detail}"
+    value = round(known.percent, 3) if known.percent is not None else None
+    return ask.reading(Component.API, health, state, detail, value=value, facts=facts)
+
+
+async def _counters(ask: Asking, selection: Selection, window: timedelta) -> tuple[str, Traffic] | str:
+    urls = ask.settings.health.metrics_urls or (f"{ask.settings.backend.url}/metrics/app/",)
+    scrapes = await asyncio.gather(*(_scrape(ask, url, selection) for url in urls))
+    whole = [one for one in scrapes if isinstance(one, Scrape)]
+    counters = observe(Counters.from_json(ask.memory.get(MEMORY)), whole, window)
+    ask.memory[MEMORY] = counters.to_json()
+    now = ask.clock()
+    known = traffic(counters, window, now)
+    if not known.covered:
+        failed = [str(one) for one in scrapes if not isinstance(one, Scrape)]
+        return f"counters: {failed[0]}" if failed else "counters: read once so far, a rate takes two readings"
+    requests, errors = _own(ask, now - known.covered, now)
+    return "counters", known.less(requests, errors)
+
+
+async def _scrape(ask: Asking, url: str, selection: Selection) -> Scrape | str:
+    reply = await ask.web.ask(url)
+    if isinstance(reply, Trouble):
+        return reply.detail
+    trouble = refusal(reply)
+    if trouble is not None:
+        return trouble.detail
+    if reply.is_page:
+        return "a page instead of metrics"
+    try:
+        return parse(reply.text, f"{host_of(url)}{urlsplit(url).path}", selection, ask.clock())
+    except MetricsError as error:
+        return error.problem
+
+
+async def _prometheus(ask: Asking, selection: Selection, window: timedelta) -> tuple[str, Traffic] | str | None:
+    server = ask.settings.health.prometheus_url
+    if server is None:
+        return None
+    values: list[float] = []
+    for reply in await asyncio.gather(
+        *(ask.web.ask(f"{server}{_QUERY}", params={"query": query}) for query in selection.queries(window))
+    ):
+        body = json_of(reply) if not isinstance(reply, Trouble) else reply
+        if isinstance(body, Trouble):
+            return f"Prometheus: {body.detail}"
+        try:
+            value = query_value(body)
+        except MetricsError as error:
+            return f"Prometheus: {error.problem}"
+        if value is None and not values:
+            return "Prometheus: no series of that name"
+        values.append(value or 0.0)  # a status that never occurred has no series
+    now = ask.clock()
+    return "prometheus", Traffic(values[0], min(values[1], values[0]), window).less(*_own(ask, now - window, now))
+
+
+def _own(ask: Asking, since: datetime, until: datetime) -> tuple[int, int]:
+    inside = [one for one in ask.memory.get(OWN, []) if since <= datetime.fromisoformat(one[0]) <= until]
+    return sum(one[1] for one in inside), sum(one[2] for one in inside)
