@@ -1,0 +1,1 @@
+"""Alerts: from facts to findings, from findings to incidents, from incidents to the right person, once."""
