@@ -48,7 +48,7 @@ def test_what_is_deployed_is_what_was_tested() -> None:
 
 
 def test_the_image_carries_no_test_tool_and_no_local_stack() -> None:
-    brought_by_dagster_and_dbt = {"orjson", "requests", "starlette", "uvicorn", "werkzeug"}
+    brought_by_dagster_and_dbt = {"jsonschema", "orjson", "requests", "starlette", "uvicorn", "werkzeug"}
     tools = {name for extra in EXTRAS for name in declared(extra)} - brought_by_dagster_and_dbt
     assert tools & set(pins("runtime.txt")) == set()
 
