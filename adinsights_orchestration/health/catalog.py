@@ -27,7 +27,7 @@ class Entry:
         owner: Whom the runbook names.
         watches: What is asked, in one line.
         breaks: What a customer or on-call loses while it is down.
-        section: The runbook's section.
+        kind: What it is made of, as Dagster shows it.
         setting: The variable without which it is not watched; None where it always is.
         is_watched: Whether the settings name it.
     """
@@ -36,7 +36,7 @@ class Entry:
     owner: str
     watches: str
     breaks: str
-    section: str = "a-component-is-not-well"
+    kind: str = "dagster"
     setting: str | None = None
     is_watched: Callable[[HealthSettings], bool] = lambda _: True
 
@@ -47,6 +47,7 @@ CATALOG: Mapping[Component, Entry] = {
         PLATFORM,
         "The frontend's page is served and is the frontend's.",
         "Nobody can open ADinsights.",
+        kind="react",
         setting="ADINSIGHTS_HEALTH__FRONTEND_URL",
         is_watched=lambda health: health.frontend_url is not None,
     ),
@@ -55,31 +56,35 @@ CATALOG: Mapping[Component, Entry] = {
         PLATFORM,
         "`GET /api/health/` of the backend.",
         "No page of ADinsights has data, no webhook is taken.",
+        kind="django",
     ),
     Component.BACKEND_AIRBYTE: Entry(
         backend.backend_airbyte,
         DATA,
         "What the backend's `/api/health/airbyte/` says, beside the ledger. It speaks of the newest sync only.",
         "What the product itself says of its data is wrong, or its syncs are late.",
+        kind="django",
     ),
     Component.BACKEND_DBT: Entry(
         backend.backend_dbt,
         DATA,
         "What the backend's `/api/health/dbt/` says of the published run results, beside the recorded builds.",
         "What the product itself says of its models is wrong, or they are.",
-        section="the-backends-dbt-health-is-stale-though-builds-succeed",
+        kind="django",
     ),
     Component.API: Entry(
         api.api,
         PLATFORM,
         "The share of API requests that failed in five minutes, from Prometheus or the backend's counters.",
         "Customers see errors.",
+        kind="django",
     ),
     Component.DASHBOARDS: Entry(
         dashboards.dashboards,
         DATA,
         "The age of every tenant's dashboard data; the worst tenant decides.",
         "Customers decide on old figures.",
+        kind="django",
         setting="ADINSIGHTS_HEALTH__BACKEND_API_KEY",
         is_watched=lambda health: health.backend_api_key is not None,
     ),
@@ -88,6 +93,7 @@ CATALOG: Mapping[Component, Entry] = {
         PLATFORM,
         "`GET /health` of Superset.",
         "No dashboard opens.",
+        kind="superset",
         setting="ADINSIGHTS_HEALTH__SUPERSET_URL",
         is_watched=lambda health: health.superset_url is not None,
     ),
@@ -96,33 +102,35 @@ CATALOG: Mapping[Component, Entry] = {
         DATA,
         "Both of Airbyte's APIs answer.",
         "No sync is started or observed; running ones go on.",
-        section="airbyte-is-down",
+        kind="airbyte",
     ),
     Component.WEBHOOK: Entry(
         records.webhook,
         DATA,
         "The backend is told of finished jobs, held against the ledger.",
         "The product shows old sync times, and its own alerts miss failures.",
-        section="the-backend-missed-webhooks",
+        kind="airbyte",
     ),
     Component.DBT: Entry(
         records.dbt,
         DATA,
         "The recorded builds: the latest completed one, and the newest result of every model.",
         "Dashboards show figures of before the last good build.",
-        section="a-dbt-model-fails",
+        kind="dbt",
     ),
     Component.WAREHOUSE: Entry(
         databases.warehouse,
         DATA,
         "The warehouse takes our connection and answers a statement.",
         "Nothing is synced, built or shown.",
+        kind="postgres",
     ),
     Component.OBJECT_STORE: Entry(
         databases.object_store,
         PLATFORM,
         "The object store answers, or its folder can be written and has room.",
         "The audit log is not archived, so nothing of it may be deleted.",
+        kind="s3",
         setting="ADINSIGHTS_HEALTH__OBJECT_STORE_URL",
         is_watched=lambda health: health.object_store_url is not None,
     ),
@@ -131,25 +139,28 @@ CATALOG: Mapping[Component, Entry] = {
         DATA,
         "When the registry of tenants and connections was read last.",
         "New tenants and changed schedules wait.",
-        section="the-registry-cannot-be-read",
+        kind="postgres",
     ),
     Component.DAGSTER_DAEMONS: Entry(
         dagster.dagster_daemons,
         PLATFORM,
         "The heartbeat of every Dagster daemon.",
         "Nothing is scheduled, observed or queued.",
+        kind="dagster",
     ),
     Component.CODE_LOCATIONS: Entry(
         dagster.code_locations,
         PLATFORM,
         "Both code locations are loaded, asked of Dagster's webserver.",
         "The sensors, schedules and freshness of the one that is not stand still.",
+        kind="dagster",
     ),
     Component.SCHEDULER: Entry(
         web_parts.scheduler,
         PLATFORM,
         "The old scheduler's heartbeat, while it still exists.",
         "What it still drives stands still.",
+        kind="python",
         setting="ADINSIGHTS_HEALTH__SCHEDULER_HEARTBEAT",
         is_watched=lambda health: health.scheduler_heartbeat is not None,
     ),

@@ -12,6 +12,7 @@ import dagster as dg
 from adinsights_orchestration.dagster_internals.events import CheckResult
 from adinsights_orchestration.health.catalog import CATALOG, Entry
 from adinsights_orchestration.health.model import Component, ComponentState, Health
+from adinsights_orchestration.health.runbook import SECTIONS
 from adinsights_orchestration.settings import Settings
 
 CHECK = "healthy"
@@ -40,8 +41,9 @@ def asset_spec(component: Component, entry: Entry, settings: Settings) -> dg.Ass
         deps=[asset_key(one) for one in _UPSTREAM.get(component, ()) if CATALOG[one].is_watched(settings.health)],
         group_name=GROUP,
         owners=[entry.owner],
+        kinds={entry.kind},
         description=f"{entry.watches}\n\n**While it is down:** {entry.breaks}",
-        metadata={"runbook": dg.MetadataValue.url(f"{settings.runbook_url}#{entry.section}")},
+        metadata={"runbook": dg.MetadataValue.url(f"{settings.runbook_url}#{SECTIONS[component]}")},
     )
 
 

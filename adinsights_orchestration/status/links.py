@@ -9,20 +9,13 @@ from dataclasses import dataclass
 from urllib.parse import quote
 
 from adinsights_orchestration.health.model import Component
+from adinsights_orchestration.health.runbook import SECTIONS
 from adinsights_orchestration.settings import Settings
 from adinsights_orchestration.tenants.model import Provider
 
 REGISTRY_SECTION = "the-registry-cannot-be-read"
 CONNECTION_SECTION = "a-connection-is-stale"
 OVERVIEW_SECTION = "the-overview"
-COMPONENT_SECTION = "a-component-is-not-well"
-_SECTIONS = {
-    Component.AIRBYTE: "airbyte-is-down",
-    Component.REGISTRY: REGISTRY_SECTION,
-    Component.DBT: "a-dbt-model-fails",
-    Component.BACKEND_DBT: "the-backends-dbt-health-is-stale-though-builds-succeed",
-    Component.WEBHOOK: "the-backend-missed-webhooks",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,4 +53,4 @@ class Links:
 
     def component_runbook(self, component: Component) -> str:
         """The section about a component."""
-        return self.runbook(_SECTIONS.get(component, COMPONENT_SECTION))
+        return self.runbook(SECTIONS[component])
