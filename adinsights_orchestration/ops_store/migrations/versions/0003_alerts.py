@@ -98,7 +98,7 @@ def upgrade() -> None:
         ["fingerprint"],
         unique=False,
         schema="adinsights_ops",
-        postgresql_where=sa.text("state != 'ok' OR told = 1"),
+        postgresql_where=sa.text("state != 'ok' OR told"),
     )
     op.create_table(
         "alert_outbox",
@@ -170,7 +170,7 @@ def downgrade() -> None:
         "ix_alert_incident_open",
         table_name="alert_incident",
         schema="adinsights_ops",
-        postgresql_where=sa.text("state != 'ok' OR told = 1"),
+        postgresql_where=sa.text("state != 'ok' OR told"),
     )
     op.drop_table("alert_incident", schema="adinsights_ops")
     op.drop_table("alert_group", schema="adinsights_ops")
