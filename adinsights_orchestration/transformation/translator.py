@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import dagster as dg
-from dagster_dbt import DagsterDbtTranslator, DagsterDbtTranslatorSettings, DbtProject
+from dagster_dbt import DagsterDbtTranslator, DbtProject
 
 from adinsights_orchestration.errors import ConfigurationError
 from adinsights_orchestration.freshness.policies import native_policy
@@ -31,10 +31,7 @@ class AdinsightsDbtTranslator(DagsterDbtTranslator):
     """
 
     def __init__(self, settings: Settings, project: Project) -> None:
-        # A provider's raw tables are several sources and one asset.
-        super().__init__(
-            DagsterDbtTranslatorSettings(enable_duplicate_source_asset_keys=True, enable_source_tests_as_checks=True)
-        )
+        super().__init__()
         self._adinsights = settings
         self._sla = load_sla(settings.environment, settings.freshness.sla_path)
         self._project = project
@@ -52,21 +49,15 @@ class AdinsightsDbtTranslator(DagsterDbtTranslator):
             self._specs[unique_id] = spec.replace_attributes(freshness_policy=policy) if policy else spec
         return self._specs[unique_id]
 
-    def get_asset_check_spec(
-        self,
-        asset_spec: dg.AssetSpec,  # noqa: ARG002  (dagster-dbt's signature)
-        manifest: Mapping[str, Any],  # noqa: ARG002
-        unique_id: str,
-        project: DbtProject | None,  # noqa: ARG002
-    ) -> dg.AssetCheckSpec | None:
-        """Returns the check of a test, on the node that `Project.checked_nodes` says.
+    def check_specs(self) -> list[dg.AssetCheckSpec]:
+        """Returns the checks of all tests, on the nodes that `Project.checked_nodes` says.
 
         Never on a provider's own asset: a check there would be planned in every sync of any partition, where nothing
         evaluates it, and show as failed.
         """
-        node = self._project.checked_nodes.get(unique_id)
-        if node is None:
-            return None
+        return [self._check_spec(test, node) for test, node in self._project.checked_nodes.items()]
+
+    def _check_spec(self, unique_id: str, node: str) -> dg.AssetCheckSpec:
         props = self._project.tests[unique_id]
         return dg.AssetCheckSpec(
             name=props["name"],

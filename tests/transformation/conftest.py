@@ -61,9 +61,3 @@ def warehouse(warehouse_settings: WarehouseSettings) -> Warehouse:
 def settings(project_dir: Path, warehouse_settings: WarehouseSettings, ops_store: OpsStore, tmp_path: Path) -> Settings:
     """Settings that lead to this test's project, warehouse and ops store."""
     return make_settings(project_dir, warehouse_settings, ops_store._settings.dsn, tmp_path)
-
-
-@pytest.fixture
-def ops_dsn(ops_store: OpsStore) -> str:
-    """The ops store's address, for processes of their own."""
-    return ops_store._settings.dsn.get_secret_value()

@@ -116,6 +116,22 @@ def make_settings(
     )
 
 
+def variables(settings: Settings) -> dict[str, str]:
+    """The environment variables that lead a process of its own to the same places."""
+    at, dbt = settings.warehouse, settings.dbt
+    return {
+        "ADINSIGHTS_DBT__PROJECT_DIR": str(dbt.project_dir),
+        "ADINSIGHTS_DBT__ENABLED_PROVIDERS": ",".join(dbt.enabled_providers),
+        "ADINSIGHTS_DBT__RUN_RESULTS_PATH": str(dbt.run_results_path),
+        "ADINSIGHTS_OPS_STORE__DSN": settings.ops_store.dsn.get_secret_value(),
+        "ADINSIGHTS_WAREHOUSE__HOST": at.host,
+        "ADINSIGHTS_WAREHOUSE__PORT": str(at.port),
+        "ADINSIGHTS_WAREHOUSE__USER": at.user,
+        "ADINSIGHTS_WAREHOUSE__PASSWORD": at.password.get_secret_value(),
+        "ADINSIGHTS_WAREHOUSE__DBNAME": at.dbname,
+    }
+
+
 def copy_project(source: Path, target: Path) -> Path:
     """A project of a test's own, prepared if the source is; what ran in the source is left behind."""
     return Path(shutil.copytree(source, target, ignore=shutil.ignore_patterns("runs", "logs")))

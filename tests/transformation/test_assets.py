@@ -16,12 +16,29 @@ from adinsights_orchestration.ops_store.tables import dbt_invocation
 from adinsights_orchestration.settings import Settings
 from adinsights_orchestration.tenants.model import Provider
 from adinsights_orchestration.transformation.definitions import build_transformation
-from tests.transformation.support import Warehouse
+from tests.transformation.support import Warehouse, in_another_process, variables
 from tests.transformation.test_automation import Lab, requested_job
 
 FCT = dg.AssetKey(["marts", "fct_spend"])
 STG = dg.AssetKey(["staging", "stg_meta__ad_insights"])
 SOURCE_TEST = "source_not_null_raw_meta_ad_insights_ad_id"
+
+
+def test_a_load_selects_everything_without_dbt_s_graph_library(settings: Settings) -> None:
+    process = in_another_process(
+        """
+import sys
+from adinsights_orchestration.ops_store.store import OpsStore
+from adinsights_orchestration.settings import Settings
+from adinsights_orchestration.transformation.definitions import build_transformation
+settings = Settings()
+assert build_transformation(settings, OpsStore(settings.ops_store)).resolve_job_def("dbt_build")
+print({"networkx", "dbt.graph.cli", "dbt.cli.main"} & sys.modules.keys())
+""",
+        **variables(settings),
+    )
+    out, errors = process.communicate()
+    assert (process.returncode, out.decode().splitlines()[-1:]) == (0, ["set()"]), errors.decode()
 
 
 @pytest.fixture

@@ -33,7 +33,7 @@ from adinsights_orchestration.transformation.publishing import PublishError
 from adinsights_orchestration.transformation.turn import BUILD_LOCK, PACE, Pace, Turn, TurnLostError
 from adinsights_orchestration.transformation.warehouse import WarehouseError
 from tests.conftest import free_port
-from tests.transformation.support import Warehouse, end_sessions, eventually, in_another_process
+from tests.transformation.support import Warehouse, end_sessions, eventually, in_another_process, variables
 
 META, GOOGLE = Provider.META, Provider.GOOGLE_ADS
 NEWEST = {META: 7, GOOGLE: 8}
@@ -179,10 +179,9 @@ def test_a_build_that_is_stopped_is_recorded_and_does_not_look_like_a_completed_
 
 
 def test_a_build_that_is_killed_is_not_completed_and_the_next_one_finds_nothing_in_its_way(
-    settings: Settings, ops_store: OpsStore, project: Project, warehouse: Warehouse, ops_dsn: str
+    settings: Settings, ops_store: OpsStore, project: Project, warehouse: Warehouse
 ) -> None:
     warehouse.make_meta_slow(300)
-    at = settings.warehouse
     process = in_another_process(
         """
 from adinsights_orchestration.ops_store.store import OpsStore
@@ -192,15 +191,7 @@ from adinsights_orchestration.transformation.builds import Build, Request
 settings = Settings()
 Build(settings, OpsStore(settings.ops_store), manifest.load(settings), Request("killed", "killed-run")).run()
 """,
-        ADINSIGHTS_DBT__PROJECT_DIR=str(settings.dbt.project_dir),
-        ADINSIGHTS_DBT__ENABLED_PROVIDERS="meta,google_ads",
-        ADINSIGHTS_DBT__RUN_RESULTS_PATH=str(settings.dbt.run_results_path),
-        ADINSIGHTS_OPS_STORE__DSN=ops_dsn,
-        ADINSIGHTS_WAREHOUSE__HOST=at.host,
-        ADINSIGHTS_WAREHOUSE__PORT=str(at.port),
-        ADINSIGHTS_WAREHOUSE__USER=at.user,
-        ADINSIGHTS_WAREHOUSE__PASSWORD=at.password.get_secret_value(),
-        ADINSIGHTS_WAREHOUSE__DBNAME=at.dbname,
+        **variables(settings),
     )
     assert eventually(lambda: warehouse.running_dbt_queries() > 0, 120)
     assert is_building(ops_store)

@@ -25,7 +25,7 @@ from adinsights_orchestration.transformation.automation import BUILD_TAG
 from adinsights_orchestration.transformation.definitions import build_transformation
 from adinsights_orchestration.transformation.turn import BUILD_LOCK
 from tests.conftest import free_port
-from tests.transformation.support import Warehouse, end_sessions, eventually, in_another_process
+from tests.transformation.support import Warehouse, end_sessions, eventually, in_another_process, variables
 
 WORKER = """
 import os
@@ -47,8 +47,8 @@ with dg.DagsterInstance.get() as instance:
 class Lab:
     """Workers on one Dagster instance, and the sensor's looks with a clock of their own."""
 
-    def __init__(self, settings: Settings, store: OpsStore, instance: dg.DagsterInstance, dsn: str) -> None:
-        self.settings, self.store, self.instance, self.dsn = settings, store, instance, dsn
+    def __init__(self, settings: Settings, store: OpsStore, instance: dg.DagsterInstance) -> None:
+        self.settings, self.store, self.instance = settings, store, instance
         self.suspected: Mapping[str, Suspicion] = {}
         self.now = utc_now()
         self.processes: list[subprocess.Popen[bytes]] = []
@@ -56,21 +56,12 @@ class Lab:
     def start(self, job: str = "dbt_build") -> tuple[str, subprocess.Popen[bytes]]:
         """A run in a process of its own; returns when it gives proof of life."""
         run_id = str(uuid.uuid4())
-        at, dbt = self.settings.warehouse, self.settings.dbt
         process = in_another_process(
             WORKER,
             JOB=job,
             RUN_ID=run_id,
             DAGSTER_HOME=str(self.instance.root_directory),
-            ADINSIGHTS_DBT__PROJECT_DIR=str(dbt.project_dir),
-            ADINSIGHTS_DBT__ENABLED_PROVIDERS="meta,google_ads",
-            ADINSIGHTS_DBT__RUN_RESULTS_PATH=str(dbt.run_results_path),
-            ADINSIGHTS_OPS_STORE__DSN=self.dsn,
-            ADINSIGHTS_WAREHOUSE__HOST=at.host,
-            ADINSIGHTS_WAREHOUSE__PORT=str(at.port),
-            ADINSIGHTS_WAREHOUSE__USER=at.user,
-            ADINSIGHTS_WAREHOUSE__PASSWORD=at.password.get_secret_value(),
-            ADINSIGHTS_WAREHOUSE__DBNAME=at.dbname,
+            **variables(self.settings),
         )
         self.processes.append(process)
         assert eventually(lambda: WORKER_TAG in self.run(run_id).tags if self.instance.has_run(run_id) else False, 120)
@@ -95,11 +86,11 @@ class Lab:
 
 @pytest.fixture
 def lab(
-    settings: Settings, ops_store: OpsStore, ops_dsn: str, postgres_instance: dg.DagsterInstance, warehouse: Warehouse
+    settings: Settings, ops_store: OpsStore, postgres_instance: dg.DagsterInstance, warehouse: Warehouse
 ) -> Iterator[Lab]:
     """A slow warehouse, so that builds are at work for as long as a test needs."""
     warehouse.make_meta_slow(300)
-    found = Lab(settings, ops_store, postgres_instance, ops_dsn)
+    found = Lab(settings, ops_store, postgres_instance)
     yield found
     for process in found.processes:
         process.kill()
