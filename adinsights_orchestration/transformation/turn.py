@@ -4,7 +4,7 @@ Belongs here: taking the lock, looking after it, saying when it is lost. Does no
 The lock ends with its session, so a killed build holds nobody up; but a session also ends when Postgres restarts, and
 the dbt of a killed build lives on for seconds. So whoever holds the lock also keeps a *lease*, a row with the time of
 its last sign of life. One that cannot renew its lease has its dbt stopped in time; one that finds the lease of another
-that did not end in order waits until that one's dbt is certainly gone (ADR 0012).
+that did not end in order waits until that one's dbt is certainly gone (ADR 0014).
 """
 
 from __future__ import annotations
