@@ -1,0 +1,125 @@
+"""One evaluation without its rows: observations make incidents move, and what moved is told.
+
+Belongs here: the order of the steps, pure. Does not belong here: the steps (`incidents`, `notify`), facts and rules,
+rows (`evaluate`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+
+from adinsights_orchestration.alerting import incidents as machine
+from adinsights_orchestration.alerting import notify
+from adinsights_orchestration.alerting.grouping import Group, Options, Order
+from adinsights_orchestration.alerting.inhibition import Graph
+from adinsights_orchestration.alerting.matching import Silence
+from adinsights_orchestration.alerting.model import Finding, Incident, Observation, Policy, Present, Transition
+
+_AT_ONCE = Policy()
+
+
+@dataclass(frozen=True)
+class Before:
+    """What is kept from earlier evaluations.
+
+    Attributes:
+        incidents: Those that are open, and those that are found again; by fingerprint.
+        groups: Those with a clock or an open message, and those of the incidents; by key.
+        opened_lately: How many groups opened a message within the storm's time.
+    """
+
+    incidents: Mapping[str, Incident] = field(default_factory=dict)
+    groups: Mapping[str, Group] = field(default_factory=dict)
+    opened_lately: int = 0
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What an evaluation goes by beside facts.
+
+    Attributes:
+        options: How to tell.
+        graph: What depends on what.
+        silences: All that may be in force.
+        policies: How soon a rule is believed; at once where none is given.
+    """
+
+    options: Options
+    graph: Graph = field(default_factory=Graph)
+    silences: Sequence[Silence] = ()
+    policies: Mapping[str, Policy] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class After:
+    """What an evaluation came to.
+
+    Attributes:
+        incidents: Those that changed.
+        transitions: What happened to them, in order.
+        groups: Those that changed.
+        orders: What is to be said.
+        held: Titles of groups that a storm holds back.
+        firing: How many incidents fire.
+    """
+
+    incidents: Sequence[Incident]
+    transitions: Sequence[Transition]
+    groups: Sequence[Group]
+    orders: Sequence[Order]
+    held: Sequence[str]
+    firing: int
+
+
+def advance(
+    before: Before,
+    findings: Iterable[Finding],
+    unfound: Callable[[Incident], Observation],
+    surroundings: Surroundings,
+    now: datetime,
+) -> After:
+    """Returns what one evaluation makes of what is kept.
+
+    Args:
+        before: What is kept.
+        findings: Everything that was found; of two with one fingerprint the more urgent counts.
+        unfound: Whether an open incident that was not found is over, or nothing is known of it.
+        surroundings: What it goes by.
+        now: The moment.
+    """
+    found = _by_fingerprint(findings)
+    after: dict[str, Incident] = {}
+    noted: list[Transition] = []
+    for fp in {**before.incidents, **found}:
+        incident = before.incidents.get(fp) or machine.new(found[fp], now)
+        observation = Present(found[fp]) if fp in found else unfound(incident)
+        policy = surroundings.policies.get(incident.finding.rule, _AT_ONCE)
+        after[fp], changes = machine.step(incident, observation, policy, now)
+        noted += changes
+    quiet = notify.suppressions(
+        (each for each in after.values() if each.is_firing or each.told),
+        surroundings.graph,
+        surroundings.silences,
+        surroundings.options,
+        now,
+    )
+    for fp, incident in after.items():
+        if incident.suppressed_by != quiet.get(fp, ""):
+            after[fp] = replace(incident, suppressed_by=quiet.get(fp, ""))
+    open_ones = [each for each in after.values() if each.is_open]
+    plan = notify.plan(before.groups, open_ones, surroundings.options, now, opened_lately=before.opened_lately)
+    after |= {each.fingerprint: each for each in plan.incidents}
+    changed = [each for fp, each in after.items() if each != before.incidents.get(fp)]
+    firing = sum(each.is_firing for each in after.values())
+    return After(changed, noted, plan.groups, plan.orders, plan.held, firing)
+
+
+def _by_fingerprint(findings: Iterable[Finding]) -> dict[str, Finding]:
+    found: dict[str, Finding] = {}
+    for each in findings:
+        known = found.get(each.fingerprint)
+        if known is None or each.severity.rank > known.severity.rank:
+            found[each.fingerprint] = each
+    return found

@@ -1,0 +1,226 @@
+"""Who is told what, when: from incidents as they stand to messages to be sent.
+
+Belongs here: what keeps incidents quiet, what each group is to say, and the bookkeeping of what its readers know; pure.
+Does not belong here: words (`wording`), rows and sending (`outbox`, `deliver`). docs/alerts.md lists where we differ
+from Alertmanager and why. Beside speaking, a group's first message is edited whenever what it shows has changed, which
+notifies nobody.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
+
+from adinsights_orchestration.alerting import wording
+from adinsights_orchestration.alerting.flush import Flush
+from adinsights_orchestration.alerting.grouping import STORM_RULE, Group, Op, Options, Order, Plan, Reason
+from adinsights_orchestration.alerting.inhibition import Graph, inhibited
+from adinsights_orchestration.alerting.matching import Silence
+from adinsights_orchestration.alerting.message import Message, to_json
+from adinsights_orchestration.alerting.model import Incident
+
+
+def suppressions(
+    incidents: Iterable[Incident], graph: Graph, silences: Sequence[Silence], options: Options, now: datetime
+) -> dict[str, str]:
+    """Returns what keeps each quiet incident quiet: `explained:<fingerprint>`, `out of hours`, `silenced:<id>`.
+
+    Args:
+        incidents: All that fire, or were told and are over.
+        graph: What depends on what.
+        silences: All that may be in force.
+        options: Hours, and explanations by labels.
+        now: The moment.
+    """
+    found = list(incidents)
+    firing = [each for each in found if each.is_firing]
+    quiet = {fp: f"explained:{cause}" for fp, cause in inhibited(firing, graph, options.inhibitions).items()}
+    in_force = [silence for silence in silences if silence.starts_at <= now < silence.ends_at]
+    for each in found:
+        if each.fingerprint in quiet:
+            continue
+        if not each.is_firing and each.suppressed_by.startswith("explained:"):
+            quiet[each.fingerprint] = each.suppressed_by  # it was never released
+            continue
+        hours = options.hours.get(each.severity)
+        if hours is not None and not hours.are_now(now):
+            quiet[each.fingerprint] = "out of hours"
+        elif in_force:
+            labels = each.all_labels
+            silence = next((one for one in in_force if one.covers(labels, now)), None)
+            if silence is not None:
+                quiet[each.fingerprint] = f"silenced:{silence.id}"
+    return quiet
+
+
+def plan(
+    groups: Mapping[str, Group], incidents: Iterable[Incident], options: Options, now: datetime, *, opened_lately: int
+) -> Plan:
+    """Returns what is to be said now.
+
+    Args:
+        groups: Those that are kept, by key; further ones are made as needed.
+        incidents: All that are open, with `suppressed_by` as it is now.
+        options: How to tell.
+        now: The moment.
+        opened_lately: How many groups opened a message within the storm's time.
+    """
+    return _Planner(groups, list(incidents), options, now).run(opened_lately)
+
+
+class _Planner:
+    """One plan in the making."""
+
+    def __init__(self, groups: Mapping[str, Group], incidents: list[Incident], options: Options, now: datetime) -> None:
+        self._groups, self._options, self._now = groups, options, now
+        self._members: dict[str, list[Incident]] = defaultdict(list)
+        self._explained: dict[str, list[str]] = defaultdict(list)
+        for each in incidents:
+            self._members[each.finding.group_key].append(each)
+            if each.is_firing and each.suppressed_by.startswith("explained:"):
+                self._explained[each.suppressed_by.partition(":")[2]].append(each.finding.rule)
+        self._kept: list[Group] = []
+        self._changed: list[Incident] = []
+        self._orders: list[Order] = []
+        self._notices: dict[str, Reason] = {}
+
+    def run(self, opened_lately: int) -> Plan:
+        opening: list[Flush] = []
+        for key in sorted(self._members.keys() | self._groups.keys()):
+            flush = self._flush(key)
+            if flush.reason is Reason.FIRST and not flush.matter.key.startswith(STORM_RULE):
+                opening.append(flush)
+            else:
+                self._finish(flush)
+        opening.sort(key=lambda each: (-each.severity.rank, each.matter.since, each.matter.key))
+        storm = self._options.storm
+        room = len(opening) if storm is None else max(storm.groups - opened_lately, 0)
+        for flush in opening[:room]:
+            self._finish(flush)
+        held = opening[room:]
+        self._kept += [flush.group for flush in held if flush.group != self._groups.get(flush.group.key)]
+        return Plan(
+            self._kept, self._changed, self._orders, [wording.title(each.matter) for each in held], self._notices
+        )
+
+    def _flush(self, key: str) -> Flush:
+        group, members = self._groups.get(key) or Group(key), self._members.get(key, [])
+        group = self._clocked(group, members)
+        flush = Flush(group, members, self._explained, self._now)
+        flush.decide(self._options.timing, self._options.escalation)
+        return flush
+
+    def _clocked(self, group: Group, members: Sequence[Incident]) -> Group:
+        """The group with a clock that runs while it has incidents, and a while longer."""
+        timing, now = self._options.timing, self._now
+        if group.flush_at is None:
+            due = now + timing.group_wait
+            return replace(group, flush_at=due) if any(each.is_firing for each in members) else group
+        longest = max(timing.group_wait, timing.group_interval)
+        if group.flush_at > now + longest:  # the clock was set back
+            return replace(group, flush_at=now + longest)
+        return group
+
+    def _finish(self, flush: Flush) -> None:
+        before, group = self._groups.get(flush.group.key), flush.group
+        timing = self._options.timing
+        if flush.is_due:
+            group = replace(group, flush_at=self._now + timing.group_interval)
+        if flush.reason is not None:
+            group = self._speak(flush, group)
+        elif group.is_open:
+            group = self._edit(flush, group, Reason.EDITED)
+        if flush.is_over and group.is_open:
+            group = replace(group, closed_at=self._now)
+        if flush.is_due and not flush.members and group.closed_at is not None:
+            if self._now - group.closed_at >= timing.linger:
+                group = replace(group, flush_at=None)
+        elif flush.is_due and not flush.members and not group.is_open:
+            group = replace(group, flush_at=None)
+        self._book(flush)
+        if group != before:
+            self._kept.append(group)
+
+    def _speak(self, flush: Flush, group: Group) -> Group:
+        reason = flush.reason
+        assert reason is not None
+        self._notices[group.key] = reason
+        if reason is Reason.FIRST:
+            group = replace(
+                group,
+                episode=group.episode + 1,
+                seq=0,
+                sinks=(),
+                opened_at=self._now,
+                closed_at=None,
+                since=flush.matter.since,
+                severity=flush.severity,
+                title=wording.title(flush.matter),
+                most=0,
+                escalated=False,
+                shown="",
+            )
+        group = replace(group, told_at=self._now)
+        if reason is Reason.ESCALATED:
+            group = replace(group, escalated=True)
+        words = flush.words(reason, group)
+        group = self._edit(flush, group, reason)
+        if reason is Reason.FIRST:
+            return group
+        broadcast = reason in (Reason.WORSENED, Reason.REPEAT, Reason.ESCALATED)
+        line = wording.story(flush.matter_of(group), words, self._now, broadcast=broadcast)
+        return self._order(group, Op.REPLY, reason, line, group.sinks)
+
+    def _edit(self, flush: Flush, group: Group, reason: Reason) -> Group:
+        """Makes the first message say how the group stands, where it does not yet."""
+        worst = max((group.severity, flush.severity), key=lambda severity: severity.rank)
+        group = replace(group, most=max(group.most, len(flush.matter.visible)), severity=worst)
+        if group.since is None or (flush.matter.visible and flush.matter.since < group.since):
+            group = replace(group, since=flush.matter.since)
+        matter = flush.matter_of(group)
+        shown = _digest(wording.root(matter, None))
+        wanted = self._sinks(flush, group)
+        new = tuple(sink for sink in wanted if sink not in group.sinks)
+        old, changed = group.sinks, shown != group.shown
+        group = replace(group, shown=shown, sinks=(*old, *new))
+        if changed or new:
+            message = wording.root(matter, self._now)
+            if changed and old:
+                group = self._order(group, Op.UPDATE, reason, message, old)
+            if new:
+                group = self._order(group, Op.POST, reason, message, new)
+        return group
+
+    def _sinks(self, flush: Flush, group: Group) -> tuple[str, ...]:
+        found = list(group.sinks)
+        for each in flush.matter.visible:
+            if each.told and each.told_severity is each.severity and found:
+                continue  # its routes are among them already
+            found += [sink for sink in self._options.routes.sinks_for(each.all_labels) if sink not in found]
+        escalation = self._options.escalation
+        if escalation is not None and group.escalated and escalation.sink not in found:
+            found.append(escalation.sink)
+        return tuple(found)
+
+    def _order(self, group: Group, op: Op, reason: Reason, message: Message, sinks: Iterable[str]) -> Group:
+        seq = group.seq + 1
+        self._orders += [Order(group.key, group.episode, seq, sink, op, reason, message) for sink in sinks]
+        return replace(group, seq=seq)
+
+    def _book(self, flush: Flush) -> None:
+        """Notes what the readers know now."""
+        spoke = flush.reason is not None
+        for each in flush.matter.visible if spoke else ():
+            if not each.told or each.told_severity is not each.severity:
+                self._changed.append(replace(each, told=True, told_severity=each.severity))
+        everything = spoke or flush.is_over or not flush.group.is_open
+        told_off = flush.ended if everything else flush.quietly_ended if flush.is_due else ()
+        self._changed += [replace(each, told=False, told_severity=None) for each in told_off]
+
+
+def _digest(message: Message) -> str:
+    return hashlib.sha256(json.dumps(to_json(message), sort_keys=True).encode()).hexdigest()[:16]

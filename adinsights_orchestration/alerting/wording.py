@@ -1,0 +1,195 @@
+"""The words of messages: a group's first one, and the lines of its story.
+
+Belongs here: from incidents to a `Message`, pure. Does not belong here: when it is said (`notify`), any markup.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from adinsights_orchestration.alerting.message import (
+    LONGEST_DETAIL,
+    LONGEST_TITLE,
+    Item,
+    Message,
+    Severity,
+    Standing,
+    clean,
+    moment,
+    span,
+)
+from adinsights_orchestration.alerting.model import Incident
+
+SHOWN = 10  # incidents of a message: more than a person reads, and well inside Slack's limits
+NAMED = 5  # titles in a line of the story
+
+
+@dataclass(frozen=True, slots=True)
+class Matter:
+    """A group's incidents as people are told of them.
+
+    Attributes:
+        key: The group's key.
+        episode: Which of its messages.
+        visible: What fires and is told, the worst first.
+        ended: What was told and is over.
+        hidden: What fires and is kept from people.
+        explained: Rules of what this group's incidents explain elsewhere.
+        since: When the oldest matter of the episode began.
+        severity: The worst of the episode.
+        title: What it was called when it was opened; empty before.
+        most: The most incidents at once.
+    """
+
+    key: str
+    episode: int
+    visible: Sequence[Incident]
+    ended: Sequence[Incident]
+    hidden: Sequence[Incident]
+    explained: Sequence[str]
+    since: datetime
+    severity: Severity
+    title: str
+    most: int
+
+    @property
+    def standing(self) -> Standing:
+        """How it stands as a whole."""
+        if self.visible:
+            acked = all(each.acked_at is not None for each in self.visible)
+            return Standing.ACKNOWLEDGED if acked else Standing.FIRING
+        return Standing.SUPPRESSED if self.hidden else Standing.RESOLVED
+
+
+def root(matter: Matter, now: datetime | None) -> Message:
+    """Returns the message of the matter as it stands.
+
+    Args:
+        matter: What to say.
+        now: The moment, for ages; None leaves them out, so that two messages that say the same are equal.
+    """
+    standing = matter.standing
+    shown = [*matter.visible, *matter.ended][:SHOWN]
+    over = standing is Standing.RESOLVED
+    ended = max((each.ended_at for each in matter.ended if each.ended_at), default=now) if over else None
+    return Message(
+        group=matter.key,
+        episode=matter.episode,
+        standing=standing,
+        severity=matter.severity if over or not matter.visible else _worst(matter.visible),
+        title=title(matter),
+        since=matter.since,
+        lines=tuple(_lines(matter, ended)),
+        items=tuple(item(each, now) for each in shown),
+        more=max(len(matter.visible or matter.ended) - len(shown), 0),
+        ended=ended,
+        owner=next((each.finding.owner for each in shown if each.finding.owner), ""),
+    )
+
+
+def title(matter: Matter) -> str:
+    """The matter in one line: the incident's own title, or how many of what there are."""
+    if not matter.visible:
+        return matter.title or _several(matter.ended or matter.hidden)
+    return _several(matter.visible)
+
+
+def story(matter: Matter, words: str, now: datetime, *, broadcast: bool) -> Message:
+    """Returns a line of the story."""
+    return Message(
+        group=matter.key,
+        episode=matter.episode,
+        standing=matter.standing,
+        severity=matter.severity if not matter.visible else _worst(matter.visible),
+        title=title(matter),
+        since=matter.since,
+        lines=(f"{moment(now)}: {words}",),
+        broadcast=broadcast,
+    )
+
+
+def named(incidents: Sequence[Incident]) -> str:
+    """Their titles, a handful of them."""
+    shown = [clean(each.finding.title, LONGEST_TITLE) for each in incidents[:NAMED]]
+    rest = len(incidents) - len(shown)
+    return "; ".join(shown) + (f"; and {rest:,} more" if rest else "")
+
+
+def counted(rules: Iterable[str]) -> str:
+    """How many of what: `12 connection stale, 1 dbt stale`."""
+    return ", ".join(f"{count:,} {rule.replace('_', ' ')}" for rule, count in sorted(Counter(rules).items()))
+
+
+def item(incident: Incident, now: datetime | None) -> Item:
+    """One incident of a message."""
+    finding = incident.finding
+    return Item(
+        incident=incident.id,
+        standing=_standing(incident),
+        severity=incident.severity,
+        title=clean(finding.title, LONGEST_TITLE),
+        detail=clean(finding.detail, LONGEST_DETAIL),
+        tenant=finding.tenant,
+        since=finding.since,
+        ended=incident.ended_at,
+        facts=tuple(_facts(incident, now)),
+        links=finding.links,
+    )
+
+
+def _several(incidents: Sequence[Incident]) -> str:
+    if len(incidents) == 1:
+        return clean(incidents[0].finding.title, LONGEST_TITLE)
+    rules = [each.finding.rule for each in incidents]
+    total = f"{len(incidents):,} alerts: " if len(set(rules)) > 1 else ""
+    return clean(total + counted(rules), LONGEST_TITLE)
+
+
+def _standing(incident: Incident) -> Standing:
+    if not incident.is_firing:
+        return Standing.RESOLVED
+    return Standing.ACKNOWLEDGED if incident.acked_at is not None else Standing.FIRING
+
+
+def _lines(matter: Matter, ended: datetime | None) -> Iterable[str]:
+    if ended is not None:
+        yield f"Resolved after {span((ended - matter.since).total_seconds())}."
+        if matter.most > 1:
+            yield f"At most {matter.most:,} at once."
+    who = sorted({each.acked_by for each in matter.visible if each.acked_by})
+    if who:
+        yield f"Acknowledged by {', '.join(clean(each, 80) for each in who)}."
+    if matter.hidden:
+        yield f"{len(matter.hidden):,} kept quiet: {_why(matter.hidden)}."
+    if matter.explained:
+        yield f"Explains {len(matter.explained):,} further: {counted(matter.explained)}."
+
+
+def _why(hidden: Sequence[Incident]) -> str:
+    return ", ".join(sorted({each.suppressed_by.split(":")[0] for each in hidden}))
+
+
+def _facts(incident: Incident, now: datetime | None) -> Iterable[tuple[str, str]]:
+    finding = incident.finding
+    if finding.tenant:
+        yield "Tenant", clean(finding.tenant, 80)
+    if incident.unknown_since is not None:
+        yield "No data", f"since {moment(incident.unknown_since)}"
+    if finding.last_success is not None:
+        age = f", {span((now - finding.last_success).total_seconds())} ago" if now is not None else ""
+        yield "Last success", f"{moment(finding.last_success)}{age}"
+    if finding.sla:
+        yield "SLA", finding.sla
+    if incident.acked_by and incident.acked_at is not None:
+        yield "Acknowledged", f"by {clean(incident.acked_by, 80)}, {moment(incident.acked_at)}"
+    if finding.owner:
+        yield "Owner", finding.owner
+    if finding.next_step:
+        yield "Next", clean(finding.next_step, LONGEST_DETAIL)
+
+
+def _worst(incidents: Iterable[Incident]) -> Severity:
+    return max((each.severity for each in incidents), key=lambda severity: severity.rank)
