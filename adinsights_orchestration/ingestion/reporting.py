@@ -16,6 +16,7 @@ from datetime import datetime
 import dagster as dg
 
 from adinsights_orchestration.dagster_internals import events
+from adinsights_orchestration.dagster_internals.connections import keep_connections
 from adinsights_orchestration.ingestion import ledger, specs
 from adinsights_orchestration.ingestion.deps import Deps
 from adinsights_orchestration.ingestion.ledger import JobRow, ReportBatch
@@ -49,6 +50,7 @@ def report_tick(instance: dg.DagsterInstance, deps: Deps, now: datetime) -> Repo
     with deps.store.exclusive(LOCK) as mine:
         if not mine:
             return Reported()
+        keep_connections(instance)
         reporter = Reporter(instance, deps.store, deps.settings, deps.registry)
         reporter.release_dead_runs(now)
         return reporter.report(now)
@@ -102,11 +104,14 @@ class Reporter:
         total = Reported()
         with self.store.begin() as connection:
             agenda = ledger.report_agenda(connection)
+        if not agenda.pending and not agenda.begun:
+            return total
         for provider in agenda.begun:
             total += self._recover(provider, now)
+        cursor = events.event_cursor(self.instance)  # before the first batch, and so before every one
         for provider in sorted(agenda.pending | agenda.begun):  # what a killed attempt did not tell waits again
             while (left := limit - total.materialized - total.failed) > 0:
-                jobs = self._take(provider, min(left, BATCH), now)
+                jobs = self._take(provider, min(left, BATCH), cursor, now)
                 if not jobs:
                     break
                 total += jobs
@@ -132,8 +137,7 @@ class Reporter:
             ledger.mark_reported(connection, arrived, run_id, now)
             ledger.release_run(connection, run_id, now)
 
-    def _take(self, provider: Provider, limit: int, now: datetime) -> Reported | None:
-        cursor = events.event_cursor(self.instance)
+    def _take(self, provider: Provider, limit: int, cursor: int, now: datetime) -> Reported | None:
         with self.store.begin() as connection:
             pending = ledger.pending_reports(connection, provider, limit)
             if not pending:

@@ -6,6 +6,7 @@ import dagster as dg
 import sqlalchemy as sa
 
 from adinsights_orchestration.dagster_internals.connections import keep_connections
+from tests.conftest import PostgresServer, dagster_instance_on
 
 KEY = dg.AssetKey("built")
 
@@ -49,6 +50,31 @@ def test_a_connection_that_the_server_closed_is_opened_again_and_no_event_is_los
     _report(postgres_instance, 1)
     stored = postgres_instance.event_log_storage.get_maximum_record_id()
     assert stored == 2
+
+
+def test_another_instance_of_the_process_uses_the_same_connections(postgres_instance: dg.DagsterInstance) -> None:
+    keep_connections(postgres_instance)
+    first = _backend(postgres_instance)
+    with dg.DagsterInstance.from_ref(postgres_instance.get_ref()) as next_tick:
+        keep_connections(next_tick)
+        assert _backend(next_tick) == first
+
+
+def test_connections_of_databases_that_came_before_are_let_go(postgres_server: PostgresServer) -> None:
+    with (
+        dagster_instance_on(postgres_server) as first,
+        dagster_instance_on(postgres_server) as second,
+        dagster_instance_on(postgres_server) as third,
+    ):
+        keep_connections(first)
+        backend = _backend(first)
+        for other in (second, third):
+            keep_connections(other)
+        with third.event_log_storage.index_connection() as connection:  # type: ignore[attr-defined]
+            alive = sa.text("select count(*) from pg_stat_activity where pid = :pid")
+            assert connection.execute(alive, {"pid": backend}).scalar_one() == 0
+        _report(first, 1)
+        assert first.event_log_storage.get_maximum_record_id() == 1
 
 
 def test_an_instance_on_other_storage_is_left_as_it_is() -> None:

@@ -73,11 +73,41 @@ def report_agenda(connection: sa.Connection) -> ReportAgenda:
 
 def pending_reports(connection: sa.Connection, provider: Provider, limit: int) -> list[JobRow]:
     """Returns finished jobs that nobody has reported and no run waits for, in the order in which they ended."""
-    ready = job_rows().where(
-        sync_job.c.provider == provider.value, sync_job.c.report_state == "pending", sync_job.c.run_id.is_(None)
+    found = connection.execute(_PENDING, {"provider": provider.value, "most": limit})
+    return [as_job_row(row) for row in found]
+
+
+_PENDING = (
+    job_rows()
+    .where(
+        sync_job.c.provider == sa.bindparam("provider", type_=sa.Text),
+        sync_job.c.report_state == "pending",
+        sync_job.c.run_id.is_(None),
     )
-    ordered = ready.order_by(sync_job.c.ended_at, sync_job.c.job_id).limit(limit)
-    return [as_job_row(row) for row in connection.execute(ordered)]
+    .order_by(sync_job.c.ended_at, sync_job.c.job_id)
+    .limit(sa.bindparam("most", type_=sa.Integer))
+)
+# Statements are made once: making one costs several times what sending it does. Lists travel as arrays.
+_ids = sa.bindparam("ids", type_=ARRAY(sa.BigInteger))
+_batch = sa.bindparam("batch", type_=sa.UUID)
+_in_batch = sa.and_(sync_job.c.report_batch == _batch, sync_job.c.report_state == "reporting")
+_TAKE = (
+    sa.update(sync_job)
+    .where(sync_job.c.job_id == sa.any_(_ids), sync_job.c.report_state == "pending", sync_job.c.run_id.is_(None))
+    .values(report_state="reporting", report_batch=_batch)
+)
+_TAKEN = job_rows().where(_in_batch).order_by(sync_job.c.ended_at, sync_job.c.job_id)
+_DONE = (
+    sa.update(sync_job)
+    .where(_in_batch, sync_job.c.job_id == sa.any_(_ids))
+    .values(report_state="reported", reported_at=sa.bindparam("now", type_=sa.DateTime(timezone=True)))
+)
+_PUT_BACK = sa.update(sync_job).where(_in_batch).values(report_state="pending", report_batch=None)
+_OVER = (
+    sa.update(report_batch)
+    .where(report_batch.c.id == _batch, report_batch.c.finished_at.is_(None))
+    .values(finished_at=sa.bindparam("now", type_=sa.DateTime(timezone=True)))
+)
 
 
 def begin_report_batch(
@@ -99,22 +129,15 @@ def begin_report_batch(
     connection.execute(
         sa.insert(report_batch).values(id=batch_id, provider=provider.value, event_cursor=event_cursor, started_at=now)
     )
-    connection.execute(
-        sa.update(sync_job)
-        .where(sync_job.c.job_id.in_(job_ids), sync_job.c.report_state == "pending", sync_job.c.run_id.is_(None))
-        .values(report_state="reporting", report_batch=batch_id)
-    )
+    connection.execute(_TAKE, {"ids": list(job_ids), "batch": batch_id})
     return ReportBatch(batch_id, provider, event_cursor, _jobs_of(connection, batch_id))
 
 
 def finish_report_batch(connection: sa.Connection, batch_id: UUID, reported: Collection[int], now: datetime) -> None:
     """Ends a batch: `reported` jobs are done, the others of the batch wait again. Ending it twice changes nothing."""
-    mine = sa.and_(sync_job.c.report_batch == batch_id, sync_job.c.report_state == "reporting")
-    done = sa.and_(mine, sync_job.c.job_id.in_(reported))
-    connection.execute(sa.update(sync_job).where(done).values(report_state="reported", reported_at=now))
-    connection.execute(sa.update(sync_job).where(mine).values(report_state="pending", report_batch=None))
-    over = sa.and_(report_batch.c.id == batch_id, report_batch.c.finished_at.is_(None))
-    connection.execute(sa.update(report_batch).where(over).values(finished_at=now))
+    connection.execute(_DONE, {"batch": batch_id, "ids": list(reported), "now": now})
+    connection.execute(_PUT_BACK, {"batch": batch_id})
+    connection.execute(_OVER, {"batch": batch_id, "now": now})
 
 
 def open_report_batches(connection: sa.Connection, provider: Provider | None = None) -> list[ReportBatch]:
@@ -127,8 +150,7 @@ def open_report_batches(connection: sa.Connection, provider: Provider | None = N
 
 
 def _jobs_of(connection: sa.Connection, batch_id: UUID) -> tuple[JobRow, ...]:
-    mine = job_rows().where(sync_job.c.report_batch == batch_id, sync_job.c.report_state == "reporting")
-    return tuple(as_job_row(row) for row in connection.execute(mine.order_by(sync_job.c.ended_at, sync_job.c.job_id)))
+    return tuple(as_job_row(row) for row in connection.execute(_TAKEN, {"batch": batch_id}))
 
 
 def newest_ended(connection: sa.Connection, partitions: Collection[str]) -> dict[str, JobRow]:
