@@ -73,6 +73,6 @@ def translated_errors() -> Iterator[None]:
         raise OpsStoreError("the ops store is not migrated", next_step="Run `adinsights migrate`.") from error
 
 
-def lock_key(name: str) -> sa.ColumnElement[int]:
+def lock_key(name: str | sa.BindParameter[str]) -> sa.ColumnElement[int]:
     """The number by which Postgres knows the advisory lock `name`."""
     return sa.func.hashtextextended(name, 0)

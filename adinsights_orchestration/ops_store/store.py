@@ -26,6 +26,9 @@ _MIGRATIONS = Path(__file__).parent / "migrations"
 _MIGRATION_LOCK = "adinsights_ops:migrate"
 _KEPT: Mapping[str, Any] = {"pool_pre_ping": True, "pool_recycle": 1800}  # connections of a pool outlive a restart
 _SESSION_WAITS_SECONDS = 5
+_name = sa.bindparam("name", type_=sa.Text)
+_TAKE = sa.select(sa.func.pg_try_advisory_lock(lock_key(_name)))
+_GIVE_BACK = sa.select(sa.func.pg_advisory_unlock(lock_key(_name)))
 # Postgres shows an advisory lock's number in halves.
 _HELD = """
 select name from unnest(cast(:names as text[])) as wanted (name) where exists (
@@ -70,12 +73,12 @@ class OpsStore:
         a second would wait for each other.
         """
         with translated_errors(), self._locks().connect() as connection:
-            taken = connection.execute(sa.select(sa.func.pg_try_advisory_lock(lock_key(name)))).scalar_one()
+            taken = connection.execute(_TAKE, {"name": name}).scalar_one()
             try:
                 yield bool(taken)
             finally:
                 if taken and not connection.closed and not connection.invalidated:
-                    connection.execute(sa.select(sa.func.pg_advisory_unlock(lock_key(name))))
+                    connection.execute(_GIVE_BACK, {"name": name})
 
     def session(self) -> LockSession:
         """Returns a session for locks that are held for longer than a tick; not connected yet.
