@@ -5,7 +5,17 @@ Belongs here: names, order, and what a check cannot do without. Does not belong 
 
 from __future__ import annotations
 
-from adinsights_orchestration.doctor.checks import airbyte, backend, dagster, databases, dbt, drivers, machine, registry
+from adinsights_orchestration.doctor.checks import (
+    airbyte,
+    backend,
+    dagster,
+    databases,
+    dbt,
+    drivers,
+    health,
+    machine,
+    registry,
+)
 from adinsights_orchestration.doctor.model import Check
 
 CHECKS: tuple[Check, ...] = (
@@ -44,4 +54,5 @@ CHECKS: tuple[Check, ...] = (
     Check("dbt manifest", dbt.manifest),
     Check("run results", backend.run_results),
     Check("run results read", backend.run_results_read),
+    Check("health watched", health.watched),
 )

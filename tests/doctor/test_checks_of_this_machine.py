@@ -10,7 +10,7 @@ import pytest
 from pydantic import SecretStr
 
 from adinsights_orchestration.doctor.airbyte_facts import AirbyteFacts
-from adinsights_orchestration.doctor.checks import airbyte, backend, dagster, dbt, drivers, machine
+from adinsights_orchestration.doctor.checks import airbyte, backend, dagster, dbt, drivers, health, machine
 from adinsights_orchestration.doctor.model import Status
 from adinsights_orchestration.doctor.world import Once, World
 from adinsights_orchestration.environments import Environment
@@ -202,3 +202,11 @@ def test_no_secret_setting_shows_in_any_verdict_about_this_machine() -> None:
     looked = [machine.local_defaults, machine.variables, machine.disk, machine.dependencies, backend.run_results]
     here = World(seeded, {"ADINSIGHTS_OPS_STORE__DSN": "canary-everywhere"}, NOW)
     assert "canary" not in str([look(here) for look in looked])
+
+
+def test_a_component_that_is_not_watched_is_named_with_its_variable_and_is_no_failure() -> None:
+    verdict = health.watched(world())
+    assert verdict.status is Status.OK
+    assert "superset (ADINSIGHTS_HEALTH__SUPERSET_URL)" in verdict.detail
+    watched = Settings().health.model_copy(update={"superset_url": "http://superset.example"})
+    assert "superset" not in health.watched(world(health=watched)).detail

@@ -76,6 +76,7 @@ def test_pipelines_loads_in_a_bare_process_with_every_server_down(pipelines: dic
 
 def test_monitoring_loads_beside_a_broken_pipelines_location(monitoring: dict[str, Any]) -> None:
     assert monitoring["error"] == ""
+    assert {"freshness_evaluate", "health_probe"} <= set(monitoring["sensors"])
 
 
 def test_a_load_asks_no_server_and_writes_no_file(pipelines: dict[str, Any], monitoring: dict[str, Any]) -> None:

@@ -19,7 +19,7 @@ from adinsights_orchestration.health.web import Trouble, json_of, one_line
 
 EXPECTED_LOCATIONS = ("pipelines", "monitoring")
 _QUERY = """{ workspaceOrError { __typename ... on Workspace { locationEntries { name loadStatus locationOrLoadError {
-    __typename ... on PythonError { message } } } } ... on PythonError { message } } }"""
+    __typename ... on PythonError { message causes { message } } } } } ... on PythonError { message } } }"""
 
 
 async def dagster_daemons(ask: Asking) -> Reading:
@@ -107,7 +107,10 @@ def _entries(body: Mapping[str, Any] | Trouble) -> dict[str, tuple[str, str]] | 
 def _entry(entry: Mapping[str, Any]) -> tuple[str, str]:
     loaded = entry.get("locationOrLoadError") or {}
     if loaded.get("__typename") == "PythonError":
-        return "error", one_line(next(iter(str(loaded.get("message", "")).strip().splitlines()), ""), 160)
+        # Dagster's own message says only that loading failed; the innermost cause says why.
+        messages = [loaded.get("message"), *(cause.get("message") for cause in loaded.get("causes") or ())]
+        lines = str(messages[-1] or "").strip().splitlines()
+        return "error", one_line(lines[0] if lines else "", 160)
     return ("loading", "") if entry.get("loadStatus") == "LOADING" or not loaded else ("loaded", "")
 
 

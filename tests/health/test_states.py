@@ -1,0 +1,86 @@
+"""From readings to a component's standing: no data never ends a failure, and one failed probe is no outage."""
+
+from __future__ import annotations
+
+import itertools
+from datetime import UTC, datetime, timedelta
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from adinsights_orchestration.health.model import Component, ComponentState, Health, Reading
+from adinsights_orchestration.health.states import step
+
+START = datetime(2026, 3, 2, 14, 0, tzinfo=UTC)
+TICK, CONFIRM = timedelta(seconds=30), timedelta(minutes=1)
+BAD = (Health.DEGRADED, Health.DOWN)
+
+
+def reading(health: Health, tick: int = 0, state: str = "") -> Reading:
+    return Reading(Component.BACKEND, health, state or health.value, "said so", START + tick * TICK)
+
+
+def after(*healths: Health) -> list[ComponentState]:
+    found: list[ComponentState] = []
+    for tick, health in enumerate(healths):
+        found.append(step(found[-1] if found else None, reading(health, tick), CONFIRM))
+    return found
+
+
+def shown(*healths: Health) -> list[Health]:
+    return [state.reading.health for state in after(*healths)]
+
+
+def test_one_failed_probe_is_degraded_and_a_minute_of_them_is_down_since_the_first() -> None:
+    states = after(Health.OK, Health.DOWN, Health.DOWN, Health.DOWN, Health.OK)
+    expected = [Health.OK, Health.DEGRADED, Health.DEGRADED, Health.DOWN, Health.OK]
+    assert [state.reading.health for state in states] == expected
+    assert states[3].since == START + TICK
+    assert states[4].since == START + 4 * TICK
+    assert states[3].last_ok_at == START
+
+
+def test_a_component_that_is_down_at_its_first_reading_is_down() -> None:
+    assert shown(Health.DOWN) == [Health.DOWN]
+
+
+def test_no_data_ends_no_failure_and_says_what_was_before() -> None:
+    states = after(Health.DOWN, Health.UNKNOWN, Health.UNKNOWN)
+    assert [state.reading.health for state in states] == [Health.DOWN] * 3
+    assert states[2].since == START
+    assert states[2].reading.detail == "no data (said so); it was down before"
+
+
+def test_no_data_is_unknown_where_nothing_was_bad() -> None:
+    assert shown(Health.OK, Health.UNKNOWN, Health.OK) == [Health.OK, Health.UNKNOWN, Health.OK]
+
+
+def test_a_failed_probe_before_a_gap_counts_toward_the_outage() -> None:
+    assert shown(Health.OK, Health.DOWN, Health.UNKNOWN, Health.DOWN)[-1] is Health.DOWN
+
+
+def test_a_clock_that_went_back_makes_nothing_begin_in_the_future() -> None:
+    before = step(None, reading(Health.OK, 100), CONFIRM)
+    assert step(before, reading(Health.OK, 1), CONFIRM).since == START + TICK
+
+
+@given(st.lists(st.sampled_from(Health), min_size=1, max_size=40))
+def test_a_standing_is_never_better_than_its_readings_allow(healths: list[Health]) -> None:
+    states = after(*healths)
+    for number, state in enumerate(states):
+        own, health = healths[number], state.reading.health
+        assert (health is Health.OK) == (own is Health.OK)
+        assert state.since <= state.reading.at
+        assert (state.last_ok_at is None) == (Health.OK not in healths[: number + 1])
+        if own is Health.DOWN:
+            assert health in BAD
+        if own is Health.UNKNOWN and number and states[number - 1].reading.health in BAD:
+            assert health is states[number - 1].reading.health
+
+
+@given(st.lists(st.sampled_from(Health), min_size=1, max_size=40))
+def test_what_stays_in_one_health_keeps_its_beginning(healths: list[Health]) -> None:
+    states = after(*healths)
+    for before, now in itertools.pairwise(states):
+        if before.reading.health is now.reading.health:
+            assert now.since == before.since
