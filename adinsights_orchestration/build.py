@@ -44,7 +44,7 @@ def build_pipelines(settings: Settings, store: OpsStore | None = None) -> dg.Def
 
 
 def build_monitoring(settings: Settings, store: OpsStore | None = None) -> dg.Definitions:
-    """Builds the location `monitoring`, which must load whatever happens to the pipelines: freshness, health.
+    """Builds the location `monitoring`, which must load whatever happens to the pipelines: freshness, health, alerts.
 
     It works from the ops store alone; nothing is connected here.
 
@@ -52,6 +52,7 @@ def build_monitoring(settings: Settings, store: OpsStore | None = None) -> dg.De
         settings: The settings of this process.
         store: The ops store to use instead of the settings' own, for tests.
     """
+    from adinsights_orchestration.alerting.automation import build_alerting
     from adinsights_orchestration.freshness.automation import build_freshness
     from adinsights_orchestration.health.automation import build_health
     from adinsights_orchestration.status.automation import build_overview
@@ -61,5 +62,6 @@ def build_monitoring(settings: Settings, store: OpsStore | None = None) -> dg.De
         build_freshness(settings, store),
         build_health(settings, store),
         build_overview(settings, store),
+        build_alerting(settings, store),
         dg.Definitions(executor=dg.in_process_executor),
     )

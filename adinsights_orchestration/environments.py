@@ -37,6 +37,8 @@ class Automation(StrEnum):
     HEALTH = "health_probe"
     TOPOLOGY = "topology_publish"
     OVERVIEW = "overview_publish"
+    ALERT_EVALUATE = "alert_evaluate"
+    ALERT_DELIVER = "alert_deliver"
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +98,8 @@ UNATTENDED: dict[Environment, dict[Automation, Unattended]] = {
         Automation.HEALTH: _in_the_stack(_tick(30)),
         Automation.TOPOLOGY: _in_the_stack(_tick(30)),
         Automation.OVERVIEW: _in_the_stack(_tick(30)),
+        Automation.ALERT_EVALUATE: _in_the_stack(_tick(15)),
+        Automation.ALERT_DELIVER: _in_the_stack(_tick(10)),
     },
     Environment.STAGING: {
         Automation.REGISTRY: _tick(300),
@@ -111,6 +115,8 @@ UNATTENDED: dict[Environment, dict[Automation, Unattended]] = {
         Automation.HEALTH: _tick(30),
         Automation.TOPOLOGY: _tick(60),
         Automation.OVERVIEW: _tick(30),
+        Automation.ALERT_EVALUATE: _tick(30),
+        Automation.ALERT_DELIVER: _tick(10),
     },
     Environment.PRODUCTION: {
         Automation.REGISTRY: _tick(60),
@@ -126,5 +132,7 @@ UNATTENDED: dict[Environment, dict[Automation, Unattended]] = {
         Automation.HEALTH: _tick(30),
         Automation.TOPOLOGY: _tick(60),
         Automation.OVERVIEW: _tick(30),
+        Automation.ALERT_EVALUATE: _tick(30),
+        Automation.ALERT_DELIVER: _tick(10),
     },
 }

@@ -102,6 +102,8 @@ class _Step:
             self._note(Change.DATA_AGAIN)
 
     def _present(self, finding: Finding) -> None:
+        if finding.is_since_found and self._incident.state is not State.OK:
+            finding = replace(finding, since=self._incident.finding.since)
         if self._incident.finding != finding:
             self._become(finding=finding)
         state = self._incident.state

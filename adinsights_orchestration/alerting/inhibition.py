@@ -2,8 +2,9 @@
 
 Belongs here: edges between what fires, pure. Does not belong here: the asset graph itself (`topology`). An incident
 explains symptoms downstream of its asset, on the assets that it names itself, and, where it belongs to a tenant, only
-that tenant's. As with Alertmanager, a cause that is silenced or explained itself goes on explaining. Two incidents that
-explain each other and nothing else would both be kept from people for ever: then neither is.
+that tenant's. Nothing explains what is more urgent than itself. As with Alertmanager, a cause that is silenced or
+explained itself goes on explaining. Two incidents that explain each other and nothing else would both be kept from
+people for ever: then neither is.
 """
 
 from __future__ import annotations
@@ -72,7 +73,9 @@ def inhibited(firing: Iterable[Incident], graph: Graph, rules: Iterable[Inhibiti
     _by_graph(found, graph, causes)
     for rule in rules:
         _by_rule(found, rule, causes)
-    return _without_circles(causes)
+    rank = {each.fingerprint: each.severity.rank for each in found}
+    believed = {fp: [cause for cause in of if rank[cause] >= rank[fp]] for fp, of in causes.items()}
+    return _without_circles(believed)
 
 
 def _by_graph(firing: list[Incident], graph: Graph, causes: dict[str, list[str]]) -> None:

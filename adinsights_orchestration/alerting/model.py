@@ -24,7 +24,8 @@ SHORT_ID = 10  # characters of a fingerprint that people type
 class Finding:
     """Something that a rule found to be wrong at one moment.
 
-    Its texts say no age, only moments, so that they stay the same for as long as the matter does.
+    Its texts say no age, only moments, so that they stay the same for as long as the matter does; where one cannot help
+    it, `is_measured` says so.
 
     Attributes:
         rule: The rule's name.
@@ -44,6 +45,8 @@ class Finding:
         asset: The asset that it speaks of; what lies downstream may be explained by it.
         explains: Further assets whose own trouble it explains.
         is_symptom: Whether something upstream may explain it.
+        is_since_found: Whether `since` is only when it was found: the first one holds then.
+        is_measured: Whether `detail` holds a figure that changes by itself; no message is edited for that alone.
     """
 
     rule: str
@@ -63,6 +66,8 @@ class Finding:
     asset: str | None = None
     explains: tuple[str, ...] = ()
     is_symptom: bool = False
+    is_since_found: bool = False
+    is_measured: bool = False
 
     @property
     def fingerprint(self) -> str:

@@ -22,6 +22,7 @@ from adinsights_orchestration.alerting.message import (
     span,
 )
 from adinsights_orchestration.alerting.model import Incident
+from adinsights_orchestration.redaction import redact
 
 SHOWN = 10  # incidents of a message: more than a person reads, and well inside Slack's limits
 NAMED = 5  # titles in a line of the story
@@ -131,7 +132,7 @@ def item(incident: Incident, now: datetime | None) -> Item:
         standing=_standing(incident),
         severity=incident.severity,
         title=clean(finding.title, LONGEST_TITLE),
-        detail=clean(finding.detail, LONGEST_DETAIL),
+        detail="" if now is None and finding.is_measured else clean(redact(finding.detail), LONGEST_DETAIL),
         tenant=finding.tenant,
         since=finding.since,
         ended=incident.ended_at,
@@ -178,7 +179,7 @@ def _facts(incident: Incident, now: datetime | None) -> Iterable[tuple[str, str]
         yield "Tenant", clean(finding.tenant, 80)
     if incident.unknown_since is not None:
         yield "No data", f"since {moment(incident.unknown_since)}"
-    if finding.last_success is not None:
+    if finding.last_success is not None and not (now is None and finding.is_measured):
         age = f", {span((now - finding.last_success).total_seconds())} ago" if now is not None else ""
         yield "Last success", f"{moment(finding.last_success)}{age}"
     if finding.sla:

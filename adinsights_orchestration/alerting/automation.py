@@ -1,0 +1,126 @@
+"""Alerting in Dagster: the sensor that evaluates, and the sensor that delivers.
+
+Belongs here: ticks and a line about each. Does not belong here: their work (`evaluate`, `deliver`).
+"""
+
+# No postponed annotations: Dagster reads the type of a sensor's context.
+from datetime import datetime
+
+import dagster as dg
+import sqlalchemy as sa
+
+from adinsights_orchestration.alerting import deliver, evaluate, reading
+from adinsights_orchestration.alerting.deliver import Delivered
+from adinsights_orchestration.alerting.evaluate import Evaluation, Memory, Policies
+from adinsights_orchestration.alerting.facts import Events, Facts
+from adinsights_orchestration.alerting.grouping import Options
+from adinsights_orchestration.alerting.matching import Routes
+from adinsights_orchestration.alerting.rules.catalog import INHIBITIONS, RULES
+from adinsights_orchestration.alerting.sinks import Sinks, log_only
+from adinsights_orchestration.clock import Clock, TickClock, utc_now
+from adinsights_orchestration.environments import Automation
+from adinsights_orchestration.freshness.sla import SlaTable, load_sla
+from adinsights_orchestration.logs import get_logger, timed
+from adinsights_orchestration.ops_store.store import OpsStore
+from adinsights_orchestration.settings import Settings
+from adinsights_orchestration.unattended import declared, sensor_status
+
+BUDGET_SECONDS = 40.0  # a sensor has a minute
+_log = get_logger(__name__)
+
+
+def build_alerting(
+    settings: Settings, store: OpsStore, *, sinks: Sinks | None = None, clock: Clock = utc_now
+) -> dg.Definitions:
+    """Builds the two sensors, where this environment declares them.
+
+    Args:
+        settings: The settings of this process.
+        store: The ops store.
+        sinks: Where messages go; the log where there is nothing else.
+        clock: The clock.
+
+    Raises:
+        ConfigurationError: The SLA table is wrong.
+    """
+    sla = load_sla(settings.environment, settings.freshness.sla_path)
+    channels = sinks or log_only()
+    sensors = [_evaluating(settings, store, sla, channels, clock), _delivering(settings, store, channels, clock)]
+    return dg.Definitions(sensors=[sensor for sensor in sensors if sensor is not None])
+
+
+def default_policies(sinks: Sinks) -> Policies:
+    """What is judged, and how it is told, where nothing else is configured."""
+    return Policies(RULES, Options(Routes(sinks.default), inhibitions=INHIBITIONS))
+
+
+def evaluate_once(settings: Settings, store: OpsStore, sla: SlaTable, policies: Policies, now: datetime) -> Evaluation:
+    """One evaluation of everything."""
+
+    def read(connection: sa.Connection, at: datetime, memory: Memory) -> tuple[Facts, Memory]:
+        held = [str(title) for title in memory.get("held", ())]
+        return reading.read(store, connection, settings, sla, at, events=Events(), held=held), {}
+
+    return evaluate.run(store, read, policies, now)
+
+
+def _evaluating(
+    settings: Settings, store: OpsStore, sla: SlaTable, sinks: Sinks, clock: Clock
+) -> dg.SensorDefinition | None:
+    unattended = declared(settings, Automation.ALERT_EVALUATE)
+    if unattended is None:
+        return None
+    policies = default_policies(sinks)
+
+    @dg.sensor(
+        name=Automation.ALERT_EVALUATE.value,
+        minimum_interval_seconds=unattended.every_seconds,
+        default_status=sensor_status(settings, unattended),
+        description="Finds out what is wrong and what is to be said about it. When it does not tick, nobody is told of "
+        "anything new, and nothing is resolved.",
+        tags={"adinsights/kind": "alerting"},
+    )
+    def alert_evaluate(context: dg.SensorEvaluationContext) -> dg.SkipReason:  # noqa: ARG001  (Dagster hands it over)
+        with timed(_log, "alert evaluation") as line:
+            done = evaluate_once(settings, store, sla, policies, clock())
+            line |= {"firing": done.firing, "orders": done.orders, "changes": dict(done.changes)}
+        return dg.SkipReason(summary(done))
+
+    return alert_evaluate
+
+
+def _delivering(settings: Settings, store: OpsStore, sinks: Sinks, clock: Clock) -> dg.SensorDefinition | None:
+    unattended = declared(settings, Automation.ALERT_DELIVER)
+    if unattended is None:
+        return None
+
+    @dg.sensor(
+        name=Automation.ALERT_DELIVER.value,
+        minimum_interval_seconds=unattended.every_seconds,
+        default_status=sensor_status(settings, unattended),
+        description="Sends what alerts have to say. When it does not tick, messages wait and nobody is told.",
+        tags={"adinsights/kind": "alerting"},
+    )
+    def alert_deliver(context: dg.SensorEvaluationContext) -> dg.SkipReason:  # noqa: ARG001  (Dagster hands it over)
+        with timed(_log, "alert delivery") as line:
+            done = deliver.run(store, sinks, TickClock(clock(), BUDGET_SECONDS))
+            line |= dict(done.counts)
+        return dg.SkipReason(told(done))
+
+    return alert_deliver
+
+
+def summary(done: Evaluation) -> str:
+    """One line for the evaluation's tick."""
+    if done.skipped:
+        return done.skipped
+    parts = [f"{count} {change.replace('_', ' ')}" for change, count in sorted(done.changes.items())]
+    if done.held:
+        parts.append(f"{done.held} held back by a storm")
+    return f"{done.firing} firing" + (f": {', '.join(parts)}" if parts else ", nothing changed")
+
+
+def told(done: Delivered) -> str:
+    """One line for the delivery's tick."""
+    parts = [f"{count} {kind.replace('_', ' ')}" for kind, count in sorted(done.counts.items())]
+    return ", ".join([*parts, *(["more to come"] if done.left else [])]) or "nothing to say"

@@ -1,0 +1,160 @@
+"""What rules conclude from, as values: read once an evaluation, for all rules.
+
+Belongs here: the shape of the facts. Does not belong here: reading them (`reading`), concluding (`rules`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from adinsights_orchestration.alerting.inhibition import Graph
+from adinsights_orchestration.alerting.places import Places
+from adinsights_orchestration.freshness.model import Freshness
+from adinsights_orchestration.freshness.sla import SlaTable
+from adinsights_orchestration.health.model import Component, ComponentState
+from adinsights_orchestration.tenants.model import Provider, Tenant
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionFact:
+    """A connection that is not simply well, as the last evaluation of freshness left it.
+
+    Attributes:
+        partition: Its partition key.
+        provider: Its provider.
+        tenant_id: Its tenant.
+        state: What the evaluation said.
+        detail: Why.
+        since: Since when.
+        deadline: From when it is late.
+        last_success: When a sync last succeeded.
+        failures: Failed syncs since then.
+        last_job: The newest sync that is over.
+        failed_at: When that one ended, where it failed.
+        connection_id: Airbyte's id; None where the registry does not name it any more.
+    """
+
+    partition: str
+    provider: Provider
+    tenant_id: UUID
+    state: Freshness
+    detail: str
+    since: datetime
+    deadline: datetime | None = None
+    last_success: datetime | None = None
+    failures: int = 0
+    last_job: int | None = None
+    failed_at: datetime | None = None
+    connection_id: UUID | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderFact:
+    """How many tenants have active connections of a provider, and how many of them have a late one."""
+
+    tenants: int
+    stale: int
+
+
+@dataclass(frozen=True, slots=True)
+class SyncErrors:
+    """Syncs of one tenant and provider that failed within the SLA's window."""
+
+    tenant_id: UUID
+    provider: Provider
+    errors: int
+    first_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class OpenFinding:
+    """Something that a domain noted for people."""
+
+    kind: str
+    subject: str
+    detail: Mapping[str, Any]
+    since: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """The newest of its kind failed: a job's run, an asset's check."""
+
+    at: datetime
+    detail: str
+    run_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CheckKey:
+    """Names an asset check, of one partition where it has partitions."""
+
+    asset: str
+    check: str
+    partition: str | None = None
+
+
+@dataclass(frozen=True)
+class Events:
+    """What Dagster's event log says up to now.
+
+    Attributes:
+        jobs: Jobs whose newest finished run failed.
+        checks: Checks whose newest evaluation failed with severity error.
+        stopped: Schedules and sensors that are declared to run and do not, with how that is known.
+        problem: Why the log could not be read; empty where it was.
+    """
+
+    jobs: Mapping[str, Failure] = field(default_factory=dict)
+    checks: Mapping[CheckKey, Failure] = field(default_factory=dict)
+    stopped: Mapping[str, Failure] = field(default_factory=dict)
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Everything that rules may conclude from.
+
+    Attributes:
+        now: The moment.
+        sla: The levels, with their sources.
+        places: Links.
+        tenants: Who is served.
+        connections: Those that are not simply well.
+        providers: Every provider with active connections.
+        freshness_at: The last evaluation of freshness; None before the first.
+        sync_errors: Failed syncs, counted.
+        components: Every component that is watched, with its standing.
+        findings: What domains noted.
+        events: Dagster's event log.
+        graph: What depends on what.
+        held: Titles of groups that a storm held back in the last evaluation.
+    """
+
+    now: datetime
+    sla: SlaTable
+    places: Places
+    tenants: Mapping[UUID, Tenant] = field(default_factory=dict)
+    connections: Sequence[ConnectionFact] = ()
+    providers: Mapping[Provider, ProviderFact] = field(default_factory=dict)
+    freshness_at: datetime | None = None
+    sync_errors: Sequence[SyncErrors] = ()
+    components: Mapping[Component, ComponentState] = field(default_factory=dict)
+    findings: Sequence[OpenFinding] = ()
+    events: Events = field(default_factory=Events)
+    graph: Graph = field(default_factory=Graph)
+    held: Sequence[str] = ()
+
+    def tenant_name(self, tenant_id: UUID) -> str:
+        """The tenant's name for people; its id where the registry does not know it any more."""
+        tenant = self.tenants.get(tenant_id)
+        return tenant.name if tenant else str(tenant_id)
+
+    def tenant_slug(self, tenant_id: UUID) -> str:
+        """What names the tenant in labels."""
+        tenant = self.tenants.get(tenant_id)
+        return tenant.slug if tenant else str(tenant_id)

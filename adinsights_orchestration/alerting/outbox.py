@@ -1,0 +1,325 @@
+"""The outbox: what is to be said, kept until it was.
+
+Belongs here: rows of `alert_outbox` and `alert_channel`: putting in, claiming, recording what came of it. Does not
+belong here: sending (`deliver`). A row is claimed by one delivery until its lease ends; whoever records an outcome must
+still hold the claim. Only the oldest unsent row of a message (group, episode, sink) can be claimed, so that a message
+is there before it is edited or answered, and edits arrive in order.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert
+
+from adinsights_orchestration.alerting.grouping import Op, Order
+from adinsights_orchestration.alerting.message import Message, from_json, to_json
+from adinsights_orchestration.alerting.sinks import Traits
+from adinsights_orchestration.ops_store.alert_tables import alert_channel, alert_group, alert_outbox
+
+_ROWS = alert_outbox.c
+_UNSENT = ("pending", "attempting")
+_LONGEST_ERROR = 300
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """A row in the hands of one delivery.
+
+    Attributes:
+        notice_id: The notification id.
+        claim: Proof that it is still in the same hands.
+        group: The group.
+        episode: Which of its messages.
+        seq: Its place in the message's story.
+        sink: Where it goes.
+        op: What is to be done.
+        message: What to say.
+        attempt: Which try this is, from 1.
+        refusals: How many times it was refused for certain.
+        root: The message to edit or answer; None where there is none.
+        may_have_arrived: Whether an earlier attempt ended without an answer.
+        first_attempt_at: Before the first attempt.
+        last_attempt_at: Before the last one before this.
+        until: When the lease ends.
+        created_at: Since when it is to be said.
+    """
+
+    notice_id: UUID
+    claim: UUID
+    group: str
+    episode: int
+    seq: int
+    sink: str
+    op: Op
+    message: Message
+    attempt: int
+    refusals: int
+    root: str | None
+    may_have_arrived: bool
+    first_attempt_at: datetime
+    last_attempt_at: datetime
+    until: datetime
+    created_at: datetime
+
+
+def enqueue(connection: sa.Connection, orders: Iterable[Order], now: datetime) -> None:
+    """Puts orders into the outbox; an edit replaces what is not on its way yet, so that a storm of edits is one.
+
+    Args:
+        connection: The transaction in which the states that they follow from are written.
+        orders: In their order.
+        now: The moment.
+    """
+    for order in orders:
+        if order.op is Op.UPDATE and _replace(connection, order):
+            continue
+        row = {
+            "notice_id": uuid.uuid4(),
+            "group_key": order.group,
+            "episode": order.episode,
+            "seq": order.seq,
+            "sink": order.sink,
+            "op": order.op.value,
+            "message": to_json(order.message),
+            "state": "pending",
+            "created_at": now,
+        }
+        connection.execute(sa.insert(alert_outbox).values(row))
+
+
+def waiting_sinks(connection: sa.Connection, now: datetime) -> list[str]:
+    """Returns the sinks for which something is unsent, those that waited longest first."""
+    first = sa.func.min(_ROWS.created_at)
+    query = sa.select(_ROWS.sink).where(
+        _ROWS.state.in_(_UNSENT), sa.or_(_ROWS.not_before.is_(None), _ROWS.not_before <= now)
+    )
+    return list(connection.execute(query.group_by(_ROWS.sink).order_by(first)).scalars())
+
+
+def claim(connection: sa.Connection, sink: str, traits: Traits, now: datetime) -> Claimed | None:
+    """Claims the next row of a sink, and a place in its allowance; None where there is none of either.
+
+    Args:
+        connection: A transaction of its own, committed before anything is sent.
+        sink: Whose.
+        traits: Its allowance and deadlines.
+        now: The moment.
+    """
+    used_until = _allowance(connection, sink, traits, now)
+    if used_until is None:
+        return None
+    row = connection.execute(_next(sink, now)).one_or_none()
+    if row is None:
+        return None
+    # A look-up and an attempt fit into it, and what the attempt started has settled when it ends.
+    until = now + timedelta(seconds=2 * traits.deadline_seconds + traits.settle_seconds)
+    token = uuid.uuid4()
+    taken = {"state": "attempting", "claim": token, "attempts": row.attempts + 1, "lease_until": until}
+    taken |= {"first_attempt_at": row.first_attempt_at or now, "last_attempt_at": now}
+    connection.execute(sa.update(alert_outbox).where(_ROWS.notice_id == row.notice_id).values(**taken))
+    used = sa.update(alert_channel).where(alert_channel.c.sink == sink).values(used_until=used_until + traits.every)
+    connection.execute(used)
+    return Claimed(
+        notice_id=row.notice_id,
+        claim=token,
+        group=row.group_key,
+        episode=row.episode,
+        seq=row.seq,
+        sink=row.sink,
+        op=Op(row.op),
+        message=from_json(row.message),
+        attempt=row.attempts + 1,
+        refusals=row.refusals,
+        root=_root(connection, row),
+        may_have_arrived=row.state == "attempting",
+        first_attempt_at=row.first_attempt_at or now,
+        last_attempt_at=row.last_attempt_at or now,
+        until=until,
+        created_at=row.created_at,
+    )
+
+
+def sent(connection: sa.Connection, row: Claimed, ref: str, now: datetime) -> bool:
+    """Records that it arrived; returns False, and does nothing, when it is in other hands."""
+    return _record(connection, row, state="sent", ref=ref, finished_at=now, lease_until=None, last_error=None)
+
+
+def dead(connection: sa.Connection, row: Claimed, reason: str, now: datetime) -> bool:
+    """Records that it never will; returns False, and does nothing, when it is in other hands."""
+    return _record(connection, row, state="dead", finished_at=now, lease_until=None, last_error=_short(reason))
+
+
+def refused(connection: sa.Connection, row: Claimed, reason: str, not_before: datetime) -> bool:
+    """Records that it did not arrive for certain, and when it is tried again."""
+    again: dict[str, Any] = {"state": "pending", "refusals": row.refusals + 1, "not_before": not_before}
+    return _record(connection, row, **again, lease_until=None, first_attempt_at=None, last_error=_short(reason))
+
+
+def uncertain(connection: sa.Connection, row: Claimed, reason: str, look_at: datetime) -> bool:
+    """Records that it may have arrived, and when it is looked up."""
+    return _record(connection, row, lease_until=look_at, last_error=_short(reason))
+
+
+def becomes_post(connection: sa.Connection, row: Claimed, reason: str) -> bool:
+    """Records that the message it was about is gone: it is said anew."""
+    anew: dict[str, Any] = {"state": "pending", "op": Op.POST.value, "first_attempt_at": None}
+    return _record(connection, row, **anew, lease_until=None, last_error=_short(reason))
+
+
+def close_channel(connection: sa.Connection, sink: str, not_before: datetime, reason: str) -> None:
+    """Records that a sink takes nothing before a moment."""
+    closed = sa.update(alert_channel).where(alert_channel.c.sink == sink)
+    connection.execute(closed.values(not_before=not_before, last_error=_short(reason)))
+
+
+def hand_over(connection: sa.Connection, row: Claimed, sink: str, why: str, now: datetime) -> bool:
+    """Lets another sink say what this one does not take, and everything after it; returns whether it is new there.
+
+    Args:
+        connection: The caller's transaction.
+        row: What was not taken; its message says there what happened.
+        sink: The sink that takes over.
+        why: What happened, in a sentence.
+        now: The moment.
+    """
+    group = alert_group.c
+    told = sa.not_(group.sinks.contains([sink]))
+    # Locked first, as an evaluation does.
+    connection.execute(
+        sa.update(alert_group)
+        .where(group.key == row.group, group.episode == row.episode, told)
+        .values(sinks=sa.func.array_append(group.sinks, sink))
+    )
+    copy = {
+        "notice_id": uuid.uuid4(),
+        "group_key": row.group,
+        "episode": row.episode,
+        "seq": row.seq,
+        "sink": sink,
+        "op": row.op.value,
+        "message": {**to_json(row.message), "note": why},
+        "state": "pending",
+        "created_at": now,
+    }
+    copied = insert(alert_outbox).values(copy).on_conflict_do_nothing()
+    return connection.execute(copied).rowcount > 0
+
+
+def overdue(connection: sa.Connection, sink: str, before: datetime, now: datetime) -> list[Claimed]:
+    """Returns first messages that a sink has not taken since before a moment; they are claimed by nobody here.
+
+    What was not tried because nobody delivered is not among them, unless the sink is closed.
+    """
+    closed = sa.exists().where(alert_channel.c.sink == sink, alert_channel.c.not_before > now)
+    tried = sa.or_(_ROWS.attempts > 0, closed)
+    mine = sa.and_(_ROWS.sink == sink, _ROWS.state.in_(_UNSENT), _ROWS.op == Op.POST.value)
+    query = sa.select(alert_outbox).where(mine, tried, _ROWS.created_at < before)
+    return [_unclaimed(row) for row in connection.execute(query.order_by(_ROWS.created_at).limit(50))]
+
+
+def has_dead_root(connection: sa.Connection, row: Claimed) -> bool:
+    """Whether the message that it belongs to could not be sent."""
+    same = sa.and_(_ROWS.group_key == row.group, _ROWS.episode == row.episode, _ROWS.sink == row.sink)
+    query = sa.select(sa.func.count()).where(same, _ROWS.op == Op.POST.value, _ROWS.state == "dead")
+    return connection.execute(query).scalar_one() > 0
+
+
+def prune(connection: sa.Connection, keep: timedelta, now: datetime) -> int:
+    """Deletes the oldest finished rows beyond what is kept, a bounded number; those of open messages stay."""
+    is_open = sa.exists().where(
+        alert_group.c.key == _ROWS.group_key,
+        alert_group.c.episode == _ROWS.episode,
+        alert_group.c.opened_at.is_not(None),
+        alert_group.c.closed_at.is_(None),
+    )
+    old = sa.select(_ROWS.notice_id).where(_ROWS.finished_at < now - keep, sa.not_(is_open)).limit(1000)
+    return connection.execute(sa.delete(alert_outbox).where(_ROWS.notice_id.in_(old))).rowcount
+
+
+def _replace(connection: sa.Connection, order: Order) -> bool:
+    """Puts an edit in the place of a post or edit that is not on its way."""
+    same = sa.and_(_ROWS.group_key == order.group, _ROWS.episode == order.episode, _ROWS.sink == order.sink)
+    ops = (Op.POST.value, Op.UPDATE.value)
+    newest = sa.select(_ROWS.notice_id).where(same, _ROWS.state == "pending", _ROWS.op.in_(ops))
+    newest = newest.order_by(_ROWS.seq.desc()).limit(1)
+    # `note` says how it came here, and stays.
+    merged = sa.func.jsonb_build_object("note", _ROWS.message["note"])
+    fresh = sa.bindparam("fresh", to_json(order.message), type_=_ROWS.message.type)
+    replaced = (
+        sa.update(alert_outbox)
+        .where(_ROWS.notice_id.in_(newest), _ROWS.state == "pending")
+        .values(message=fresh.op("||")(merged))
+    )
+    return connection.execute(replaced).rowcount > 0
+
+
+def _allowance(connection: sa.Connection, sink: str, traits: Traits, now: datetime) -> datetime | None:
+    """The moment up to which the sink's allowance is used; None while it takes nothing. Locks the sink."""
+    known = insert(alert_channel).values(sink=sink, used_until=now).on_conflict_do_nothing()
+    connection.execute(known)
+    channel = connection.execute(sa.select(alert_channel).where(alert_channel.c.sink == sink).with_for_update()).one()
+    if channel.not_before is not None and channel.not_before > now:
+        return None
+    # A clock that was set back must not close the sink for as long as it was ahead.
+    used: datetime = min(max(channel.used_until, now), now + traits.every * traits.burst)
+    return used if used - now < traits.every * traits.burst or not traits.every else None
+
+
+def _next(sink: str, now: datetime) -> sa.Select[Any]:
+    earlier = alert_outbox.alias("earlier")
+    unsent_before = sa.exists().where(
+        earlier.c.group_key == _ROWS.group_key,
+        earlier.c.episode == _ROWS.episode,
+        earlier.c.sink == _ROWS.sink,
+        earlier.c.seq < _ROWS.seq,
+        earlier.c.state.in_(_UNSENT),
+    )
+    is_free = sa.or_(_ROWS.state == "pending", _ROWS.lease_until <= now)
+    is_due = sa.or_(_ROWS.not_before.is_(None), _ROWS.not_before <= now)
+    new_page = sa.and_(_ROWS.op == Op.POST.value, _ROWS.message["severity"].astext == "page")
+    query = sa.select(alert_outbox).where(_ROWS.sink == sink, _ROWS.state.in_(_UNSENT), is_free, is_due)
+    query = query.where(sa.not_(unsent_before)).order_by(new_page.desc(), _ROWS.created_at, _ROWS.seq).limit(1)
+    return query.with_for_update(skip_locked=True)
+
+
+def _root(connection: sa.Connection, row: sa.Row[Any]) -> str | None:
+    same = sa.and_(_ROWS.group_key == row.group_key, _ROWS.episode == row.episode, _ROWS.sink == row.sink)
+    query = sa.select(_ROWS.ref).where(same, _ROWS.op == Op.POST.value, _ROWS.state == "sent")
+    return connection.execute(query.order_by(_ROWS.seq.desc()).limit(1)).scalar()
+
+
+def _record(connection: sa.Connection, row: Claimed, **values: Any) -> bool:
+    mine = sa.and_(_ROWS.notice_id == row.notice_id, _ROWS.claim == row.claim, _ROWS.state == "attempting")
+    return connection.execute(sa.update(alert_outbox).where(mine).values(**values)).rowcount > 0
+
+
+def _unclaimed(row: sa.Row[Any]) -> Claimed:
+    return Claimed(
+        notice_id=row.notice_id,
+        claim=row.claim or row.notice_id,
+        group=row.group_key,
+        episode=row.episode,
+        seq=row.seq,
+        sink=row.sink,
+        op=Op(row.op),
+        message=from_json(row.message),
+        attempt=row.attempts,
+        refusals=row.refusals,
+        root=None,
+        may_have_arrived=row.state == "attempting",
+        first_attempt_at=row.first_attempt_at or row.created_at,
+        last_attempt_at=row.last_attempt_at or row.created_at,
+        until=row.lease_until or row.created_at,
+        created_at=row.created_at,
+    )
+
+
+def _short(reason: str) -> str:
+    return reason[:_LONGEST_ERROR]

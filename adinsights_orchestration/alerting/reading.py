@@ -1,0 +1,134 @@
+"""Facts from the ops store: everything that rules need, in a number of statements that does not grow.
+
+Belongs here: SQL, read only. Does not belong here: what follows from it (`rules`), Dagster's event log
+(`dagster_events`). Connections that are well are counted, not read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from uuid import UUID
+
+import sqlalchemy as sa
+
+from adinsights_orchestration.alerting.facts import (
+    ConnectionFact,
+    Events,
+    Facts,
+    OpenFinding,
+    ProviderFact,
+    SyncErrors,
+)
+from adinsights_orchestration.alerting.inhibition import Graph
+from adinsights_orchestration.alerting.places import Places
+from adinsights_orchestration.freshness.model import Freshness
+from adinsights_orchestration.freshness.sla import Sla, SlaTable
+from adinsights_orchestration.freshness.states import load_place
+from adinsights_orchestration.health.states import load as load_components
+from adinsights_orchestration.ops_store.findings import open_findings
+from adinsights_orchestration.ops_store.store import OpsStore
+from adinsights_orchestration.ops_store.tables import connection_freshness, sync_job
+from adinsights_orchestration.settings import Settings
+from adinsights_orchestration.tenants.model import Provider
+from adinsights_orchestration.tenants.store import NEVER_READ, last_snapshot
+from adinsights_orchestration.topology.store import load_topology
+
+_ROWS = connection_freshness.c
+_QUIET = tuple(state.value for state in (Freshness.OK, Freshness.PENDING, Freshness.PAUSED, Freshness.MANUAL))
+_INACTIVE = tuple(state.value for state in (Freshness.PAUSED, Freshness.MANUAL, Freshness.MISCONFIGURED))
+_LATE = tuple(state.value for state in Freshness if state.is_late)
+
+
+def read(
+    store: OpsStore,
+    connection: sa.Connection,
+    settings: Settings,
+    sla: SlaTable,
+    now: datetime,
+    *,
+    events: Events,
+    held: Sequence[str] = (),
+) -> Facts:
+    """Reads everything.
+
+    Args:
+        store: Whose registry is served.
+        connection: The evaluation's transaction.
+        settings: Addresses of what is linked.
+        sla: The levels.
+        now: The moment.
+        events: What Dagster's event log says.
+        held: What a storm held back in the last evaluation.
+    """
+    snapshot = last_snapshot(store, connection)
+    registry = snapshot.registry if snapshot else NEVER_READ
+    ids = {one.partition_key: one.connection_id for one in registry.connections if one.partition_key}
+    topology = load_topology(connection).topology
+    place = load_place(connection)
+    return Facts(
+        now=now,
+        sla=sla,
+        places=Places.of(settings, topology),
+        tenants={tenant.id: tenant for tenant in registry.tenants},
+        connections=_connections(connection, ids),
+        providers=_providers(connection),
+        freshness_at=place.read_at if place else None,
+        sync_errors=_sync_errors(connection, now, sla[Sla.SYNC_ERRORS].window or timedelta(minutes=30)),
+        components=load_components(connection),
+        findings=[
+            OpenFinding(one.kind, one.subject, one.detail, one.first_seen_at) for one in open_findings(connection)
+        ],
+        events=events,
+        graph=Graph(topology),
+        held=held,
+    )
+
+
+def _connections(connection: sa.Connection, ids: Mapping[str, UUID]) -> list[ConnectionFact]:
+    query = sa.select(
+        _ROWS.partition_key,
+        _ROWS.provider,
+        _ROWS.tenant_id,
+        _ROWS.state,
+        _ROWS.detail,
+        _ROWS.since,
+        _ROWS.deadline,
+        _ROWS.last_success_at,
+        _ROWS.failures,
+        _ROWS.last_job_id,
+        _ROWS.last_job_ended_at,
+    ).where(_ROWS.state.not_in(_QUIET))
+    return [
+        ConnectionFact(
+            partition=row.partition_key,
+            provider=Provider(row.provider),
+            tenant_id=row.tenant_id,
+            state=Freshness(row.state),
+            detail=row.detail,
+            since=row.since,
+            deadline=row.deadline,
+            last_success=row.last_success_at,
+            failures=row.failures,
+            last_job=row.last_job_id,
+            failed_at=row.last_job_ended_at if row.failures else None,
+            connection_id=ids.get(row.partition_key),
+        )
+        for row in connection.execute(query)
+    ]
+
+
+def _providers(connection: sa.Connection) -> dict[Provider, ProviderFact]:
+    tenants = sa.func.count(_ROWS.tenant_id.distinct())
+    late = tenants.filter(_ROWS.state.in_(_LATE))
+    query = sa.select(_ROWS.provider, tenants, late).where(_ROWS.state.not_in(_INACTIVE)).group_by(_ROWS.provider)
+    return {Provider(provider): ProviderFact(all_, stale) for provider, all_, stale in connection.execute(query)}
+
+
+def _sync_errors(connection: sa.Connection, now: datetime, window: timedelta) -> list[SyncErrors]:
+    job = sync_job.c
+    # Observed no earlier than it ended: the index narrows, the end decides.
+    failed = sa.and_(job.observed_at > now - window, job.ended_at > now - window, job.status == "failed")
+    query = sa.select(job.tenant_id, job.provider, sa.func.count(), sa.func.min(job.ended_at))
+    found = connection.execute(query.where(failed).group_by(job.tenant_id, job.provider))
+    return [SyncErrors(tenant, Provider(provider), count, first) for tenant, provider, count, first in found]

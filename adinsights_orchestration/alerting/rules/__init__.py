@@ -1,0 +1,1 @@
+"""Rules: each a pure function from facts to findings."""

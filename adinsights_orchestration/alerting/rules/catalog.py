@@ -1,0 +1,25 @@
+"""All rules, and the explanations between them that the asset graph does not know.
+
+Belongs here: the list. Does not belong here: any rule.
+"""
+
+from __future__ import annotations
+
+from adinsights_orchestration.alerting.inhibition import Inhibition
+from adinsights_orchestration.alerting.matching import Matcher
+from adinsights_orchestration.alerting.rules import components, connections, others
+
+RULES = (*connections.RULES, *components.RULES, *others.RULES)
+
+
+def _explains(source: str, target: str, *equal: str) -> Inhibition:
+    return Inhibition((Matcher.parse(source),), (Matcher.parse(target),), equal)
+
+
+# A connection that fails is late because of that; a tenant whose syncs fail often is told of once.
+INHIBITIONS = (
+    _explains("rule=connection_failing", "rule=~connection_stale|connection_no_recent_sync", "resource"),
+    _explains("rule=connection_running_long", "rule=~connection_stale|connection_no_recent_sync", "resource"),
+    _explains("rule=sync_errors", "rule=connection_failing", "tenant", "provider"),
+    _explains("rule=health_not_probed", "rule=freshness_not_evaluated"),
+)

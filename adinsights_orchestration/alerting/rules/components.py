@@ -1,0 +1,152 @@
+"""Rules about components: every probe that is degraded or down, dbt, the API, the webhook and the dashboards too.
+
+Belongs here: from a component's standing to a finding, pure. Does not belong here: what makes one degraded or down: the
+probes hold it against the SLA table themselves.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from adinsights_orchestration.alerting.facts import Facts
+from adinsights_orchestration.alerting.message import Severity
+from adinsights_orchestration.alerting.model import Finding
+from adinsights_orchestration.alerting.rules.rule import PLATFORM_ENG, Rule, Verdict
+from adinsights_orchestration.freshness.sla import Sla
+from adinsights_orchestration.health.catalog import CATALOG
+from adinsights_orchestration.health.model import Component, ComponentState, Health
+from adinsights_orchestration.tenants.model import Provider
+
+HEALTH_SILENT, FRESHNESS_SILENT = "health_not_probed", "freshness_not_evaluated"
+DOWN = "component_down"
+_NAMES = {
+    Component.API: "api_error_rate",
+    Component.WEBHOOK: "webhook_silent",
+    Component.DASHBOARDS: "dashboards_stale",
+    Component.REGISTRY: "registry_stale",
+    Component.CODE_LOCATIONS: "code_location_not_loaded",
+    Component.DAGSTER_DAEMONS: "daemon_silent",
+}
+_DBT = {"stale": "dbt_stale", "failing": "dbt_failing", "invalid_run_results": "dbt_invalid", "missing": "dbt_missing"}
+_DBT_OTHER = "dbt_unwell"
+_LEVELS = {
+    Component.API: Sla.API_ERROR_RATE,
+    Component.WEBHOOK: Sla.WEBHOOK_SILENCE,
+    Component.DASHBOARDS: Sla.DASHBOARD_AGE,
+    Component.REGISTRY: Sla.REGISTRY_AGE,
+    Component.DAGSTER_DAEMONS: Sla.HEARTBEAT_AGE,
+    Component.CODE_LOCATIONS: Sla.HEARTBEAT_AGE,
+    Component.OBJECT_STORE: Sla.DISK_FREE,
+    Component.BACKEND_DBT: Sla.DBT_RUN_AGE,
+    Component.BACKEND_AIRBYTE: Sla.SYNC_AGE,
+}
+_SYNCED = tuple("/".join(provider.asset_path) for provider in Provider)
+# What goes with a component, beside what lies downstream of its asset.
+EXPLAINS: dict[Component, tuple[str, ...]] = {
+    Component.AIRBYTE: (*_SYNCED, "health/backend_airbyte", "health/webhook"),
+    Component.WAREHOUSE: (*_SYNCED, "health/dbt", "health/dashboards"),
+    Component.BACKEND: tuple(
+        f"health/{name}" for name in ("backend_airbyte", "backend_dbt", "api", "dashboards", "webhook")
+    ),
+    Component.DBT: ("health/backend_dbt", "health/dashboards"),
+    Component.DAGSTER_DAEMONS: _SYNCED,
+}
+_SYMPTOMS = frozenset(
+    (
+        Component.BACKEND_AIRBYTE,
+        Component.BACKEND_DBT,
+        Component.API,
+        Component.DASHBOARDS,
+        Component.WEBHOOK,
+        Component.DBT,
+    )
+)
+_SILENT_AFTER = timedelta(minutes=5)
+
+
+def components(facts: Facts) -> Verdict:
+    """Components that are degraded (told) or down (paged), as long as probes look at all."""
+    newest = max((state.reading.at for state in facts.components.values()), default=None)
+    if newest is None or facts.now - newest > _SILENT_AFTER:
+        return Verdict(blind="no probe has looked lately")
+    bad = (Health.DEGRADED, Health.DOWN)
+    found = [_finding(state, facts) for state in facts.components.values() if state.reading.health in bad]
+    unknown = {
+        component.value: state.reading.detail
+        for component, state in facts.components.items()
+        if state.reading.health is Health.UNKNOWN
+    }
+    return Verdict(found, unknown=unknown)
+
+
+def watchers(facts: Facts) -> Verdict:
+    """The evaluations that all others rest on: a silent one would turn everything else to `no data` unnoticed."""
+    found = []
+    newest = max((state.reading.at for state in facts.components.values()), default=None)
+    for rule, sensor, at in (
+        (HEALTH_SILENT, "health_probe", newest),
+        (FRESHNESS_SILENT, "freshness_evaluate", facts.freshness_at),
+    ):
+        if at is not None and facts.now - at > _SILENT_AFTER:
+            found.append(
+                Finding(
+                    rule=rule,
+                    resource=sensor,
+                    severity=Severity.PAGE,
+                    title=f"The sensor {sensor} does not look any more",
+                    detail=f"It looked last at {at:%Y-%m-%d %H:%M} UTC.",
+                    since=at,
+                    last_success=at,
+                    owner=PLATFORM_ENG,
+                    next_step="Switch it on in Dagster, or read its last tick's error there.",
+                    links=(facts.places.runbook("a-dagster-daemon-is-silent"),),
+                )
+            )
+    return Verdict(found)
+
+
+RULES = (
+    Rule(
+        "components",
+        (DOWN, *_NAMES.values(), *_DBT.values(), _DBT_OTHER),
+        components,
+    ),
+    Rule("watchers", (HEALTH_SILENT, FRESHNESS_SILENT), watchers),
+)
+
+
+def _finding(state: ComponentState, facts: Facts) -> Finding:
+    component, reading = state.reading.component, state.reading
+    entry = CATALOG[component]
+    down = reading.health is Health.DOWN
+    level = facts.sla[_level(component, reading.state)]
+    return Finding(
+        rule=_rule(component, reading.state),
+        resource=component.value,
+        severity=Severity.PAGE if down else Severity.WARN,
+        title=f"{component.value.replace('_', ' ').capitalize()} is {'down' if down else 'not well'}: {reading.state}",
+        detail=reading.detail,
+        since=state.since,
+        labels={"component": component.value},
+        sla=level.describe(),
+        last_success=state.last_ok_at,
+        owner=entry.owner,
+        next_step=f"{entry.breaks} Follow the runbook.",
+        links=facts.places.component(component),
+        asset=f"health/{component.value}",
+        explains=EXPLAINS.get(component, ()) if down else (),
+        is_measured=True,
+        is_symptom=component in _SYMPTOMS and not (component is Component.DBT and reading.state == "failing"),
+    )
+
+
+def _rule(component: Component, state: str) -> str:
+    if component is Component.DBT:
+        return _DBT.get(state, _DBT_OTHER)
+    return _NAMES.get(component, DOWN)
+
+
+def _level(component: Component, state: str) -> Sla:
+    if component is Component.DBT:
+        return Sla.DBT_FAILING if state == "failing" else Sla.DBT_RUN_AGE
+    return _LEVELS.get(component, Sla.PROBE_DOWN)

@@ -1,0 +1,202 @@
+"""Rules about connections: late, failing, misconfigured, disabled; and a whole provider that is late.
+
+Belongs here: from the freshness of connections and their failed syncs to findings, pure. Does not belong here: when a
+connection is late (`freshness`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from zoneinfo import ZoneInfo
+
+from adinsights_orchestration.alerting.facts import ConnectionFact, Facts, SyncErrors
+from adinsights_orchestration.alerting.message import Severity
+from adinsights_orchestration.alerting.model import Finding
+from adinsights_orchestration.alerting.rules.rule import DATA_ENG, Rule, Verdict
+from adinsights_orchestration.freshness.model import Freshness
+from adinsights_orchestration.freshness.sla import LocalTime, Sla, Threshold
+from adinsights_orchestration.tenants.model import Provider
+
+STALE, NO_RECENT_SYNC, RUNNING_LONG = "connection_stale", "connection_no_recent_sync", "connection_running_long"
+FAILING, MISCONFIGURED, SYNC_ERRORS = "connection_failing", "connection_misconfigured", "sync_errors"
+PROVIDER_STALE = "provider_stale"
+PLATFORM = ("platform",)
+_LATE = {Freshness.STALE: STALE, Freshness.NO_RECENT_SYNC: NO_RECENT_SYNC}
+_BLIND_AFTER = timedelta(minutes=15)  # an evaluation comes every half minute
+_FEWEST_TENANTS = 3  # of two, one is half of all; it is one tenant's trouble all the same
+
+
+def late(facts: Facts) -> Verdict:
+    """Connections whose sync is overdue: told when they are, paged when they have been for as long again."""
+    return Verdict([_late(one, facts) for one in facts.connections if one.state in _LATE], blind=_blind(facts))
+
+
+def running_long(facts: Facts) -> Verdict:
+    """Syncs that run far beyond their history."""
+    found = [
+        _finding(one, facts, RUNNING_LONG, Severity.WARN, "runs far too long", facts.sla[Sla.RUNNING_LONG])
+        for one in facts.connections
+        if one.state is Freshness.RUNNING_STALE
+    ]
+    return Verdict(found, blind=_blind(facts))
+
+
+def failing(facts: Facts) -> Verdict:
+    """Connections whose last syncs failed; so many in a row page while people are awake where the tenant is."""
+    level = facts.sla[Sla.FAILURES_IN_A_ROW]
+    found = []
+    for one in facts.connections:
+        if one.failures >= level.warn and one.state not in (Freshness.PAUSED, Freshness.MANUAL):
+            pages = one.failures >= level.page and _paged_now(one, facts)
+            severity = Severity.PAGE if pages else Severity.WARN
+            found.append(_finding(one, facts, FAILING, severity, "fails to sync", level))
+    return Verdict(found, blind=_blind(facts))
+
+
+def misconfigured(facts: Facts) -> Verdict:
+    """Connections whose entry in the registry is wrong: they are never synced."""
+    found = [
+        _finding(one, facts, MISCONFIGURED, Severity.WARN, "is misconfigured", None)
+        for one in facts.connections
+        if one.state is Freshness.MISCONFIGURED
+    ]
+    return Verdict(found, blind=_blind(facts))
+
+
+def sync_errors(facts: Facts) -> Verdict:
+    """Tenants whose syncs of one provider fail often in a short time."""
+    level = facts.sla[Sla.SYNC_ERRORS]
+    return Verdict([_errors(one, facts, level) for one in facts.sync_errors if one.errors >= level.warn])
+
+
+def provider_stale(facts: Facts) -> Verdict:
+    """Providers of which so many tenants are late that it is one incident of the platform."""
+    return Verdict(list(_providers(facts)), blind=_blind(facts))
+
+
+RULES = (
+    Rule("late connections", (STALE, NO_RECENT_SYNC), late),
+    Rule("long syncs", (RUNNING_LONG,), running_long),
+    Rule("failing connections", (FAILING,), failing),
+    Rule("misconfigured connections", (MISCONFIGURED,), misconfigured),
+    Rule("sync errors", (SYNC_ERRORS,), sync_errors),
+    Rule("late providers", (PROVIDER_STALE,), provider_stale),
+)
+
+
+def _blind(facts: Facts) -> str:
+    if facts.freshness_at is None:
+        return "freshness was never evaluated"
+    late_by = facts.now - facts.freshness_at
+    return f"freshness was last evaluated at {facts.freshness_at:%H:%M} UTC" if late_by > _BLIND_AFTER else ""
+
+
+def _late(one: ConnectionFact, facts: Facts) -> Finding:
+    level = facts.sla[Sla.SYNC_AGE]
+    own = facts.tenants[one.tenant_id].sla if one.tenant_id in facts.tenants else {}
+    warn, page = own.get("sync_age_warn_minutes", level.warn), own.get("sync_age_page_minutes", level.page)
+    overdue_since = one.deadline or one.since
+    pages = facts.now - overdue_since >= timedelta(minutes=max(page - warn, 0))
+    words = "has not synced" if one.state is Freshness.STALE else "has never synced"
+    severity = Severity.PAGE if pages else Severity.WARN
+    return _finding(one, facts, _LATE[one.state], severity, words, level, since=overdue_since)
+
+
+def _finding(
+    one: ConnectionFact,
+    facts: Facts,
+    rule: str,
+    severity: Severity,
+    words: str,
+    level: Threshold | None,
+    *,
+    since: datetime | None = None,
+) -> Finding:
+    section = "a-connection-is-stale" if rule in (STALE, NO_RECENT_SYNC) else "a-connection-does-not-sync"
+    return Finding(
+        rule=rule,
+        resource=one.partition,
+        severity=severity,
+        title=f"{one.provider.label} of {facts.tenant_name(one.tenant_id)} {words}",
+        detail=one.detail,
+        since=since or one.since,
+        tenant=facts.tenant_slug(one.tenant_id),
+        labels={"provider": one.provider.value},
+        group=("connections", one.provider.value),
+        sla=level.describe() if level else "",
+        last_success=one.last_success,
+        owner=DATA_ENG,
+        next_step=_NEXT[rule],
+        links=facts.places.connection(one.provider, one.partition, one.connection_id, one.last_job, section),
+        asset="/".join(one.provider.asset_path),
+        is_symptom=rule != MISCONFIGURED,
+    )
+
+
+_NEXT = {
+    STALE: "Open the job in Airbyte; if none runs, sync the connection: adinsights sync.",
+    NO_RECENT_SYNC: "See whether the connection was ever started in Airbyte, then sync it: adinsights sync.",
+    RUNNING_LONG: "Open the job in Airbyte; cancel it there if it makes no progress.",
+    FAILING: "Read Airbyte's reason; renew the tenant's credentials if they were refused.",
+    MISCONFIGURED: "Mend the entry in the registry: adinsights registry show.",
+}
+
+
+def _paged_now(one: ConnectionFact, facts: Facts) -> bool:
+    tenant = facts.tenants.get(one.tenant_id)
+    local = facts.now.astimezone(ZoneInfo(tenant.timezone if tenant else facts.sla.timezone)).time()
+    begin, end = facts.sla.local_times[LocalTime.PAGING_FROM], facts.sla.local_times[LocalTime.PAGING_TO]
+    return begin <= local < end
+
+
+def _errors(one: SyncErrors, facts: Facts, level: Threshold) -> Finding:
+    slug, provider = facts.tenant_slug(one.tenant_id), one.provider
+    return Finding(
+        rule=SYNC_ERRORS,
+        resource=f"{slug}/{provider.value}",
+        severity=Severity.PAGE if one.errors >= level.page else Severity.WARN,
+        title=f"{provider.label} of {facts.tenant_name(one.tenant_id)}: many syncs fail",
+        detail=f"{one.errors} syncs failed since {one.first_at:%Y-%m-%d %H:%M} UTC.",
+        since=one.first_at,
+        tenant=slug,
+        labels={"provider": provider.value},
+        group=("connections", provider.value),
+        sla=level.describe(),
+        owner=DATA_ENG,
+        next_step="Read Airbyte's reasons: adinsights connections --tenant.",
+        links=(facts.places.runbook("a-connection-does-not-sync"),),
+        asset="/".join(provider.asset_path),
+        is_symptom=True,
+    )
+
+
+def _providers(facts: Facts) -> Iterator[Finding]:
+    level = facts.sla[Sla.STALE_TENANTS]
+    for provider, count in sorted(facts.providers.items()):
+        share = 100 * count.stale / count.tenants if count.tenants else 0
+        if count.tenants >= _FEWEST_TENANTS and share > level.warn:
+            yield _provider(provider, facts, level, f"{count.stale:,} of {count.tenants:,} tenants are late.")
+
+
+def _provider(provider: Provider, facts: Facts, level: Threshold, detail: str) -> Finding:
+    key = "/".join(provider.asset_path)
+    late_ones = [one for one in facts.connections if one.provider is provider and one.state in _LATE]
+    return Finding(
+        rule=PROVIDER_STALE,
+        resource=provider.value,
+        severity=Severity.PAGE,
+        title=f"{provider.label} is late for many tenants",
+        detail=detail,
+        since=min((one.deadline or one.since for one in late_ones), default=facts.now),
+        labels={"provider": provider.value},
+        group=PLATFORM,
+        sla=level.describe(),
+        last_success=max((one.last_success for one in late_ones if one.last_success), default=None),
+        owner=DATA_ENG,
+        next_step="One cause is likely: look at Airbyte and at the provider's status page before any tenant.",
+        links=(facts.places.asset(key), *facts.places.dashboards(provider), facts.places.runbook("airbyte-is-down")),
+        asset=key,
+        explains=(key,),
+        is_symptom=True,
+    )

@@ -1,0 +1,170 @@
+"""Rules about what domains noted, about Dagster's own event log, and about alerting itself.
+
+Belongs here: findings of other domains, failed runs and checks, stopped automations, storms; pure. Does not belong
+here: reading them (`reading`, `dagster_events`).
+"""
+
+from __future__ import annotations
+
+from adinsights_orchestration.alerting.facts import CheckKey, Facts, Failure, OpenFinding
+from adinsights_orchestration.alerting.grouping import STORM_RULE
+from adinsights_orchestration.alerting.message import Severity
+from adinsights_orchestration.alerting.model import Finding
+from adinsights_orchestration.alerting.rules.rule import DATA_ENG, PLATFORM_ENG, Rule, Verdict
+
+NOTED, RUN_FAILED, CHECK_FAILED, STOPPED, LOG_UNREADABLE = (
+    "noted",
+    "run_failed",
+    "check_failed",
+    "automation_stopped",
+    "event_log_unreadable",
+)
+# Told by rules of their own, with more to say.
+_TOLD_ELSEWHERE = frozenset(("registry_unreadable",))
+_PAGED = frozenset(("alert_undeliverable", "registry_shrunk"))
+_OWN_CHECKS = frozenset(("sync", "freshness", "health"))
+
+
+def noted(facts: Facts) -> Verdict:
+    """What domains noted for a person, until they clear it."""
+    return Verdict([_noted(one, facts) for one in facts.findings if one.kind not in _TOLD_ELSEWHERE])
+
+
+def failed_runs(facts: Facts) -> Verdict:
+    """Jobs whose newest run failed for good."""
+    found = [_run(job, failure, facts) for job, failure in sorted(facts.events.jobs.items())]
+    return Verdict(found, blind=facts.events.problem)
+
+
+def failed_checks(facts: Facts) -> Verdict:
+    """Asset checks whose newest evaluation failed with severity error; those of connections have rules of their own."""
+    found = [_check(key, one, facts) for key, one in facts.events.checks.items() if key.check not in _OWN_CHECKS]
+    return Verdict(found, blind=facts.events.problem)
+
+
+def stopped(facts: Facts) -> Verdict:
+    """Schedules and sensors that should run here and do not tick."""
+    found = [
+        Finding(
+            rule=STOPPED,
+            resource=name,
+            severity=Severity.PAGE,
+            title=f"{name} does not run",
+            detail=failure.detail,
+            since=failure.at,
+            owner=PLATFORM_ENG,
+            next_step="Switch it on in Dagster, under Automation, or read its last tick's error there.",
+            links=(facts.places.runbook("a-dagster-daemon-is-silent"),),
+        )
+        for name, failure in sorted(facts.events.stopped.items())
+    ]
+    return Verdict(found, blind=facts.events.problem)
+
+
+def event_log(facts: Facts) -> Verdict:
+    """Dagster's event log cannot be read: failed runs and checks are not seen."""
+    if not facts.events.problem:
+        return Verdict()
+    return Verdict(
+        [
+            Finding(
+                rule=LOG_UNREADABLE,
+                resource="dagster",
+                severity=Severity.PAGE,
+                title="Dagster's event log cannot be read",
+                detail=facts.events.problem,
+                since=facts.now,
+                is_since_found=True,
+                owner=PLATFORM_ENG,
+                next_step="Check Dagster's storage. Failed runs are told once it answers.",
+                links=(facts.places.runbook("dagsters-storage-grows"),),
+            )
+        ]
+    )
+
+
+def storm(facts: Facts) -> Verdict:
+    """So many things are wrong at once that most of them wait: one message says so."""
+    if not facts.held:
+        return Verdict()
+    rest = len(facts.held) - 5
+    names = "; ".join(facts.held[:5]) + (f"; and {rest:,} more" if rest > 0 else "")
+    return Verdict(
+        [
+            Finding(
+                rule=STORM_RULE,
+                resource="alerts",
+                severity=Severity.PAGE,
+                title="Many different things are wrong at once",
+                detail=f"{len(facts.held):,} further messages wait: {names}.",
+                since=facts.now,
+                is_since_found=True,
+                owner=PLATFORM_ENG,
+                next_step="Look for one cause. adinsights alerts list shows everything.",
+                links=(facts.places.runbook("many-alerts-at-once"),),
+            )
+        ]
+    )
+
+
+RULES = (
+    Rule("what domains noted", (NOTED,), noted),
+    Rule("failed runs", (RUN_FAILED,), failed_runs),
+    Rule("failed checks", (CHECK_FAILED,), failed_checks),
+    Rule("stopped automations", (STOPPED,), stopped),
+    Rule("event log", (LOG_UNREADABLE,), event_log),
+    Rule("storm", (STORM_RULE,), storm),
+)
+
+
+def _noted(one: OpenFinding, facts: Facts) -> Finding:
+    said = "; ".join(
+        f"{name}: {value}" for name, value in sorted(one.detail.items()) if name not in ("next", "next_step")
+    )
+    next_step = one.detail.get("next") or one.detail.get("next_step") or "See adinsights findings."
+    return Finding(
+        rule=NOTED,
+        resource=one.subject,
+        severity=Severity.PAGE if one.kind in _PAGED else Severity.WARN,
+        title=f"{one.kind.replace('_', ' ').capitalize()}: {one.subject}",
+        detail=said or one.kind,
+        since=one.since,
+        labels={"kind": one.kind},
+        group=(NOTED, one.kind),
+        owner=PLATFORM_ENG if one.kind.startswith("alert_") else DATA_ENG,
+        next_step=str(next_step),
+        links=(facts.places.runbook("findings"),),
+    )
+
+
+def _run(job: str, failure: Failure, facts: Facts) -> Finding:
+    return Finding(
+        rule=RUN_FAILED,
+        resource=job,
+        severity=Severity.WARN,
+        title=f"The job {job} failed",
+        detail=failure.detail,
+        since=failure.at,
+        labels={"job": job},
+        owner=DATA_ENG,
+        next_step="Read the run's error, mend its cause, run it again.",
+        links=(*((facts.places.run(failure.run_id),) if failure.run_id else ()), facts.places.runbook("a-run-failed")),
+    )
+
+
+def _check(key: CheckKey, failure: Failure, facts: Facts) -> Finding:
+    of = f" ({key.partition})" if key.partition else ""
+    return Finding(
+        rule=CHECK_FAILED,
+        resource=f"{key.asset}:{key.check}{f':{key.partition}' if key.partition else ''}",
+        severity=Severity.WARN,
+        title=f"The check {key.check} of {key.asset} fails{of}",
+        detail=failure.detail,
+        since=failure.at,
+        labels={"asset": key.asset, "check": key.check},
+        group=("checks", key.asset),
+        owner=DATA_ENG,
+        next_step="Open the asset's checks; a failing dbt test names its rows there.",
+        links=(facts.places.asset(key.asset), facts.places.runbook("a-dbt-model-fails")),
+        asset=key.asset,
+    )

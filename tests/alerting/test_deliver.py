@@ -1,0 +1,258 @@
+"""Delivery over a real Postgres: every outcome of a request, and every order of two deliveries."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+import sqlalchemy as sa
+
+from adinsights_orchestration.alerting import deliver, outbox
+from adinsights_orchestration.alerting.deliver import UNDELIVERABLE, Delivered
+from adinsights_orchestration.alerting.grouping import Group, Op, Options, Order
+from adinsights_orchestration.alerting.matching import Routes
+from adinsights_orchestration.alerting.message import plain_text
+from adinsights_orchestration.alerting.rows import load_groups, save_groups
+from adinsights_orchestration.alerting.sinks import Notice, Outcome, Sink, Sinks, Traits, log_only
+from adinsights_orchestration.clock import TickClock
+from adinsights_orchestration.ops_store.alert_tables import alert_outbox
+from adinsights_orchestration.ops_store.findings import open_findings
+from adinsights_orchestration.ops_store.store import OpsStore
+from tests.alerting.channel import Channel, Fault
+from tests.alerting.support import NOON, World, finding
+
+MINUTE = timedelta(minutes=1)
+
+
+class Office:
+    """A world of incidents, an outbox in Postgres, and channels."""
+
+    def __init__(self, store: OpsStore, *channels: Channel, fallback: dict[str, str] | None = None) -> None:
+        self.store, self.channels = store, channels
+        by_name: dict[str, Sink] = {channel.name: channel for channel in channels}
+        self.sinks = Sinks(by_name, (channels[0].name,), fallback or {})
+        self.world = World(Options(Routes((channels[0].name,))))
+
+    def tick(self, *resources: str, after: timedelta = MINUTE) -> list[Order]:
+        self.world.groups = self._groups()
+        orders = self.world.tick(*(finding(name) for name in resources), after=after)
+        with self.store.begin() as connection:
+            save_groups(connection, list(self.world.groups.values()))
+            outbox.enqueue(connection, orders, self.world.now)
+        return orders
+
+    def _groups(self) -> dict[str, Group]:
+        with self.store.begin() as connection:
+            return {**self.world.groups, **load_groups(connection, list(self.world.groups))}
+
+    def deliver(self, after: timedelta = timedelta(0), *, budget: float = 40.0) -> Delivered:
+        self.world.now += after
+        for channel in self.channels:
+            channel.advance(self.world.now)
+        return deliver.run(self.store, self.sinks, TickClock(self.world.now, budget, lambda: 0.0))
+
+    def states(self) -> list[tuple[str, str]]:
+        with self.store.begin() as connection:
+            rows = connection.execute(sa.select(alert_outbox.c.op, alert_outbox.c.state).order_by(alert_outbox.c.seq))
+            return [(row.op, row.state) for row in rows]
+
+
+@pytest.fixture
+def channel() -> Channel:
+    return Channel()
+
+
+@pytest.fixture
+def office(ops_store: OpsStore, channel: Channel) -> Office:
+    return Office(ops_store, channel)
+
+
+def _once(channel: Channel, *faults: Fault) -> None:
+    left = list(faults)
+    channel.fault = lambda: left.pop(0) if left else Fault.NONE
+
+
+def test_a_message_is_posted_edited_and_answered_in_order(office: Office, channel: Channel) -> None:
+    office.tick("a")
+    assert office.deliver().counts == {"sent": 1}
+    office.tick()
+    office.tick(after=5 * MINUTE)
+    assert office.deliver().counts == {"sent": 2}
+    (shown,) = channel.posts
+    assert "RESOLVED" in plain_text(shown.message)
+    assert [message.lines[0][-22:] for _, message in shown.replies] == [" Resolved after 2 min."]
+    assert office.deliver().counts == {}
+
+
+@pytest.mark.parametrize("fault", [Fault.REPLY_LOST, Fault.REQUEST_LOST, Fault.APPLIED_LATE])
+def test_a_post_without_an_answer_is_looked_up_and_there_once(office: Office, channel: Channel, fault: Fault) -> None:
+    _once(channel, fault)
+    office.tick("a")
+    assert office.deliver().counts == {"uncertain": 1}
+    assert office.deliver(MINUTE / 6).counts == {}, "what may still arrive is not asked for yet"
+    assert sum(office.deliver(MINUTE / 4).counts.values()) == 1
+    assert len(channel.posts) == 1
+    assert office.states() == [("post", "sent")]
+
+
+def test_a_reply_without_an_answer_is_looked_up_in_its_thread(office: Office, channel: Channel) -> None:
+    office.tick("a")
+    office.deliver()
+    office.tick("a", "b", after=5 * MINUTE)
+    _once(channel, Fault.NONE, Fault.REPLY_LOST)
+    office.deliver()
+    assert office.deliver(MINUTE).counts == {"found": 1}
+    assert len(channel.posts[0].replies) == 1
+
+
+def test_an_edit_that_failed_for_a_moment_is_never_a_second_message(office: Office, channel: Channel) -> None:
+    office.tick("a")
+    office.deliver()
+    office.tick()
+    _once(channel, Fault.REFUSED, Fault.REPLY_LOST, Fault.REQUEST_LOST)
+    for _ in range(6):
+        office.deliver(MINUTE)
+    assert len(channel.posts) == 1
+    assert "RESOLVED" in plain_text(channel.posts[0].message)
+
+
+def test_a_message_that_somebody_deleted_is_posted_anew_and_answers_go_there(office: Office, channel: Channel) -> None:
+    office.tick("a")
+    office.deliver()
+    office.tick("a", "b", after=5 * MINUTE)
+    _once(channel, Fault.GONE)
+    office.deliver()
+    assert [len(shown.replies) for shown in channel.posts] == [0, 1]
+
+
+def test_a_channel_that_asks_for_patience_is_left_alone_and_nothing_waits_in_the_process(
+    office: Office, channel: Channel
+) -> None:
+    _once(channel, Fault.BUSY)
+    office.tick("a")
+    assert office.deliver().counts == {"later": 1}
+    before = channel.calls
+    assert office.deliver(timedelta(seconds=6)).counts == {}
+    assert channel.calls == before
+    assert office.deliver(timedelta(seconds=1)).counts == {"sent": 1}
+
+
+def test_edits_that_wait_become_one(office: Office, channel: Channel) -> None:
+    office.tick("a")
+    for number in range(1, 30):
+        office.tick(*"abcdefghij"[: number % 10 + 1])
+    office.deliver()
+    edits = [state for state in office.states() if state[0] == "update"]
+    assert edits == [], "the message that waits says how it is now"
+    assert len(channel.posts) == 1
+    assert channel.posts[0].message.title == "10 connection stale"
+
+
+def test_an_allowance_is_kept_over_deliveries_and_pages_go_first(ops_store: OpsStore) -> None:
+    channel = Channel(traits=Traits(every=timedelta(seconds=1), burst=3))
+    office = Office(ops_store, channel)
+    for number in range(6):
+        office.world.tick(after=timedelta(0))
+        orders = office.world.tick(
+            *(finding(f"r{n}", rule=f"rule{n}") for n in range(number + 1)), after=timedelta(seconds=1)
+        )
+        with ops_store.begin() as connection:
+            outbox.enqueue(connection, [each for each in orders if each.op is Op.POST], office.world.now)
+    assert office.deliver().counts == {"sent": 3}
+    assert office.deliver().counts == {}
+    assert office.deliver(timedelta(seconds=2)).counts == {"sent": 2}
+
+
+def test_what_a_channel_refuses_for_good_goes_to_the_second_which_says_so(ops_store: OpsStore) -> None:
+    first, second = Channel("first"), Channel("second")
+    office = Office(ops_store, first, second, fallback={"first": "second"})
+    first.fault = lambda: Fault.REJECTED
+    office.tick("a")
+    office.deliver()
+    office.deliver()
+    (shown,) = second.posts
+    assert shown.message.note == "Here because first does not take it: channel_archived."
+    office.tick()
+    office.tick(after=5 * MINUTE)
+    office.deliver()
+    office.deliver()
+    assert "RESOLVED" in plain_text(shown.message)
+    assert len(shown.replies) == 1
+    assert first.posts == []
+    with ops_store.begin() as connection:
+        assert [one.subject for one in open_findings(connection, UNDELIVERABLE)] == ["first"]
+
+
+def test_what_a_channel_does_not_take_for_long_is_said_by_the_second_too(ops_store: OpsStore) -> None:
+    first, second = Channel("first"), Channel("second")
+    office = Office(ops_store, first, second, fallback={"first": "second"})
+    first.fault = lambda: Fault.REFUSED
+    office.tick("a")
+    for _ in range(15):
+        office.deliver(MINUTE)
+    (shown,) = second.posts
+    assert shown.message.note.startswith("Here because first has not taken it since 12:01")
+    first.fault = lambda: Fault.NONE
+    for _ in range(6):
+        office.deliver(MINUTE)
+    assert len(first.posts) == 1, "it is told there as well"
+    office.tick(after=5 * MINUTE)
+    office.deliver()
+    assert {"RESOLVED" in plain_text(each.posts[0].message) for each in (first, second)} == {True}
+
+
+def test_a_delivery_begins_nothing_that_could_outlast_its_budget(office: Office, channel: Channel) -> None:
+    office.tick("a")
+    done = office.deliver(budget=19.0)
+    assert (done.left, channel.calls) == (True, 0)
+
+
+def test_two_deliveries_at_once_send_nothing_twice(ops_store: OpsStore, channel: Channel) -> None:
+    office = Office(ops_store, channel)
+    office.tick("a")
+    inner: list[Delivered] = []
+    real = channel.post
+
+    def post_while_another_delivers(notice: Notice) -> Outcome:
+        if not inner:
+            inner.append(office.deliver())
+        return real(notice)
+
+    channel.post = post_while_another_delivers  # type: ignore[method-assign]
+    assert office.deliver().counts == {"sent": 1}
+    assert inner[0].counts == {}
+    assert len(channel.posts) == 1
+
+
+def test_an_attempt_that_lost_its_claim_records_nothing(ops_store: OpsStore, channel: Channel) -> None:
+    office = Office(ops_store, channel)
+    office.tick("a")
+    with ops_store.begin() as connection:
+        first = outbox.claim(connection, "main", channel.traits, office.world.now)
+    later = office.world.now + 2 * MINUTE
+    with ops_store.begin() as connection:
+        second = outbox.claim(connection, "main", channel.traits, later)
+    assert first is not None
+    assert second is not None
+    assert second.may_have_arrived
+    with ops_store.begin() as connection:
+        assert not outbox.sent(connection, first, "x", later)
+        assert outbox.sent(connection, second, "y", later)
+
+
+def test_without_any_channel_alerts_are_lines_of_the_log(ops_store: OpsStore, caplog: pytest.LogCaptureFixture) -> None:
+    world = World(Options(Routes(("log",))))
+    with ops_store.begin() as connection:
+        outbox.enqueue(connection, world.tick(finding("acme-meta")), NOON)
+    done = deliver.run(ops_store, log_only(), TickClock(NOON, 40.0, lambda: 0.0))
+    assert done.counts == {"sent": 1}
+
+
+def test_rows_of_a_channel_that_is_not_configured_any_more_are_kept_and_said(ops_store: OpsStore) -> None:
+    world = World(Options(Routes(("old",))))
+    with ops_store.begin() as connection:
+        outbox.enqueue(connection, world.tick(finding()), NOON)
+    deliver.run(ops_store, log_only(), TickClock(NOON, 40.0, lambda: 0.0))
+    with ops_store.begin() as connection:
+        assert [one.subject for one in open_findings(connection, UNDELIVERABLE)] == ["old"]
+        assert connection.execute(sa.select(alert_outbox.c.state)).scalar_one() == "pending"

@@ -1,0 +1,293 @@
+"""An evaluation over a real ops store: from rows that other domains wrote to messages in a channel."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+import dagster as dg
+import pytest
+import sqlalchemy as sa
+
+from adinsights_orchestration.alerting import deliver, evaluate, rows
+from adinsights_orchestration.alerting.automation import build_alerting, default_policies, evaluate_once
+from adinsights_orchestration.alerting.evaluate import Evaluation, Policies
+from adinsights_orchestration.alerting.facts import Facts
+from adinsights_orchestration.alerting.matching import Matcher, Silence
+from adinsights_orchestration.alerting.message import plain_text
+from adinsights_orchestration.alerting.model import State
+from adinsights_orchestration.alerting.rules.rule import RULE_FAILED, Rule, Verdict
+from adinsights_orchestration.alerting.sinks import Sinks
+from adinsights_orchestration.clock import TickClock
+from adinsights_orchestration.environments import Environment
+from adinsights_orchestration.freshness.sla import load_sla
+from adinsights_orchestration.ops_store.alert_tables import alert_event, alert_incident, alert_outbox
+from adinsights_orchestration.ops_store.findings import clear_finding, open_finding
+from adinsights_orchestration.ops_store.store import OpsStore
+from adinsights_orchestration.ops_store.tables import component_health, connection_freshness, cursor
+from adinsights_orchestration.settings import Settings
+from tests.alerting.channel import Channel
+from tests.alerting.support import NOON
+
+PRODUCTION = Settings(environment=Environment.PRODUCTION)
+SLA = load_sla(Environment.PRODUCTION)
+MINUTE = timedelta(minutes=1)
+
+
+class Plant:
+    """The ops store as the other domains leave it, evaluated and delivered."""
+
+    def __init__(self, store: OpsStore) -> None:
+        self.store, self.now, self.channel = store, NOON, Channel()
+        self.sinks = Sinks({"main": self.channel}, ("main",))
+        self.policies = default_policies(self.sinks)
+
+    def connection(self, key: str, state: str, provider: str = "meta", tenant: UUID | None = None, **more: Any) -> None:
+        row: dict[str, Any] = {
+            "partition_key": key,
+            "provider": provider,
+            "tenant_id": tenant or uuid4(),
+            "state": state,
+            "detail": f"{key} is {state}",
+            "since": self.now,
+            "expected_since": NOON,
+            "expectation": "x",
+            "deadline": self.now,
+            "evaluated_at": self.now,
+            **more,
+        }
+        with self.store.begin() as connection:
+            connection.execute(sa.delete(connection_freshness).where(connection_freshness.c.partition_key == key))
+            connection.execute(sa.insert(connection_freshness).values(row))
+
+    def component(self, name: str, health: str, state: str = "x") -> None:
+        row = {"component": name, "health": health, "state": state, "detail": "it says so", "facts": {}}
+        row = {**row, "since": self.now, "checked_at": self.now}
+        with self.store.begin() as connection:
+            connection.execute(sa.delete(component_health).where(component_health.c.component == name))
+            connection.execute(sa.insert(component_health).values(row))
+
+    def tick(self, after: timedelta = MINUTE, *, evaluated: bool = True, probed: bool = True) -> Evaluation:
+        self.now += after
+        with self.store.begin() as connection:
+            if evaluated:
+                value = {"read_at": self.now.isoformat(), "snapshot_id": 1, "rules": "x"}
+                connection.execute(sa.delete(cursor).where(cursor.c.name == "freshness"))
+                connection.execute(sa.insert(cursor).values(name="freshness", value=value, updated_at=self.now))
+            if probed:
+                connection.execute(sa.update(component_health).values(checked_at=self.now))
+        done = evaluate_once(PRODUCTION, self.store, SLA, self.policies, self.now)
+        self.deliver()
+        return done
+
+    def deliver(self) -> None:
+        self.channel.advance(self.now)
+        deliver.run(self.store, self.sinks, TickClock(self.now, 40.0, lambda: 0.0))
+
+    def shown(self) -> dict[str, str]:
+        return {each.message.group: plain_text(each.message) for each in self.channel.posts}
+
+
+@pytest.fixture
+def plant(ops_store: OpsStore) -> Plant:
+    return Plant(ops_store)
+
+
+def test_a_connection_that_turns_stale_is_told_paged_an_hour_later_and_resolved(plant: Plant) -> None:
+    plant.connection("acme-meta", "stale")
+    assert plant.tick().changes == {"fired": 1}
+    text = plant.shown()["connections/meta"]
+    assert "[FIRING WARN]" in text
+    assert "60 / 120 minutes (runbook, Airbyte freshness under 60 minutes)" in text
+    assert plant.tick().changes == {}
+    assert plant.tick(timedelta(hours=1)).changes == {"worsened": 1}
+    plant.connection("acme-meta", "ok")
+    assert plant.tick().changes == {"resolved": 1}
+    plant.tick(5 * MINUTE)
+    assert "[RESOLVED PAGE]" in plant.shown()["connections/meta"]
+    assert len(plant.channel.posts) == 1
+    assert [m.lines[0].split(": ")[1] for _, m in plant.channel.posts[0].replies] == [
+        "Worse",
+        "Resolved after 1 h 3 min.",
+    ]
+
+
+def test_more_than_a_fifth_of_a_providers_tenants_are_one_page_and_say_what_they_explain(plant: Plant) -> None:
+    for number in range(10):
+        plant.connection(f"t{number}-meta", "stale" if number < 3 else "ok")
+    plant.tick()
+    (text,) = plant.shown().values()
+    assert "Meta is late for many tenants" in text
+    assert "3 of 10 tenants are late." in text
+    assert "Explains 3 further: 3 connection stale." in text
+
+
+def test_a_fifth_is_not_more_than_a_fifth_and_two_tenants_are_no_platform(plant: Plant) -> None:
+    for number in range(10):
+        plant.connection(f"t{number}-meta", "stale" if number < 2 else "ok")
+    for number in range(2):
+        plant.connection(f"t{number}-ga4", "stale", "ga4")
+    plant.tick()
+    assert set(plant.shown()) == {"connections/meta", "connections/ga4"}
+
+
+def test_an_airbyte_that_is_down_is_one_message_and_its_late_connections_are_not(plant: Plant) -> None:
+    plant.component("airbyte", "down", "refused")
+    for number in range(4):
+        plant.connection(f"t{number}-meta", "stale")
+    plant.tick()
+    (text,) = plant.shown().values()
+    assert "Airbyte is down: refused" in text
+    assert "Explains 5 further" in text
+
+
+def test_no_data_about_a_component_resolves_nothing_and_probes_that_stop_are_told(plant: Plant) -> None:
+    plant.component("superset", "down")
+    plant.component("backend", "ok")
+    plant.tick()
+    plant.component("superset", "unknown")
+    assert plant.tick().changes == {"no_data": 1}
+    assert plant.tick(6 * MINUTE, probed=False).changes == {"fired": 1}
+    assert set(plant.shown()) == {"component_down", "health_not_probed"}
+    assert "FIRING" in plant.shown()["component_down"]
+
+
+def test_a_component_that_is_not_watched_any_more_is_over(plant: Plant) -> None:
+    plant.component("superset", "down")
+    plant.component("backend", "ok")
+    plant.tick()
+    with plant.store.begin() as connection:
+        connection.execute(sa.delete(component_health).where(component_health.c.component == "superset"))
+    assert plant.tick().changes == {"resolved": 1}
+
+
+def test_freshness_that_is_not_evaluated_any_more_resolves_nothing_and_is_told(plant: Plant) -> None:
+    plant.connection("acme-meta", "stale")
+    plant.tick()
+    plant.connection("acme-meta", "ok")
+    assert plant.tick(20 * MINUTE, evaluated=False).changes == {"fired": 1, "no_data": 1}
+    assert "The sensor freshness_evaluate does not look any more" in plant.shown()["freshness_not_evaluated"]
+
+
+@pytest.mark.parametrize(
+    ("failures", "hour", "severity"),
+    [(1, 17, "warn"), (2, 17, "page"), (2, 3, "warn"), (2, 11, "page"), (5, 2, "page"), (2, 10, "warn")],
+)
+def test_two_failures_in_a_row_page_between_six_and_ten_in_the_evening_local(
+    plant: Plant, failures: int, hour: int, severity: str
+) -> None:
+    plant.now = NOON.replace(hour=hour)  # Jamaica is five hours behind UTC: 11 and 2 are six and nine o'clock there
+    plant.connection("acme-meta", "failing", failures=failures, last_job_reason="no token", last_job_id=7)
+    plant.tick()
+    (incident,) = _incidents(plant).values()
+    assert (incident["rule"], incident["severity"]) == ("connection_failing", severity)
+
+
+def _incidents(plant: Plant) -> Mapping[str, Mapping[str, Any]]:
+    with plant.store.begin() as connection:
+        return {row["resource"]: dict(row) for row in connection.execute(sa.select(alert_incident)).mappings()}
+
+
+def test_what_a_domain_noted_is_told_until_it_is_cleared(plant: Plant) -> None:
+    with plant.store.begin() as connection:
+        open_finding(connection, "registry_shrunk", "backend", {"missing": 40, "next": "Confirm it."}, NOON)
+    plant.tick()
+    assert "missing: 40" in plant.shown()["noted/registry_shrunk"]
+    with plant.store.begin() as connection:
+        clear_finding(connection, "registry_shrunk", "backend", NOON)
+    plant.tick(5 * MINUTE)
+    assert "RESOLVED" in plant.shown()["noted/registry_shrunk"]
+
+
+def test_a_rule_that_raises_is_an_incident_keeps_its_own_and_stops_no_other(plant: Plant) -> None:
+    plant.connection("acme-meta", "stale")
+    plant.component("superset", "down")
+    plant.tick()
+
+    def broken(_: Facts) -> Verdict:
+        raise ZeroDivisionError("division by zero")
+
+    rules = [Rule(r.name, r.speaks_of, broken) if r.name == "late connections" else r for r in plant.policies.rules]
+    plant.policies = Policies(rules, plant.policies.options)
+    plant.connection("acme-meta", "ok")
+    plant.component("superset", "ok")
+    assert plant.tick().changes == {"fired": 1, "no_data": 1, "resolved": 1}
+    assert "late connections" in plant.shown()[RULE_FAILED]
+    assert plant.tick().changes == {}
+
+
+def test_a_silence_keeps_quiet_and_what_it_hid_is_told_when_it_ends(plant: Plant) -> None:
+    silence = Silence(0, (Matcher.parse("provider=meta"),), NOON, NOON + 10 * MINUTE, "ann", "known")
+    with plant.store.begin() as connection:
+        rows.add_silence(connection, silence, NOON)
+    plant.connection("acme-meta", "stale")
+    plant.tick()
+    assert plant.shown() == {}
+    plant.tick(10 * MINUTE)
+    assert set(plant.shown()) == {"connections/meta"}
+
+
+def test_a_second_evaluation_at_the_same_time_does_nothing(plant: Plant) -> None:
+    with plant.store.exclusive(evaluate.LOCK):
+        assert plant.tick().skipped == "another evaluation is at work"
+
+
+def test_an_evaluation_that_dies_leaves_nothing_and_the_next_says_it_once(
+    plant: Plant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plant.connection("acme-meta", "stale")
+
+    def dies(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(rows, "save_memory", dies)
+        with pytest.raises(KeyboardInterrupt):
+            plant.tick()
+    assert _incidents(plant) == {}
+    with plant.store.begin() as connection:
+        assert connection.execute(sa.select(sa.func.count()).select_from(alert_outbox)).scalar_one() == 0
+    plant.tick()
+    assert len(plant.channel.posts) == 1
+
+
+def test_an_idle_evaluation_writes_nothing_but_its_place(plant: Plant) -> None:
+    plant.connection("acme-meta", "ok")
+    plant.tick()
+    with plant.store.begin() as connection:
+        assert connection.execute(sa.select(sa.func.count()).select_from(alert_event)).scalar_one() == 0
+        assert rows.last_evaluation(connection) == plant.now
+
+
+def test_every_change_of_an_incident_stays_in_the_history(plant: Plant) -> None:
+    plant.connection("acme-meta", "stale")
+    plant.tick()
+    plant.connection("acme-meta", "ok")
+    plant.tick(5 * MINUTE)
+    with plant.store.begin() as connection:
+        (incident,) = rows.find_incidents(connection, "")
+        assert incident.state is State.OK
+        said = rows.history(connection, fingerprint=incident.fingerprint, group_key="connections/meta")
+    kinds = [event.kind for event in said]
+    assert kinds == ["fired", "group_first", "notice_sent", "resolved", "group_resolved", "notice_sent", "notice_sent"]
+
+
+def test_both_sensors_run_by_themselves_in_production_and_say_what_they_did(ops_store: OpsStore) -> None:
+    plant = Plant(ops_store)
+    plant.connection("acme-meta", "stale")
+
+    def clock() -> datetime:
+        return NOON + MINUTE
+
+    built = build_alerting(PRODUCTION, ops_store, sinks=plant.sinks, clock=clock)
+    repository = built.get_repository_def()
+    said = []
+    with dg.DagsterInstance.ephemeral() as instance:
+        for name in ("alert_evaluate", "alert_deliver"):
+            sensor = repository.get_sensor_def(name)
+            assert sensor.default_status is dg.DefaultSensorStatus.RUNNING
+            done = sensor.evaluate_tick(dg.build_sensor_context(instance=instance, repository_def=repository))
+            said.append(str(done.skip_message))
+    assert said[1] == "nothing to say" or said[1] == "1 sent"
