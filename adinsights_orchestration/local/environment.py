@@ -16,7 +16,7 @@ from adinsights_orchestration.local.seed import (
     WEBHOOK_SECRET,
     WORKSPACE_ID,
 )
-from adinsights_orchestration.local.settings import LocalSettings
+from adinsights_orchestration.local.settings import PREFIX, LocalSettings
 
 POSTGRES_USER = "adinsights"
 POSTGRES_PASSWORD = "adinsights-local"  # noqa: S105  (loopback only)
@@ -41,7 +41,7 @@ def database_url(local: LocalSettings, name: str) -> str:
 
 def stack_environment(local: LocalSettings) -> dict[str, str]:
     """All variables that the stack's processes and the command line need."""
-    return {**_product(local), **_warehouse(local), **_dagster(local)}
+    return {**_own(local), **_product(local), **_warehouse(local), **_dagster(local)}
 
 
 def write_environment_file(path: Path, variables: Mapping[str, str]) -> None:
@@ -58,6 +58,16 @@ def read_environment_file(path: Path) -> dict[str, str]:
         return {}
     pairs = (line.partition("=") for line in path.read_text().splitlines())
     return {name: value for name, _, value in pairs}
+
+
+def _own(local: LocalSettings) -> dict[str, str]:
+    """What was set of the local stack's own: a command that is given nothing else finds the stack that runs with it.
+
+    Defaults are left out: a copy of the clone must not be pointed at the folder that was the default of the original.
+    """
+    values = local.model_dump(mode="json", exclude_defaults=True)
+    texts = {name: str(value).lower() if isinstance(value, bool) else str(value) for name, value in values.items()}
+    return {f"{PREFIX}{name.upper()}": text for name, text in texts.items()}
 
 
 def _product(local: LocalSettings) -> dict[str, str]:

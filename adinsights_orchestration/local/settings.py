@@ -15,7 +15,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from adinsights_orchestration.errors import ConfigurationError
 from adinsights_orchestration.settings import PROJECT_ROOT
 
-_PREFIX = "ADINSIGHTS_LOCAL_"
+PREFIX = "ADINSIGHTS_LOCAL_"
 
 
 def _setting(default: Any, description: str, *, unit: str = "", consequence: str = "", **kwargs: Any) -> Any:
@@ -26,7 +26,7 @@ def _setting(default: Any, description: str, *, unit: str = "", consequence: str
 class LocalSettings(BaseSettings):
     """All settings of the local stack, frozen."""
 
-    model_config = SettingsConfigDict(env_prefix=_PREFIX, frozen=True, extra="ignore", env_ignore_empty=True)
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore", env_ignore_empty=True)
 
     postgres_port: int = _setting(15432, "Port of the embedded Postgres on 127.0.0.1.", ge=1, le=65535)
     service_port: int = _setting(
@@ -98,6 +98,6 @@ def load_local_settings() -> LocalSettings:
         return LocalSettings()
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
-        variable = _PREFIX + ("_".join(str(part).upper() for part in first["loc"]) or "*")
+        variable = PREFIX + ("_".join(str(part).upper() for part in first["loc"]) or "*")
         problem = first["msg"].removeprefix("Value error, ")
         raise ConfigurationError(problem, place=variable, next_step="See docs/settings.md.") from None

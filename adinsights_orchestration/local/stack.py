@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
+from pydantic import SecretStr
 
 from adinsights_orchestration.errors import AdinsightsError
 from adinsights_orchestration.local import environment
@@ -33,6 +34,13 @@ _DAGSTER_GRACE_SECONDS = 40.0
 _LOCATIONS = (
     "{ workspaceOrError { ... on Workspace { locationEntries { name locationOrLoadError "
     "{ ... on PythonError { message } } } } } }"
+)
+# One question to each of Dagster's three storages: its webserver keeps a connection to each, and finds out that a
+# restart of Postgres has cut it only when it uses it.
+_STORAGES = (
+    "{ runsOrError(limit: 1) { __typename ... on Runs { results { id } } } "
+    "assetRecordsOrError(limit: 1) { __typename ... on AssetRecordConnection { assets { id } } } "
+    "autoMaterializeTicks(limit: 1) { id } }"
 )
 
 
@@ -190,9 +198,9 @@ class Stack:
     def _migrate(self) -> None:
         from adinsights_orchestration.local.backend import prepare_backend
         from adinsights_orchestration.ops_store.store import OpsStore
-        from adinsights_orchestration.settings import load_settings
+        from adinsights_orchestration.settings import OpsStoreSettings
 
-        store = OpsStore(load_settings().ops_store)
+        store = OpsStore(OpsStoreSettings(dsn=SecretStr(environment.database_url(self.local, "dagster"))))
         store.migrate()
         store.dispose()
         prepare_backend(self.local, environment.database_url(self.local, "backend"))
@@ -219,7 +227,8 @@ class Stack:
         return _answers(environment.service_url(self.local) + "/knobs")
 
     def _ui_answers(self) -> bool:
-        return _answers(environment.ui_url(self.local) + "/server_info")
+        url = environment.ui_url(self.local)
+        return _answers(url + "/server_info") and _answers_well(url + "/graphql", _STORAGES)
 
 
 def _python(module: str) -> list[str]:
@@ -243,6 +252,14 @@ def _answers(url: str) -> bool:
         return httpx.get(url, timeout=2.0).is_success
     except httpx.HTTPError:
         return False
+
+
+def _answers_well(url: str, query: str) -> bool:
+    try:
+        text = httpx.post(url, json={"query": query}, timeout=30.0).text
+    except httpx.HTTPError:
+        return False
+    return '"data"' in text and '"errors"' not in text and "PythonError" not in text
 
 
 def _is_taken(port: int) -> bool:

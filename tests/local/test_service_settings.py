@@ -13,6 +13,7 @@ from adinsights_orchestration.local.ad_platforms.world import World
 from adinsights_orchestration.local.airbyte.connector_executor import declared_catalog
 from adinsights_orchestration.local.airbyte.model import ConnectionStatus
 from adinsights_orchestration.local.airbyte.world import AirbyteWorld
+from adinsights_orchestration.local.environment import stack_environment
 from adinsights_orchestration.local.settings import LocalSettings, load_local_settings
 from adinsights_orchestration.settings import PROJECT_ROOT
 from tests.local.airbyte_support import ManualClock
@@ -74,3 +75,12 @@ def test_seeding_again_keeps_what_was_changed() -> None:
     seed.seed_airbyte(world, World(clock=ManualClock()), LocalSettings(), declared_catalog)
     assert world.resources.connection(first.id).status is ConnectionStatus.INACTIVE
     assert len(world.resources.connections()) == 8
+
+
+def test_the_stack_s_environment_gives_back_the_settings_that_it_was_made_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    local = LocalSettings(ui_port=3123, days=7, airbyte_schedules=True, sync_retry_seconds=0.5)
+    variables = stack_environment(local)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert load_local_settings() == local
+    assert "ADINSIGHTS_LOCAL_STATE_DIR" not in variables  # the default, which is another one in another clone
