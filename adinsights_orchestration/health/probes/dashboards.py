@@ -1,7 +1,8 @@
 """The age of the data on the dashboards, tenant by tenant; the worst one decides.
 
 Belongs here: asking the backend for each tenant's snapshot, and the rule. Does not belong here: whether syncs or builds
-are late, which have components of their own. A tenant is asked every five minutes: the answer is a sum over its facts.
+are late, which have components of their own. A tenant is asked every five minutes, one that looks bad every minute: the
+answer is a sum over its facts.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from adinsights_orchestration.tenants.model import Tenant
 
 MEMORY = "dashboards"
 _ASK_EVERY = timedelta(minutes=5)
+_ASK_AGAIN = timedelta(seconds=55)
 _AT_ONCE = 4
 _PER_TICK = 60
 _SHOWN = 20
@@ -126,9 +128,9 @@ async def dashboards(ask: Asking) -> Reading:
     now = ask.clock()
     known = {tenant: one for tenant, kept in ask.memory.get(MEMORY, {}).items() if (one := Snapshot.from_json(kept))}
     tenants = ask.recorded.tenants
-    known |= await _asked(ask, _due(tenants, known, now))
-    ask.memory[MEMORY] = {str(one.id): known[str(one.id)].to_json() for one in tenants if str(one.id) in known}
     age, grace = ask.sla[Sla.DASHBOARD_AGE], ask.sla[Sla.DASHBOARD_GRACE]
+    known |= await _asked(ask, _due(tenants, known, age.warn_after, now))
+    ask.memory[MEMORY] = {str(one.id): known[str(one.id)].to_json() for one in tenants if str(one.id) in known}
     limits = Limits(age.warn_after, age.page_after, grace.warn_after, max(_ASK_EVERY, len(tenants) / _PER_TICK * _TICK))
     builds = [one.generated_at for one in ask.recorded.invocations if one.completed]
     verdicts = [
@@ -167,13 +169,21 @@ def _reading(ask: Asking, verdicts: Sequence[Verdict]) -> Reading:
     return ask.reading(component, worst.health, worst.state, detail, value=value, facts=facts)
 
 
-def _due(tenants: Sequence[Tenant], known: Mapping[str, Snapshot], now: datetime) -> list[Tenant]:
+def _due(tenants: Sequence[Tenant], known: Mapping[str, Snapshot], warn: timedelta, now: datetime) -> list[Tenant]:
+    """The tenants to ask now, those that were asked longest ago first; one that looks bad is asked again sooner."""
+
     def asked_at(tenant: Tenant) -> float:
         snapshot = known.get(str(tenant.id))
-        return snapshot.asked_at.timestamp() if snapshot and not snapshot.trouble else 0.0
+        return snapshot.asked_at.timestamp() if snapshot else 0.0
 
-    due = [one for one in tenants if not 0 <= now.timestamp() - asked_at(one) < _ASK_EVERY.total_seconds()]
-    return sorted(due, key=asked_at)[:_PER_TICK]
+    def is_due(tenant: Tenant) -> bool:
+        snapshot = known.get(str(tenant.id))
+        if snapshot is None:
+            return True
+        well = not snapshot.trouble and snapshot.generated_at is not None and now - snapshot.generated_at <= warn
+        return not timedelta() <= now - snapshot.asked_at < (_ASK_EVERY if well else _ASK_AGAIN)
+
+    return sorted(filter(is_due, tenants), key=asked_at)[:_PER_TICK]
 
 
 async def _asked(ask: Asking, tenants: Sequence[Tenant]) -> dict[str, Snapshot]:
