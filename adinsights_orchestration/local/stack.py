@@ -22,7 +22,7 @@ from adinsights_orchestration.local import environment
 from adinsights_orchestration.local.postgres import EmbeddedPostgres
 from adinsights_orchestration.local.processes import BackgroundProcess
 from adinsights_orchestration.local.progress import Say, telling
-from adinsights_orchestration.local.settings import LocalSettings
+from adinsights_orchestration.local.settings import PREFIX, LocalSettings
 from adinsights_orchestration.local.turn import Turn
 from adinsights_orchestration.settings import PROJECT_ROOT
 
@@ -180,7 +180,9 @@ class Stack:
     def _refuse_other_settings(self) -> None:
         """What runs keeps the ports that it was started with."""
         began = environment.read_environment_file(self._environment_file)
-        other = sorted(name for name, value in began.items() if value != self.variables.get(name, value))
+        names = began.keys() | self.variables.keys() if began else ()
+        other = sorted(name for name in names if began.get(name) != self.variables.get(name))
+        other = [name for name in other if name.startswith(PREFIX)] or other  # the rest follows from these
         if other:
             raise StackError(
                 f"the stack already runs with other settings ({', '.join(other)})",

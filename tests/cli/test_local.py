@@ -136,7 +136,7 @@ def test_other_settings_than_those_that_it_runs_with_are_refused(machine: Machin
     try:
         stack.make_room(ui=True)
         moved = Machine({**machine.ports, "UI_PORT": free_port()}, machine.folder)
-        with pytest.raises(StackError, match=r"already runs with other settings \(ADINSIGHTS_DAGSTER__UI_URL\)"):
+        with pytest.raises(StackError, match=r"already runs with other settings \(ADINSIGHTS_LOCAL_UI_PORT\)"):
             moved.stack().make_room(ui=True)
     finally:
         assert stack.stop() == ["postgres"]
