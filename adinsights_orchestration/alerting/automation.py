@@ -9,20 +9,22 @@ from datetime import datetime
 import dagster as dg
 import sqlalchemy as sa
 
-from adinsights_orchestration.alerting import deliver, evaluate, reading
+from adinsights_orchestration.alerting import dagster_events, deliver, evaluate, reading
+from adinsights_orchestration.alerting.dagster_events import JobsSeen
 from adinsights_orchestration.alerting.deliver import Delivered
 from adinsights_orchestration.alerting.evaluate import Evaluation, Memory, Policies
-from adinsights_orchestration.alerting.facts import Events, Facts
+from adinsights_orchestration.alerting.facts import Facts
 from adinsights_orchestration.alerting.grouping import Options
 from adinsights_orchestration.alerting.matching import Routes
 from adinsights_orchestration.alerting.rules.catalog import INHIBITIONS, RULES
 from adinsights_orchestration.alerting.sinks import Sinks, log_only
 from adinsights_orchestration.clock import Clock, TickClock, utc_now
-from adinsights_orchestration.environments import Automation
+from adinsights_orchestration.environments import UNATTENDED, Automation
 from adinsights_orchestration.freshness.sla import SlaTable, load_sla
 from adinsights_orchestration.logs import get_logger, timed
 from adinsights_orchestration.ops_store.store import OpsStore
 from adinsights_orchestration.settings import Settings
+from adinsights_orchestration.topology.store import load_topology
 from adinsights_orchestration.unattended import declared, sensor_status
 
 BUDGET_SECONDS = 40.0  # a sensor has a minute
@@ -54,14 +56,30 @@ def default_policies(sinks: Sinks) -> Policies:
     return Policies(RULES, Options(Routes(sinks.default), inhibitions=INHIBITIONS))
 
 
-def evaluate_once(settings: Settings, store: OpsStore, sla: SlaTable, policies: Policies, now: datetime) -> Evaluation:
+def evaluate_once(
+    settings: Settings, store: OpsStore, sla: SlaTable, policies: Policies, now: datetime, instance: dg.DagsterInstance
+) -> Evaluation:
     """One evaluation of everything."""
+    expected = expected_automations(settings)
 
     def read(connection: sa.Connection, at: datetime, memory: Memory) -> tuple[Facts, Memory]:
         held = [str(title) for title in memory.get("held", ())]
-        return reading.read(store, connection, settings, sla, at, events=Events(), held=held), {}
+        seen = JobsSeen.from_json(memory.get("jobs"))
+        topology = load_topology(connection).topology
+        events, seen = dagster_events.read(instance, topology, expected, seen, at)
+        facts = reading.read(store, connection, settings, sla, at, events=events, held=held, topology=topology)
+        return facts, {"jobs": seen.to_json()}
 
     return evaluate.run(store, read, policies, now)
+
+
+def expected_automations(settings: Settings) -> dict[str, float | None]:
+    """What runs by itself here, with a sensor's interval in seconds; the evaluation cannot miss itself."""
+    return {
+        automation.value: one.every_seconds if one.cron is None else None
+        for automation, one in UNATTENDED[settings.environment].items()
+        if (settings.local_stack or not one.stack_only) and automation is not Automation.ALERT_EVALUATE
+    }
 
 
 def _evaluating(
@@ -80,9 +98,9 @@ def _evaluating(
         "anything new, and nothing is resolved.",
         tags={"adinsights/kind": "alerting"},
     )
-    def alert_evaluate(context: dg.SensorEvaluationContext) -> dg.SkipReason:  # noqa: ARG001  (Dagster hands it over)
+    def alert_evaluate(context: dg.SensorEvaluationContext) -> dg.SkipReason:
         with timed(_log, "alert evaluation") as line:
-            done = evaluate_once(settings, store, sla, policies, clock())
+            done = evaluate_once(settings, store, sla, policies, clock(), context.instance)
             line |= {"firing": done.firing, "orders": done.orders, "changes": dict(done.changes)}
         return dg.SkipReason(summary(done))
 

@@ -32,7 +32,7 @@ from adinsights_orchestration.ops_store.tables import connection_freshness, sync
 from adinsights_orchestration.settings import Settings
 from adinsights_orchestration.tenants.model import Provider
 from adinsights_orchestration.tenants.store import NEVER_READ, last_snapshot
-from adinsights_orchestration.topology.store import load_topology
+from adinsights_orchestration.topology.model import Topology
 
 _ROWS = connection_freshness.c
 _QUIET = tuple(state.value for state in (Freshness.OK, Freshness.PENDING, Freshness.PAUSED, Freshness.MANUAL))
@@ -48,6 +48,7 @@ def read(
     now: datetime,
     *,
     events: Events,
+    topology: Topology | None,
     held: Sequence[str] = (),
 ) -> Facts:
     """Reads everything.
@@ -59,12 +60,12 @@ def read(
         sla: The levels.
         now: The moment.
         events: What Dagster's event log says.
+        topology: What the pipelines consist of, as far as it is known.
         held: What a storm held back in the last evaluation.
     """
     snapshot = last_snapshot(store, connection)
     registry = snapshot.registry if snapshot else NEVER_READ
     ids = {one.partition_key: one.connection_id for one in registry.connections if one.partition_key}
-    topology = load_topology(connection).topology
     place = load_place(connection)
     return Facts(
         now=now,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -28,8 +28,11 @@ from adinsights_orchestration.ops_store.findings import clear_finding, open_find
 from adinsights_orchestration.ops_store.store import OpsStore
 from adinsights_orchestration.ops_store.tables import component_health, connection_freshness, cursor
 from adinsights_orchestration.settings import Settings
+from adinsights_orchestration.topology.model import Asset, Topology
+from adinsights_orchestration.topology.store import publish
 from tests.alerting.channel import Channel
 from tests.alerting.support import NOON
+from tests.conftest import PostgresServer, dagster_instance_on
 
 PRODUCTION = Settings(environment=Environment.PRODUCTION)
 SLA = load_sla(Environment.PRODUCTION)
@@ -39,7 +42,8 @@ MINUTE = timedelta(minutes=1)
 class Plant:
     """The ops store as the other domains leave it, evaluated and delivered."""
 
-    def __init__(self, store: OpsStore) -> None:
+    def __init__(self, store: OpsStore, instance: dg.DagsterInstance) -> None:
+        self.instance = instance
         self.store, self.now, self.channel = store, NOON, Channel()
         self.sinks = Sinks({"main": self.channel}, ("main",))
         self.policies = default_policies(self.sinks)
@@ -63,8 +67,8 @@ class Plant:
             connection.execute(sa.insert(connection_freshness).values(row))
 
     def component(self, name: str, health: str, state: str = "x") -> None:
-        row = {"component": name, "health": health, "state": state, "detail": "it says so", "facts": {}}
-        row = {**row, "since": self.now, "checked_at": self.now}
+        row: dict[str, Any] = {"component": name, "health": health, "state": state, "detail": "it says so", "facts": {}}
+        row |= {"since": self.now, "checked_at": self.now}
         with self.store.begin() as connection:
             connection.execute(sa.delete(component_health).where(component_health.c.component == name))
             connection.execute(sa.insert(component_health).values(row))
@@ -78,7 +82,7 @@ class Plant:
                 connection.execute(sa.insert(cursor).values(name="freshness", value=value, updated_at=self.now))
             if probed:
                 connection.execute(sa.update(component_health).values(checked_at=self.now))
-        done = evaluate_once(PRODUCTION, self.store, SLA, self.policies, self.now)
+        done = evaluate_once(PRODUCTION, self.store, SLA, self.policies, self.now, self.instance)
         self.deliver()
         return done
 
@@ -90,9 +94,15 @@ class Plant:
         return {each.message.group: plain_text(each.message) for each in self.channel.posts}
 
 
+@pytest.fixture(scope="module")
+def instance(postgres_server: PostgresServer) -> Iterator[dg.DagsterInstance]:
+    with dagster_instance_on(postgres_server) as shared:
+        yield shared
+
+
 @pytest.fixture
-def plant(ops_store: OpsStore) -> Plant:
-    return Plant(ops_store)
+def plant(ops_store: OpsStore, instance: dg.DagsterInstance) -> Plant:
+    return Plant(ops_store, instance)
 
 
 def test_a_connection_that_turns_stale_is_told_paged_an_hour_later_and_resolved(plant: Plant) -> None:
@@ -274,8 +284,10 @@ def test_every_change_of_an_incident_stays_in_the_history(plant: Plant) -> None:
     assert kinds == ["fired", "group_first", "notice_sent", "resolved", "group_resolved", "notice_sent", "notice_sent"]
 
 
-def test_both_sensors_run_by_themselves_in_production_and_say_what_they_did(ops_store: OpsStore) -> None:
-    plant = Plant(ops_store)
+def test_both_sensors_run_by_themselves_in_production_and_say_what_they_did(
+    ops_store: OpsStore, instance: dg.DagsterInstance
+) -> None:
+    plant = Plant(ops_store, instance)
     plant.connection("acme-meta", "stale")
 
     def clock() -> datetime:
@@ -284,10 +296,75 @@ def test_both_sensors_run_by_themselves_in_production_and_say_what_they_did(ops_
     built = build_alerting(PRODUCTION, ops_store, sinks=plant.sinks, clock=clock)
     repository = built.get_repository_def()
     said = []
-    with dg.DagsterInstance.ephemeral() as instance:
-        for name in ("alert_evaluate", "alert_deliver"):
-            sensor = repository.get_sensor_def(name)
-            assert sensor.default_status is dg.DefaultSensorStatus.RUNNING
-            done = sensor.evaluate_tick(dg.build_sensor_context(instance=instance, repository_def=repository))
-            said.append(str(done.skip_message))
-    assert said[1] == "nothing to say" or said[1] == "1 sent"
+    for name in ("alert_evaluate", "alert_deliver"):
+        sensor = repository.get_sensor_def(name)
+        assert sensor.default_status is dg.DefaultSensorStatus.RUNNING
+        done = sensor.evaluate_tick(dg.build_sensor_context(instance=instance, repository_def=repository))
+        said.append(str(done.skip_message))
+    assert said == ["1 firing: 1 fired", "1 sent"]
+
+
+def _job(name: str, *, fails: bool) -> dg.JobDefinition:
+    @dg.op(name=f"{name}_op")
+    def work() -> None:
+        if fails:
+            raise dg.Failure("the disk is full")
+
+    @dg.job(name=name)
+    def made() -> None:
+        work()
+
+    return made
+
+
+def test_a_failed_run_is_told_once_and_over_when_the_job_succeeds(plant: Plant) -> None:
+    _job("nightly", fails=True).execute_in_process(instance=plant.instance, raise_on_error=False)
+    assert plant.tick().changes == {}, "what failed before alerts began is not news"
+    _job("nightly", fails=True).execute_in_process(instance=plant.instance, raise_on_error=False)
+    assert plant.tick().changes == {"fired": 1}
+    assert "The job nightly failed" in plant.shown()["run_failed"]
+    assert plant.tick().changes == {}
+    _job("another", fails=False).execute_in_process(instance=plant.instance)
+    assert plant.tick().changes == {}
+    _job("nightly", fails=False).execute_in_process(instance=plant.instance)
+    assert plant.tick().changes == {"resolved": 1}
+
+
+def test_an_evaluation_that_dies_after_it_read_a_failed_run_reads_it_again(
+    plant: Plant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plant.tick()
+    _job("nightly", fails=True).execute_in_process(instance=plant.instance, raise_on_error=False)
+
+    def dies(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(rows, "prune", dies)
+        with pytest.raises(KeyboardInterrupt):
+            plant.tick()
+    assert plant.tick().changes == {"fired": 1}
+
+
+def test_a_failed_check_with_severity_error_is_told_and_one_that_warns_is_not(plant: Plant) -> None:
+    topology = Topology("pipelines", (Asset("marts/campaign", checks=("unique", "recent")),))
+    with plant.store.begin() as connection:
+        publish(connection, topology, NOON)
+
+    @dg.asset(key=["marts", "campaign"])
+    def campaign() -> None: ...
+
+    def check(name: str, passed: bool, severity: dg.AssetCheckSeverity) -> None:
+        @dg.asset_check(asset=campaign, name=name)
+        def found() -> dg.AssetCheckResult:
+            return dg.AssetCheckResult(passed=passed, severity=severity, description=f"{name}: 3 rows")
+
+        defs = dg.Definitions(assets=[campaign], asset_checks=[found], jobs=[dg.define_asset_job("look")])
+        defs.resolve_job_def("look").execute_in_process(instance=plant.instance)
+
+    check("unique", False, dg.AssetCheckSeverity.ERROR)
+    check("recent", False, dg.AssetCheckSeverity.WARN)
+    assert plant.tick().changes == {"fired": 1}
+    assert "unique: 3 rows" in plant.shown()["checks/marts/campaign"]
+    check("unique", True, dg.AssetCheckSeverity.ERROR)
+    assert plant.tick().changes == {"resolved": 1}

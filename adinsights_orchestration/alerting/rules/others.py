@@ -22,7 +22,6 @@ NOTED, RUN_FAILED, CHECK_FAILED, STOPPED, LOG_UNREADABLE = (
 # Told by rules of their own, with more to say.
 _TOLD_ELSEWHERE = frozenset(("registry_unreadable",))
 _PAGED = frozenset(("alert_undeliverable", "registry_shrunk"))
-_OWN_CHECKS = frozenset(("sync", "freshness", "health"))
 
 
 def noted(facts: Facts) -> Verdict:
@@ -38,7 +37,7 @@ def failed_runs(facts: Facts) -> Verdict:
 
 def failed_checks(facts: Facts) -> Verdict:
     """Asset checks whose newest evaluation failed with severity error; those of connections have rules of their own."""
-    found = [_check(key, one, facts) for key, one in facts.events.checks.items() if key.check not in _OWN_CHECKS]
+    found = [_check(key, one, facts) for key, one in facts.events.checks.items()]
     return Verdict(found, blind=facts.events.problem)
 
 

@@ -1,0 +1,181 @@
+"""What Dagster's event log says, folded into facts: jobs that fail, checks that fail, automations that stand still.
+
+Belongs here: `fold`, pure, and reading through `dagster_internals`. Does not belong here: what is told of it (`rules`).
+How far the log was read is part of what the evaluation remembers, and is committed with what followed from it: an
+evaluation that dies reads the same again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+import dagster as dg
+
+from adinsights_orchestration.alerting.facts import CheckKey, Events, Failure
+from adinsights_orchestration.dagster_internals import outcomes
+from adinsights_orchestration.dagster_internals.outcomes import Automation, RunEnd
+from adinsights_orchestration.topology.model import Topology
+
+ASSET_JOB = "__ASSET_JOB"
+OWN_CHECKS = frozenset(("sync", "freshness", "health"))  # connections and components have rules of their own
+# Dagster decides on a retry right after it has written the failure.
+_UNDECIDED_FOR = timedelta(minutes=2)
+# What a person materialized by hand has no next run that would tell that it is mended.
+_BY_HAND_FOR = timedelta(hours=24)
+_LEAST_SILENCE = timedelta(minutes=5)
+_LONGEST_NAME = 120
+
+
+@dataclass(frozen=True)
+class JobsSeen:
+    """What is remembered of runs.
+
+    Attributes:
+        place: Up to where the log was read; None before the first time.
+        begun: Where it was begun to be read: what failed before alerts began is not news.
+        newest: Of each job the number of its newest end, and its failure where that is one.
+    """
+
+    place: int | None = None
+    newest: Mapping[str, tuple[int, Failure | None]] = field(default_factory=dict)
+    begun: int = 0
+
+    def to_json(self) -> dict[str, Any]:
+        """What is kept of it."""
+        return {
+            "place": self.place,
+            "begun": self.begun,
+            "newest": {
+                job: [number, None if failure is None else [failure.at.isoformat(), failure.detail, failure.run_id]]
+                for job, (number, failure) in self.newest.items()
+            },
+        }
+
+    @classmethod
+    def from_json(cls, kept: Mapping[str, Any] | None) -> JobsSeen:
+        """What was kept, read back; what another release kept is forgotten."""
+        try:
+            kept = kept or {"place": None, "newest": {}}
+            newest = {
+                job: (number, None if one is None else Failure(datetime.fromisoformat(one[0]), one[1], one[2]))
+                for job, (number, one) in kept["newest"].items()
+            }
+            return cls(kept["place"], newest, kept.get("begun", 0))
+        except (KeyError, TypeError, ValueError, IndexError):
+            return cls()
+
+
+def fold(seen: JobsSeen, ends: Iterable[RunEnd], complete_to: int, now: datetime) -> JobsSeen:
+    """Returns what is remembered after further ends of runs; the same ends twice change nothing.
+
+    Args:
+        seen: What was remembered.
+        ends: Ends of runs in the order of the log, some of them perhaps known.
+        complete_to: The place up to which these are all.
+        now: The moment.
+    """
+    newest, place = dict(seen.newest), complete_to
+    for end in ends:
+        if end.retried is None and now - end.at < _UNDECIDED_FOR:
+            place = min(place, end.id - 1)  # looked at again
+            continue
+        name = job_name(end)
+        if end.retried or end.id <= seen.begun or end.id <= newest.get(name, (-1, None))[0]:
+            continue
+        newest[name] = (end.id, None if end.succeeded else Failure(end.at, end.error, end.run_id))
+    kept = {
+        name: (number, failure)
+        for name, (number, failure) in newest.items()
+        if (failure is not None or number > place - outcomes.REREAD) and not _is_old(name, failure, now)
+    }
+    return JobsSeen(place, kept, seen.begun)
+
+
+def job_name(end: RunEnd) -> str:
+    """What people call the job: its name, or the assets where Dagster made it for them."""
+    if end.job != ASSET_JOB or not end.assets:
+        return end.job
+    return f"materialize {', '.join(end.assets)}"[:_LONGEST_NAME]
+
+
+def stopped(found: Mapping[str, Automation], declared: Mapping[str, float | None], now: datetime) -> dict[str, Failure]:
+    """Returns the automations that are declared to run and do not.
+
+    Args:
+        found: What Dagster keeps of each.
+        declared: Those that run by themselves here, with a sensor's interval in seconds; None for a schedule.
+        now: The moment.
+    """
+    failures: dict[str, Failure] = {}
+    for name, every in declared.items():
+        one = found.get(name)
+        if one is None:
+            continue  # never ticked yet, and on by default
+        if one.stopped:
+            failures[name] = Failure(one.last_tick_at or now, "Somebody switched it off.")
+        elif every is not None and one.last_tick_at is not None:
+            silence = max(_LEAST_SILENCE, timedelta(seconds=4 * every))
+            if now - one.last_tick_at > silence:
+                failures[name] = Failure(one.last_tick_at, f"It ticked last at {one.last_tick_at:%Y-%m-%d %H:%M} UTC.")
+    return failures
+
+
+def read(
+    instance: dg.DagsterInstance,
+    topology: Topology | None,
+    declared: Mapping[str, float | None],
+    seen: JobsSeen,
+    now: datetime,
+) -> tuple[Events, JobsSeen]:
+    """Returns what Dagster says, and what is to be remembered; where its storage does not answer, that.
+
+    Args:
+        instance: Dagster.
+        topology: Whose checks are looked at.
+        declared: See `stopped`.
+        seen: What was remembered.
+        now: The moment.
+    """
+    try:
+        return _read(instance, topology, declared, seen, now)
+    except Exception as error:  # noqa: BLE001  (whatever Dagster's storage raises, nothing is known, and that is told)
+        return Events(problem=f"Dagster's storage does not answer ({type(error).__name__})."), seen
+
+
+def _read(
+    instance: dg.DagsterInstance,
+    topology: Topology | None,
+    declared: Mapping[str, float | None],
+    seen: JobsSeen,
+    now: datetime,
+) -> tuple[Events, JobsSeen]:
+    if seen.place is None:
+        begun = instance.event_log_storage.get_maximum_record_id() or 0
+        seen = JobsSeen(begun, begun=begun)
+    place = seen.place or 0
+    ends, complete_to = outcomes.run_ends(instance, max(place - outcomes.REREAD, seen.begun, 0))
+    if complete_to < place:  # so much has ended lately that what is read again is all there was room for
+        ends, complete_to = outcomes.run_ends(instance, place)
+    after = fold(seen, ends, complete_to, now)
+    checks = [
+        (asset.key, check)
+        for asset in (topology.assets if topology else ())
+        for check in asset.checks
+        if check not in OWN_CHECKS
+    ]
+    failed = outcomes.failed_checks(instance, checks)
+    events = Events(
+        jobs={name: failure for name, (_, failure) in after.newest.items() if failure is not None},
+        checks={
+            CheckKey(one.asset, one.check, one.partition): Failure(one.at, one.detail, one.run_id) for one in failed
+        },
+        stopped=stopped(outcomes.automations(instance), declared, now),
+    )
+    return events, after
+
+
+def _is_old(name: str, failure: Failure | None, now: datetime) -> bool:
+    return failure is not None and name.startswith("materialize ") and now - failure.at > _BY_HAND_FOR

@@ -1,0 +1,162 @@
+"""How runs ended, how asset checks stand, and which automations are switched off, for whoever follows Dagster's log.
+
+Belongs here: reading Dagster's storages, a bounded number of rows at a time. Does not belong here: what follows from it
+(`alerting`). Several processes write the event log, so a row with a lower number may appear after one with a higher:
+whoever follows reads a stretch again (`REREAD`) and takes each row's number as its place in the order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import dagster as dg
+from dagster._core.scheduler.instigation import InstigatorStatus, SensorInstigatorData
+from dagster._core.storage.asset_check_execution_record import (
+    AssetCheckExecutionRecord,
+    AssetCheckExecutionRecordStatus,
+)
+
+REREAD = 1000  # rows
+READ_AT_ONCE = 200  # of each kind of end
+_WILL_RETRY = "dagster/will_retry"
+_ENDS = {
+    dg.DagsterEventType.RUN_SUCCESS: "succeeded",
+    dg.DagsterEventType.RUN_FAILURE: "failed",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class RunEnd:
+    """One run's end.
+
+    Attributes:
+        id: Its number in the event log.
+        at: When.
+        run_id: The run.
+        job: Its job.
+        assets: What it was to make, where its job is Dagster's own for assets.
+        succeeded: Whether it did.
+        retried: Whether a failure is tried again; None while Dagster has not decided.
+        error: The first line of the failure.
+    """
+
+    id: int
+    at: datetime
+    run_id: str
+    job: str
+    assets: tuple[str, ...]
+    succeeded: bool
+    retried: bool | None
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class FailedCheck:
+    """A check whose newest evaluation failed with severity error, or could not be made."""
+
+    asset: str
+    check: str
+    partition: str | None
+    at: datetime
+    run_id: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Automation:
+    """A schedule or sensor that was ever switched or has ticked.
+
+    Attributes:
+        name: Its name.
+        stopped: Whether somebody switched it off.
+        last_tick_at: A sensor's last tick; None for a schedule, and before the first.
+    """
+
+    name: str
+    stopped: bool
+    last_tick_at: datetime | None
+
+
+def run_ends(instance: dg.DagsterInstance, after: int) -> tuple[list[RunEnd], int]:
+    """Returns ends of runs after a place in the event log, in order, and the place up to which that is all."""
+    newest = instance.event_log_storage.get_maximum_record_id() or 0
+    complete_to = max(newest, after)
+    found: list[RunEnd] = []
+    for kind in _ENDS:
+        wanted = dg.RunStatusChangeRecordsFilter(kind, after_storage_id=after)  # type: ignore[arg-type]
+        records = instance.fetch_run_status_changes(wanted, limit=READ_AT_ONCE, ascending=True).records
+        if len(records) == READ_AT_ONCE:
+            complete_to = min(complete_to, records[-1].storage_id)
+        found += _ends(instance, records, succeeded=kind is dg.DagsterEventType.RUN_SUCCESS)
+    return sorted((end for end in found if end.id <= complete_to), key=lambda end: end.id), complete_to
+
+
+def failed_checks(instance: dg.DagsterInstance, checks: Collection[tuple[str, str]]) -> list[FailedCheck]:
+    """Returns those of the checks (asset, name) whose newest evaluation is bad, in one statement."""
+    keys = [dg.AssetCheckKey(dg.AssetKey.from_user_string(asset), name) for asset, name in checks]
+    if not keys:
+        return []
+    latest = instance.event_log_storage.get_latest_asset_check_execution_by_key(keys)
+    return [failed for key, record in latest.items() if (failed := _failed(key, record)) is not None]
+
+
+def automations(instance: dg.DagsterInstance) -> dict[str, Automation]:
+    """Returns every schedule and sensor that Dagster keeps a state of, by name."""
+    found: dict[str, Automation] = {}
+    for state in instance.all_instigator_state():
+        data = state.instigator_data
+        tick = data.last_tick_timestamp if isinstance(data, SensorInstigatorData) else None
+        at = datetime.fromtimestamp(tick, UTC) if tick else None
+        known = found.get(state.instigator_name)
+        stopped = state.status is InstigatorStatus.STOPPED
+        if known is None or (at is not None and (known.last_tick_at is None or at > known.last_tick_at)):
+            found[state.instigator_name] = Automation(state.instigator_name, stopped, at)
+    return found
+
+
+def _ends(instance: dg.DagsterInstance, records: Collection[dg.EventLogRecord], *, succeeded: bool) -> Iterator[RunEnd]:
+    runs = _runs(instance, [record.event_log_entry.run_id for record in records])
+    decides = instance.run_retries_enabled
+    for record in records:
+        run = runs.get(record.event_log_entry.run_id)
+        if run is None:
+            continue  # pruned since
+        tag = run.tags.get(_WILL_RETRY)
+        retried = None if tag is None and decides else tag == "true"
+        yield RunEnd(
+            record.storage_id,
+            datetime.fromtimestamp(record.timestamp, UTC),
+            run.run_id,
+            run.job_name,
+            tuple(sorted(key.to_user_string() for key in run.asset_selection or ())),
+            succeeded,
+            False if succeeded else retried,
+            "" if succeeded else _error(record),
+        )
+
+
+def _runs(instance: dg.DagsterInstance, run_ids: list[str]) -> Mapping[str, dg.DagsterRun]:
+    if not run_ids:
+        return {}
+    return {run.run_id: run for run in instance.get_runs(dg.RunsFilter(run_ids=run_ids))}
+
+
+def _error(record: dg.EventLogRecord) -> str:
+    event = record.event_log_entry.dagster_event
+    text = (event.message if event is not None else None) or record.event_log_entry.user_message
+    return next(iter(text.strip().splitlines()), "")
+
+
+def _failed(key: dg.AssetCheckKey, record: AssetCheckExecutionRecord) -> FailedCheck | None:
+    if record.status is not AssetCheckExecutionRecordStatus.FAILED:
+        return None
+    at, detail = datetime.fromtimestamp(record.create_timestamp, UTC), "The check could not be evaluated."
+    if record.event is not None and record.event.dagster_event is not None:
+        evaluation = record.event.dagster_event.asset_check_evaluation_data
+        if evaluation.severity is not dg.AssetCheckSeverity.ERROR:
+            return None
+        at, detail = datetime.fromtimestamp(record.event.timestamp, UTC), evaluation.description or "It failed."
+    asset = key.asset_key.to_user_string()
+    return FailedCheck(asset, key.name, record.partition, at, record.run_id, detail)

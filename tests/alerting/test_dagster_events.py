@@ -1,0 +1,85 @@
+"""Ends of runs and automations' states, folded: any order, any repetition, any retry."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from adinsights_orchestration.alerting.dagster_events import ASSET_JOB, JobsSeen, fold, job_name, stopped
+from adinsights_orchestration.dagster_internals.outcomes import Automation, RunEnd
+from tests.alerting.support import NOON
+
+HOUR = timedelta(hours=1)
+
+
+def end(
+    number: int, job: str = "nightly", *, ok: bool = False, retried: bool | None = False, age: timedelta = HOUR
+) -> RunEnd:
+    return RunEnd(number, NOON - age, f"run-{number}", job, (), ok, retried, "boom")
+
+
+def _failing(seen: JobsSeen) -> set[str]:
+    return {job for job, (_, failure) in seen.newest.items() if failure is not None}
+
+
+def test_an_attempt_that_is_tried_again_is_no_failure_and_the_last_one_is() -> None:
+    seen = fold(JobsSeen(0), [end(1, retried=True)], 5, NOON)
+    assert _failing(seen) == set()
+    assert _failing(fold(seen, [end(6, retried=False)], 9, NOON)) == {"nightly"}
+
+
+def test_a_failure_whose_retry_is_not_decided_is_looked_at_again_and_not_for_ever() -> None:
+    undecided = end(3, retried=None, age=timedelta(seconds=5))
+    seen = fold(JobsSeen(0), [undecided], 9, NOON)
+    assert (_failing(seen), seen.place) == (set(), 2)
+    assert _failing(fold(seen, [undecided], 9, NOON + timedelta(minutes=3))) == {"nightly"}
+
+
+def test_what_appears_late_in_the_log_counts_by_its_number() -> None:
+    seen = fold(JobsSeen(0), [end(8, ok=True)], 9, NOON)
+    assert _failing(fold(seen, [end(7)], 9, NOON)) == set()
+
+
+def test_what_was_materialized_by_hand_is_forgotten_after_a_day() -> None:
+    one = RunEnd(1, NOON, "r", ASSET_JOB, ("a", "b"), False, False, "boom")
+    assert job_name(one) == "materialize a, b"
+    seen = fold(JobsSeen(0), [one], 5, NOON)
+    assert _failing(seen) == {"materialize a, b"}
+    assert _failing(fold(seen, [], 9, NOON + 25 * HOUR)) == set()
+
+
+def test_what_is_remembered_survives_being_kept() -> None:
+    seen = fold(JobsSeen(0, begun=0), [end(1), end(2, "other", ok=True)], 5, NOON)
+    assert JobsSeen.from_json(seen.to_json()) == seen
+    assert JobsSeen.from_json({"something": "else"}) == JobsSeen()
+
+
+@given(st.lists(st.tuples(st.sampled_from(["a", "b"]), st.booleans(), st.booleans()), max_size=12), st.data())
+def test_however_the_log_is_cut_the_newest_end_of_each_job_decides(
+    runs: list[tuple[str, bool, bool]], data: st.DataObject
+) -> None:
+    ends = [end(n, job, ok=ok, retried=retried and not ok) for n, (job, ok, retried) in enumerate(runs, start=1)]
+    decisive = [one for one in ends if not one.retried]
+    last = {one.job: one for one in decisive}
+    seen, position = JobsSeen(0), 0
+    while position < len(ends):
+        position = data.draw(st.integers(position + 1, len(ends)))
+        again = data.draw(st.integers(0, position))
+        seen = fold(
+            seen, ends[again if again < position else 0 : position] if again == 0 else ends[:position], position, NOON
+        )
+    assert _failing(seen) == {job for job, one in last.items() if not one.succeeded}
+
+
+def test_an_automation_that_is_switched_off_or_silent_is_found_and_one_that_never_ticked_is_not() -> None:
+    found = {
+        "off": Automation("off", True, None),
+        "silent": Automation("silent", False, NOON - timedelta(minutes=10)),
+        "slow": Automation("slow", False, NOON - timedelta(minutes=10)),
+        "fine": Automation("fine", False, NOON),
+        "nightly": Automation("nightly", False, None),
+    }
+    declared = {"off": 30.0, "silent": 30.0, "slow": 900.0, "fine": 30.0, "nightly": None, "new": 30.0}
+    assert set(stopped(found, declared, NOON)) == {"off", "silent"}
