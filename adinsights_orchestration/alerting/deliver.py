@@ -73,8 +73,9 @@ def run(store: OpsStore, sinks: Sinks, clock: TickClock) -> Delivered:
         waiting = outbox.waiting_sinks(connection, clock.now())
     while waiting and not delivery.done.left:
         waiting = [name for name in waiting if delivery.one(name)]
-    with store.begin() as connection:
-        outbox.prune(connection, KEEP, clock.now())
+    if delivery.done.counts:
+        with store.begin() as connection:
+            outbox.prune(connection, KEEP, clock.now())
     return delivery.done
 
 
