@@ -41,6 +41,7 @@ COMMANDS: dict[str, _Command] = {
     "dbt": _command("dbt", "app", "Prepare the dbt project, or build its models.", _DATA),
     "registry": _command("registry", "app", "Show or refresh who is served.", _DATA),
     "findings": _command("findings", "findings", "List what a person should know.", _DATA),
+    "alerts": _command("alerts", "app", "List, acknowledge and silence alerts.", _SETUP),
     "status": _command("status", "status", "Show how everything is; exit code 0 ok, 1 degraded, 2 down.", _SETUP),
     "doctor": _command("doctor", "doctor", "Check every setting against the world, with the next step.", _SETUP),
     "migrate": _command("setup", "migrate", "Bring the ops store to the newest schema.", _SETUP),

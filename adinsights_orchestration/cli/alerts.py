@@ -1,0 +1,151 @@
+"""`adinsights alerts`: what is wrong, who has it in hand, and what nobody wants to hear of for a while.
+
+Belongs here: showing, and asking for what `alerting.hands` does. Does not belong here: rules, messages, channels.
+"""
+
+from __future__ import annotations
+
+import getpass
+import re
+from datetime import timedelta
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from adinsights_orchestration.cli import process
+from adinsights_orchestration.clock import utc_now
+from adinsights_orchestration.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from adinsights_orchestration.alerting.matching import Silence
+    from adinsights_orchestration.alerting.model import Incident
+
+app = typer.Typer(help="List, acknowledge and silence alerts.", no_args_is_help=True, rich_markup_mode=None)
+_UNITS = {"m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1)}
+_SPAN = re.compile(r"(\d{1,5})([mhd])")
+_ByOption = Annotated[str | None, typer.Option("--by", help="Who you are; your login name else.")]
+
+
+@app.command("list")
+def list_alerts(as_json: process.JsonOption = False) -> None:
+    """List what is wrong now, the most urgent first, and the silences in force."""
+    from adinsights_orchestration.alerting import hands
+
+    store, now = process.open_ops_store(process.settings()), utc_now()
+    found, quiet, at = hands.open_incidents(store), hands.silences(store, now), hands.last_evaluation(store)
+    if as_json:
+        process.print_json(
+            {
+                "evaluated_at": at,
+                "alerts": [_row(each) for each in found],
+                "silences": [_silence(each) for each in quiet],
+            }
+        )
+        return
+    if found:
+        process.print_rows([_row(each) for each in found], as_json=False, title="Alerts")
+    if quiet:
+        process.print_rows([_silence(each) for each in quiet], as_json=False, title="Silences")
+    if at is None:
+        process.say("Alerts were never evaluated: is the sensor alert_evaluate on?")
+        return
+    process.say(f"{len(found)} firing, evaluated {(now - at).total_seconds():.0f} s ago")
+
+
+@app.command()
+def show(
+    incident: Annotated[str, typer.Argument(help="The alert's id.")],
+    as_json: process.JsonOption = False,
+) -> None:
+    """Show one alert: everything that is known, its links, and what happened to it."""
+    from adinsights_orchestration.alerting import hands, wording
+
+    found = hands.story(process.open_ops_store(process.settings()), incident)
+    item = wording.item(found.incident, utc_now())
+    if as_json:
+        process.print_json(
+            {**_row(found.incident), "facts": dict(item.facts), "links": item.links, "history": found.history}
+        )
+        return
+    process.say(f"{item.title} ({item.standing}, {item.severity}, {item.incident})")
+    process.say(item.detail)
+    known = [{"what": name, "value": value} for name, value in item.facts]
+    known += [{"what": link.label, "value": link.url} for link in item.links]
+    process.print_rows(known, as_json=False, title=f"Since {item.since:%Y-%m-%d %H:%M} UTC")
+    history = [{"at": each.at, "what": each.kind, "detail": each.detail} for each in found.history]
+    process.print_rows(history, as_json=False, title="History")
+
+
+@app.command()
+def ack(
+    incident: Annotated[str, typer.Argument(help="The alert's id, or a group's key for all of it.")],
+    by: _ByOption = None,
+) -> None:
+    """Take an alert on: no repeats and no escalation, until it gets worse."""
+    from adinsights_orchestration.alerting import hands
+
+    store = process.open_ops_store(process.settings())
+    done = hands.acknowledge(store, incident, by or getpass.getuser(), utc_now())
+    process.say(f"{len(done)} acknowledged" if done else "it was acknowledged before")
+
+
+@app.command()
+def silence(
+    matchers: Annotated[list[str], typer.Argument(help="What: tenant=acme, rule=~connection_.*; all must match.")],
+    lasts: Annotated[str, typer.Option("--for", help="How long: 30m, 2h, 3d.")],
+    reason: Annotated[str, typer.Option("--reason", help="Why.")],
+    by: _ByOption = None,
+) -> None:
+    """Keep what matches quiet for a while; what still fires at the end is told then."""
+    from adinsights_orchestration.alerting import hands
+
+    store, now = process.open_ops_store(process.settings()), utc_now()
+    made = hands.silence(store, matchers, _span(lasts), by or getpass.getuser(), reason, now)
+    covered = sum(made.covers(each.all_labels, now) for each in hands.open_incidents(store))
+    process.say(f"silence {made.id} until {made.ends_at:%Y-%m-%d %H:%M} UTC; it covers {covered} that fire now")
+
+
+@app.command()
+def unsilence(
+    number: Annotated[int, typer.Argument(help="The silence's number.")],
+    by: _ByOption = None,
+) -> None:
+    """End a silence now."""
+    from adinsights_orchestration.alerting import hands
+
+    store = process.open_ops_store(process.settings())
+    if not hands.unsilence(store, number, by or getpass.getuser(), utc_now()):
+        raise ConfigurationError(f"no silence {number} is in force", next_step="See adinsights alerts list.")
+    process.say(f"silence {number} ended")
+
+
+def _row(incident: Incident) -> dict[str, Any]:
+    finding = incident.finding
+    return {
+        "id": incident.id,
+        "severity": incident.severity.value,
+        "state": incident.state.value,
+        "quiet": incident.suppressed_by.split(":")[0],
+        "since": finding.since,
+        "title": finding.title,
+        "detail": finding.detail,
+        "owner": finding.owner,
+        "acknowledged by": incident.acked_by or "",
+    }
+
+
+def _silence(one: Silence) -> dict[str, Any]:
+    return {
+        "silence": one.id,
+        "what": ", ".join(map(str, one.matchers)),
+        "until": one.ends_at,
+        "by": one.author,
+        "reason": one.reason,
+    }
+
+
+def _span(text: str) -> timedelta:
+    found = _SPAN.fullmatch(text.strip())
+    if found is None:
+        raise ConfigurationError(f"{text!r} is no duration", next_step="Write 30m, 2h or 3d.")
+    return int(found[1]) * _UNITS[found[2]]

@@ -1,0 +1,51 @@
+"""`adinsights alerts` in a process of its own: what it prints, and what it refuses."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from pydantic import SecretStr
+
+from adinsights_orchestration.alerting import rows
+from adinsights_orchestration.alerting.incidents import new, step
+from adinsights_orchestration.alerting.model import Policy, Present
+from adinsights_orchestration.clock import utc_now
+from adinsights_orchestration.ops_store.store import OpsStore
+from adinsights_orchestration.settings import OpsStoreSettings
+from tests.alerting.support import finding
+from tests.cli.conftest import Served
+from tests.conftest import PostgresServer
+
+
+@pytest.fixture
+def dsn(postgres_server: PostgresServer, migrated_ops_store: str) -> Iterator[str]:
+    address = postgres_server.copy_database(migrated_ops_store)
+    store = OpsStore(OpsStoreSettings(dsn=SecretStr(address)))
+    now = utc_now()
+    fired, _ = step(new(finding(tenant="acme"), now), Present(finding(tenant="acme")), Policy(), now)
+    with store.begin() as connection:
+        rows.save_incidents(connection, [fired])
+        rows.save_memory(connection, {}, now)
+    yield address
+    store.dispose()
+
+
+def test_an_alert_is_listed_shown_acknowledged_and_silenced(served: Served, dsn: str) -> None:
+    def alerts(*arguments: str) -> str:
+        answer = served.as_process("alerts", *arguments, ADINSIGHTS_OPS_STORE__DSN=dsn)
+        assert answer.code == 0, answer.err
+        return answer.out + answer.err
+
+    listing = served.as_process("alerts", "list", "--json", ADINSIGHTS_OPS_STORE__DSN=dsn)
+    (listed,) = listing.json["alerts"]
+    assert (listed["state"], listed["title"]) == ("firing", "acme-meta is late")
+    assert "acme-meta is late" in alerts("show", listed["id"])
+    assert "1 acknowledged" in alerts("ack", listed["id"], "--by", "ann")
+    assert "it covers 1 that fire now" in alerts("silence", "tenant=acme", "--for", "2h", "--reason", "known")
+    assert "ann" in alerts("list")
+    assert "silence 1 ended" in alerts("unsilence", "1")
+    refused = served.as_process(
+        "alerts", "silence", "colour=red", "--for", "2h", "--reason", "x", ADINSIGHTS_OPS_STORE__DSN=dsn
+    )
+    assert (refused.code, "no alert has a label 'colour'" in refused.err) == (2, True)
