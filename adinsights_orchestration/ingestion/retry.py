@@ -6,6 +6,7 @@ failed together from coming back together; it comes from a seed, so that a decis
 
 from __future__ import annotations
 
+import math
 import random
 from dataclasses import dataclass
 from datetime import timedelta
@@ -36,5 +37,8 @@ class RetryPolicy:
 
     def delay(self, failures: int, rng: random.Random) -> timedelta:
         """Returns the delay after so many failures in a row (at least one)."""
-        grown = min(self.base * 2.0 ** (max(failures, 1) - 1), max(LONGEST_DELAY, self.base))
+        longest = max(LONGEST_DELAY, self.base)
+        # Bounded before it is multiplied: half a day of refusals doubles further than a timedelta reaches.
+        doublings = min(max(failures, 1) - 1, math.ceil(math.log2(longest / self.base)))
+        grown = min(self.base * 2.0**doublings, longest)
         return grown * (1 + self.jitter * (2 * rng.random() - 1))

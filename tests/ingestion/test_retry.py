@@ -19,7 +19,12 @@ def test_delays_double_from_the_base_and_stop_growing() -> None:
     assert delays == [60, 120, 240, 480, 960, 960, 960]
 
 
-@given(st.integers(0, 40), st.floats(0, 0.5), st.integers(0, 2**32), st.integers(1, 3600))
+def test_an_airbyte_that_refuses_for_weeks_is_asked_at_the_longest_delay_and_overflows_nothing() -> None:
+    assert PLAIN.delay(5000, random.Random(1)) == LONGEST_DELAY
+    assert RetryPolicy(base=timedelta(seconds=1258), jitter=0.0).delay(37, random.Random(1)).total_seconds() == 1258
+
+
+@given(st.integers(0, 2000), st.floats(0, 0.5), st.integers(0, 2**32), st.integers(1, 3600))
 def test_jitter_stays_within_its_share_of_the_delay(failures: int, jitter: float, seed: int, base: int) -> None:
     policy = RetryPolicy(base=timedelta(seconds=base), jitter=jitter)
     plain = RetryPolicy(base=timedelta(seconds=base), jitter=0.0).delay(failures, random.Random(0))
