@@ -42,6 +42,7 @@ class Flush:
             title=group.title,
             most=group.most,
         )
+        self.fires = bool(firing)
         self.is_due = group.flush_at is not None and group.flush_at <= now
         self.is_over = self.is_due and group.is_open and not firing
         self.reason: Reason | None = None

@@ -98,7 +98,7 @@ class Group:
     @property
     def is_open(self) -> bool:
         """Whether its message is about something that is not over."""
-        return self.opened_at is not None and self.closed_at is None
+        return bool(self.shown)
 
 
 class Op(StrEnum):

@@ -60,15 +60,16 @@ class Graph:
         return self._known[key]
 
 
-def inhibited(firing: Iterable[Incident], graph: Graph, rules: Iterable[Inhibition] = ()) -> dict[str, str]:
+def inhibited(incidents: Iterable[Incident], graph: Graph, rules: Iterable[Inhibition] = ()) -> dict[str, str]:
     """Returns what explains what: of each explained incident's fingerprint, that of a cause.
 
     Args:
-        firing: Every incident that fires.
+        incidents: Every incident that fires, and those whose end is yet to be told: as with Alertmanager, an end that
+            comes while its cause fires is not told either.
         graph: What depends on what.
         rules: Further explanations by labels.
     """
-    found = sorted(firing, key=lambda each: each.fingerprint)
+    found = sorted(incidents, key=lambda each: each.fingerprint)
     causes: dict[str, list[str]] = defaultdict(list)
     _by_graph(found, graph, causes)
     for rule in rules:
@@ -78,16 +79,16 @@ def inhibited(firing: Iterable[Incident], graph: Graph, rules: Iterable[Inhibiti
     return _without_circles(believed)
 
 
-def _by_graph(firing: list[Incident], graph: Graph, causes: dict[str, list[str]]) -> None:
+def _by_graph(incidents: list[Incident], graph: Graph, causes: dict[str, list[str]]) -> None:
     by_asset: dict[tuple[str, str | None], list[str]] = defaultdict(list)  # what is downstream of it
     named: dict[tuple[str, str | None], list[str]] = defaultdict(list)  # what is on it
-    for each in firing:
+    for each in (one for one in incidents if one.is_firing):
         tenant = each.finding.tenant
         for asset in (*((each.finding.asset,) if each.finding.asset else ()), *each.finding.explains):
             by_asset[asset, tenant].append(each.fingerprint)
         for asset in each.finding.explains:
             named[asset, tenant].append(each.fingerprint)
-    for each in firing:
+    for each in incidents:
         asset = each.finding.asset
         if asset is None or not each.finding.is_symptom:
             continue
@@ -97,16 +98,16 @@ def _by_graph(firing: list[Incident], graph: Graph, causes: dict[str, list[str]]
             causes[each.fingerprint] += [fp for fp in explaining if fp != each.fingerprint]
 
 
-def _by_rule(firing: list[Incident], rule: Inhibition, causes: dict[str, list[str]]) -> None:
+def _by_rule(incidents: list[Incident], rule: Inhibition, causes: dict[str, list[str]]) -> None:
     sources: dict[tuple[str, ...], list[str]] = defaultdict(list)
-    for each in firing:
+    for each in (one for one in incidents if one.is_firing):
         labels = each.all_labels
         # What is source and target at once is not explained by its like.
         if all_match(rule.source, labels) and not all_match(rule.target, labels):
             sources[tuple(labels.get(name, "") for name in rule.equal)].append(each.fingerprint)
-    for each in firing:
+    for each in incidents if sources else ():
         labels = each.all_labels
-        if sources and all_match(rule.target, labels):
+        if all_match(rule.target, labels):
             explaining = sources.get(tuple(labels.get(name, "") for name in rule.equal), ())
             causes[each.fingerprint] += [fp for fp in explaining if fp != each.fingerprint]
 

@@ -37,14 +37,10 @@ def suppressions(
         now: The moment.
     """
     found = list(incidents)
-    firing = [each for each in found if each.is_firing]
-    quiet = {fp: f"explained:{cause}" for fp, cause in inhibited(firing, graph, options.inhibitions).items()}
+    quiet = {fp: f"explained:{cause}" for fp, cause in inhibited(found, graph, options.inhibitions).items()}
     in_force = [silence for silence in silences if silence.starts_at <= now < silence.ends_at]
     for each in found:
         if each.fingerprint in quiet:
-            continue
-        if not each.is_firing and each.suppressed_by.startswith("explained:"):
-            quiet[each.fingerprint] = each.suppressed_by  # it was never released
             continue
         hours = options.hours.get(each.severity)
         if hours is not None and not hours.are_now(now):
@@ -134,16 +130,20 @@ class _Planner:
             group = self._speak(flush, group)
         elif group.is_open:
             group = self._edit(flush, group, Reason.EDITED)
-        if flush.is_over and group.is_open:
-            group = replace(group, closed_at=self._now)
-        if flush.is_due and not flush.members and group.closed_at is not None:
-            if self._now - group.closed_at >= timing.linger:
-                group = replace(group, flush_at=None)
-        elif flush.is_due and not flush.members and not group.is_open:
-            group = replace(group, flush_at=None)
+        if flush.is_over:
+            group = replace(group, shown="")
+        group = self._rested(flush, group)
         self._book(flush)
         if group != before:
             self._kept.append(group)
+
+    def _rested(self, flush: Flush, group: Group) -> Group:
+        """The group with since when nothing of it fires, and without a clock once that is long enough."""
+        if flush.fires or group.flush_at is None:
+            return replace(group, closed_at=None) if flush.fires and group.closed_at is not None else group
+        closed_at = min(group.closed_at or self._now, self._now)
+        over = flush.is_due and not group.is_open and self._now - closed_at >= self._options.timing.linger
+        return replace(group, closed_at=closed_at, flush_at=None if over else group.flush_at)
 
     def _speak(self, flush: Flush, group: Group) -> Group:
         reason = flush.reason
@@ -156,7 +156,6 @@ class _Planner:
                 seq=0,
                 sinks=(),
                 opened_at=self._now,
-                closed_at=None,
                 since=flush.matter.since,
                 severity=flush.severity,
                 title=wording.title(flush.matter),
@@ -218,7 +217,9 @@ class _Planner:
             if not each.told or each.told_severity is not each.severity:
                 self._changed.append(replace(each, told=True, told_severity=each.severity))
         everything = spoke or flush.is_over or not flush.group.is_open
-        told_off = flush.ended if everything else flush.quietly_ended if flush.is_due else ()
+        told_off = [*flush.ended] if everything else [*flush.quietly_ended] if flush.is_due else []
+        # What a notice leaves out because it is kept quiet, its readers do not know of any more.
+        told_off += [each for each in flush.matter.hidden if each.told and spoke]
         self._changed += [replace(each, told=False, told_severity=None) for each in told_off]
 
 

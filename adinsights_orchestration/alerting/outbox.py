@@ -236,8 +236,7 @@ def prune(connection: sa.Connection, keep: timedelta, now: datetime) -> int:
     is_open = sa.exists().where(
         alert_group.c.key == _ROWS.group_key,
         alert_group.c.episode == _ROWS.episode,
-        alert_group.c.opened_at.is_not(None),
-        alert_group.c.closed_at.is_(None),
+        alert_group.c.shown != "",
     )
     old = sa.select(_ROWS.notice_id).where(_ROWS.finished_at < now - keep, sa.not_(is_open)).limit(1000)
     return connection.execute(sa.delete(alert_outbox).where(_ROWS.notice_id.in_(old))).rowcount

@@ -76,7 +76,7 @@ def load_groups(connection: sa.Connection, keys: Collection[str]) -> dict[str, G
     Delivery adds a sink to a group that another had to take over for; neither may overwrite the other.
     """
     group = alert_group.c
-    has_clock = sa.or_(group.flush_at.is_not(None), sa.and_(group.opened_at.is_not(None), group.closed_at.is_(None)))
+    has_clock = sa.or_(group.flush_at.is_not(None), group.shown != "")
     wanted = sa.func.unnest(sa.bindparam("keys", list(keys), type_=sa.ARRAY(sa.Text)))
     query = sa.select(alert_group).where(sa.or_(has_clock, group.key.in_(sa.select(wanted))))
     return {row.key: _group(row) for row in connection.execute(query.order_by(group.key).with_for_update())}

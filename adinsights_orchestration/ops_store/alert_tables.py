@@ -61,14 +61,14 @@ alert_group = sa.Table(
     sa.Column("sinks", ARRAY(sa.Text), nullable=False),  # where its message of this episode is
     _moment("flush_at"),  # when it may speak next; null: it has nothing to say
     _moment("told_at"),  # when it spoke last
-    _moment("opened_at"),  # when the message of this episode was first sent; null while none is open
-    _moment("closed_at"),
+    _moment("opened_at"),  # when the message of this episode was first to be sent
+    _moment("closed_at"),  # since when nothing of it fires; null while something does
     _moment("since"),  # when the oldest matter of this episode began
     sa.Column("title", sa.Text, nullable=False),
     sa.Column("severity", sa.Text, nullable=False),  # the worst of this episode
     sa.Column("most", sa.Integer, nullable=False),  # the most incidents at once in this episode
     sa.Column("escalated", sa.Boolean, nullable=False),
-    sa.Column("shown", sa.Text, nullable=False),  # the digest of what the message says
+    sa.Column("shown", sa.Text, nullable=False),  # the digest of what the message says; empty while none is open
 )
 
 # What is to be said, committed together with the states that it follows from.

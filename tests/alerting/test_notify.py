@@ -160,6 +160,38 @@ def test_what_was_explained_and_goes_with_its_cause_is_never_told() -> None:
     assert {each.group for each in world.orders} == {"component_down"}
 
 
+def test_an_end_that_comes_while_its_cause_fires_is_shown_but_not_told() -> None:
+    world = World(graph=Graph(TOPOLOGY))
+    effect = finding("acme-meta", tenant="acme", asset="airbyte/meta", is_symptom=True)
+    cause = finding("airbyte", rule="component_down", explains=("airbyte/meta",))
+    world.tick(effect)
+    world.tick(effect, cause)
+    world.tick(cause, after=FIVE)
+    assert [(each.op, each.message.standing) for each in world.orders if each.group == "connection_stale"] == [
+        (Op.POST, Standing.FIRING),
+        (Op.UPDATE, Standing.SUPPRESSED),
+        (Op.UPDATE, Standing.RESOLVED),
+    ]
+
+
+def test_a_cause_explains_nothing_that_is_more_urgent_than_itself() -> None:
+    world = World(graph=Graph(TOPOLOGY))
+    cause = finding("airbyte", rule="component_down", explains=("airbyte/meta",))
+    effect = finding("acme-meta", Severity.PAGE, tenant="acme", asset="airbyte/meta", is_symptom=True)
+    world.tick(cause, effect)
+    assert {each.group for each in world.orders} == {"component_down", "connection_stale"}
+
+
+def test_what_a_notice_left_out_because_it_was_silenced_is_told_when_the_silence_is_over() -> None:
+    world = World(silences=[_silence("resource=a", minutes=12)])
+    world.now -= FIVE
+    world.tick(stale("a"))
+    world.tick(stale("a"), stale("b"), after=timedelta(minutes=6))
+    assert world.orders[-1].message.lines[0].endswith("New: b is late.")
+    world.tick(stale("a"), stale("b"), after=timedelta(minutes=15))
+    assert world.orders[-1].message.lines[0].endswith("New: a is late.")
+
+
 def test_two_that_explain_each_other_are_both_told() -> None:
     world = World()
     a = finding("a", asset="x", explains=("y",), is_symptom=True)
