@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import pytest
@@ -256,3 +257,20 @@ def test_rows_of_a_channel_that_is_not_configured_any_more_are_kept_and_said(ops
     with ops_store.begin() as connection:
         assert [one.subject for one in open_findings(connection, UNDELIVERABLE)] == ["old"]
         assert connection.execute(sa.select(alert_outbox.c.state)).scalar_one() == "pending"
+
+
+def test_four_deliveries_in_parallel_send_each_of_many_messages_once(ops_store: OpsStore, channel: Channel) -> None:
+    world = World(Options(Routes(("main",)), storm=None))
+    with ops_store.begin() as connection:
+        orders = world.tick(*(finding(f"r{n}", rule=f"rule{n}") for n in range(60)))
+        save_groups(connection, list(world.groups.values()))
+        outbox.enqueue(connection, orders, world.now)
+    sinks = Sinks({"main": channel}, ("main",))
+
+    def work() -> Delivered:
+        return deliver.run(ops_store, sinks, TickClock(world.now, 40.0))
+
+    with ThreadPoolExecutor(4) as pool:
+        done = [future.result() for future in [pool.submit(work) for _ in range(4)]]
+    assert sorted(shown.message.group for shown in channel.posts) == sorted(order.group for order in orders)
+    assert sum(each.counts["sent"] for each in done) == 60
