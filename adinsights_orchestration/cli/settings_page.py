@@ -6,7 +6,7 @@ Belongs here: walking the settings and writing docs/settings.md. Does not belong
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -46,14 +46,16 @@ class SettingRow:
         return _literal(self.default) or "none"
 
 
-def setting_rows(model: type[BaseModel] = Settings, path: tuple[str, ...] = ()) -> Iterator[SettingRow]:
+def setting_rows(
+    model: type[BaseModel] = Settings, path: tuple[str, ...] = (), prefix: str = PREFIX
+) -> Iterator[SettingRow]:
     """Yields every setting in the order of the code, nested groups included."""
     for name, field in model.model_fields.items():
         if isinstance(field.default, BaseModel):
-            yield from setting_rows(type(field.default), (*path, name))
+            yield from setting_rows(type(field.default), (*path, name), prefix)
             continue
         extra: dict[str, Any] = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
-        variable = PREFIX + "__".join((*path, field.alias or name)).upper()
+        variable = prefix + "__".join((*path, field.alias or name)).upper()
         unit, consequence = str(extra.get("unit") or ""), str(extra.get("consequence") or "")
         yield SettingRow((*path, name), variable, unit, field.default, field.description or "", consequence)
 
@@ -67,9 +69,14 @@ def settings_page() -> str:
     for group, rows in groups.items():
         lines += [f"## {' '.join(group).replace('_', ' ').capitalize() or 'General'}", ""]
         lines += [about, ""] if (about := _about(group)) else []
-        lines += ["| variable | unit | default | what it is | consequence |", "| --- | --- | --- | --- | --- |"]
-        lines += [*map(_markdown, rows), ""]
+        lines += [*settings_table(rows), ""]
     return "\n".join(lines)
+
+
+def settings_table(rows: Iterable[SettingRow]) -> list[str]:
+    """The lines of a table of settings in Markdown."""
+    head = ["| variable | unit | default | what it is | consequence |", "| --- | --- | --- | --- | --- |"]
+    return [*head, *map(_markdown, rows)]
 
 
 def in_force(settings: Settings) -> Iterator[dict[str, str]]:

@@ -16,6 +16,7 @@ from adinsights_orchestration.errors import ConfigurationError
 from adinsights_orchestration.settings import PROJECT_ROOT
 
 PREFIX = "ADINSIGHTS_LOCAL_"
+_ONCE = "Written into the sources when a state folder is new, so it takes a new one."
 
 
 def _setting(default: Any, description: str, *, unit: str = "", consequence: str = "", **kwargs: Any) -> Any:
@@ -28,11 +29,30 @@ class LocalSettings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore", env_ignore_empty=True)
 
-    postgres_port: int = _setting(15432, "Port of the embedded Postgres on 127.0.0.1.", ge=1, le=65535)
-    service_port: int = _setting(
-        18000, "Port of the loopback service: ad platforms, Airbyte, backend, knobs.", ge=1, le=65535
+    postgres_port: int = _setting(
+        15432,
+        "Port of the embedded Postgres on 127.0.0.1.",
+        unit="port",
+        consequence="A taken one stops the command before anything is started.",
+        ge=1,
+        le=65535,
     )
-    ui_port: int = _setting(3000, "Port of the Dagster UI.", ge=1, le=65535)
+    service_port: int = _setting(
+        18000,
+        "Port of the loopback service: ad platforms, Airbyte, backend, knobs.",
+        unit="port",
+        consequence="A taken one stops the command before anything is started.",
+        ge=1,
+        le=65535,
+    )
+    ui_port: int = _setting(
+        3000,
+        "Port of the Dagster UI.",
+        unit="port",
+        consequence="A taken one stops `up`; `demo` has no use for it.",
+        ge=1,
+        le=65535,
+    )
     state_dir: Path = _setting(
         PROJECT_ROOT / ".local",
         "Where databases, logs and the run results file live.",
@@ -41,16 +61,33 @@ class LocalSettings(BaseSettings):
     seed: int = _setting(
         20260115,
         "Chooses the ad platforms' world.",
+        unit="number",
         consequence="The same seed shows the same numbers everywhere.",
         ge=0,
     )
     days: int = _setting(
-        30, "History that a first sync reads.", unit="days", consequence="A first cycle takes longer.", ge=1, le=730
+        30,
+        "History that a first sync reads.",
+        unit="days",
+        consequence=f"A first cycle takes longer. {_ONCE}",
+        ge=1,
+        le=730,
     )
-    accounts: int = _setting(1, "Ad accounts per tenant and platform.", unit="accounts", ge=1, le=20)
-    campaigns: int = _setting(4, "Campaigns per ad account.", unit="campaigns", ge=1, le=200)
-    groups: int = _setting(2, "Ad sets or ad groups per campaign.", unit="groups", ge=1, le=50)
-    ads: int = _setting(2, "Ads per ad set or ad group.", unit="ads", ge=1, le=50)
+    accounts: int = _setting(
+        1,
+        "Ad accounts per tenant and platform.",
+        unit="accounts",
+        consequence=f"Rows grow with it. {_ONCE}",
+        ge=1,
+        le=20,
+    )
+    campaigns: int = _setting(
+        4, "Campaigns per ad account.", unit="campaigns", consequence="Rows grow with it.", ge=1, le=200
+    )
+    groups: int = _setting(
+        2, "Ad sets or ad groups per campaign.", unit="groups", consequence="Rows grow with it.", ge=1, le=50
+    )
+    ads: int = _setting(2, "Ads per ad set or ad group.", unit="ads", consequence="Rows grow with it.", ge=1, le=50)
     sync_slots: int = _setting(
         2,
         "Syncs that the local Airbyte runs at once.",
@@ -60,10 +97,17 @@ class LocalSettings(BaseSettings):
         le=32,
     )
     sync_retry_seconds: float = _setting(
-        3.0, "How long a job stays `incomplete` between two attempts.", unit="s", gt=0, le=3600
+        3.0,
+        "How long a job stays `incomplete` between two attempts.",
+        unit="s",
+        consequence="A sync that fails takes longer to say so.",
+        gt=0,
+        le=3600,
     )
     connectors_python: Path = _setting(
-        PROJECT_ROOT / ".venv-connectors" / "bin" / "python", "Interpreter that has the Airbyte CDK."
+        PROJECT_ROOT / ".venv-connectors" / "bin" / "python",
+        "Interpreter that has the Airbyte CDK.",
+        consequence="Without the CDK in it no sync runs.",
     )
     airbyte_schedules: bool = _setting(
         False,
@@ -76,7 +120,10 @@ class LocalSettings(BaseSettings):
         consequence="Off, the backend only learns of syncs from the orchestrator (`webhook.sender`).",
     )
     dbt_schema: str = _setting(
-        "analytics", "Schema of the marts that the backend's metrics are read from.", pattern="^[a-z_][a-z0-9_]*$"
+        "analytics",
+        "Schema of the marts that the backend's metrics are read from.",
+        consequence="Must be the one that dbt writes to.",
+        pattern="^[a-z_][a-z0-9_]*$",
     )
 
     @field_validator("state_dir", "connectors_python")
@@ -100,4 +147,4 @@ def load_local_settings() -> LocalSettings:
         first = error.errors(include_input=False, include_url=False)[0]
         variable = PREFIX + ("_".join(str(part).upper() for part in first["loc"]) or "*")
         problem = first["msg"].removeprefix("Value error, ")
-        raise ConfigurationError(problem, place=variable, next_step="See docs/settings.md.") from None
+        raise ConfigurationError(problem, place=variable, next_step="See docs/local-settings.md.") from None

@@ -10,9 +10,12 @@ from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
 from adinsights_orchestration.cli.settings_page import SettingRow, in_force, setting_rows, settings_page
+from adinsights_orchestration.local.settings import PREFIX, LocalSettings
 from adinsights_orchestration.settings import PROJECT_ROOT, Settings
+from scripts.docs import local_settings_page
 
 ROWS = list(setting_rows())
+LOCAL_ROWS = list(setting_rows(LocalSettings, prefix=PREFIX))
 
 
 def test_the_committed_page_is_the_one_that_the_code_makes() -> None:
@@ -20,15 +23,20 @@ def test_the_committed_page_is_the_one_that_the_code_makes() -> None:
     assert committed == settings_page(), "run `adinsights settings --markdown > docs/settings.md`"
 
 
-@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.variable)
+def test_the_committed_page_of_the_local_stack_is_the_one_that_the_code_makes() -> None:
+    committed = (PROJECT_ROOT / "docs" / "local-settings.md").read_text()
+    assert committed == local_settings_page(), "run `make docs`"
+
+
+@pytest.mark.parametrize("row", ROWS + LOCAL_ROWS, ids=lambda row: row.variable)
 def test_every_setting_says_what_it_is_and_what_follows(row: SettingRow) -> None:
     assert row.description.endswith(".")
     assert row.consequence.endswith(".")
 
 
-@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.variable)
+@pytest.mark.parametrize("row", ROWS + LOCAL_ROWS, ids=lambda row: row.variable)
 def test_every_number_has_a_unit(row: SettingRow) -> None:
-    field = _field(row.path)
+    field = LocalSettings.model_fields[row.path[-1]] if row in LOCAL_ROWS else _field(row.path)
     numeric = any(kind in (int, float) for kind in _kinds(field.annotation))
     assert bool(row.unit) == numeric
 
