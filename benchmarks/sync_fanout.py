@@ -1,14 +1,15 @@
 """How close the ingestion engine comes to what Airbyte itself could do, and what it costs.
 
 N connections are due at once. A local Airbyte in a process of its own runs their syncs in simulated time, with so many
-job slots and so many threads for POST /jobs. The engine is what a sensor runs: trigger and observe ticks, on a real
-Postgres. Ideal is what the server needs if nothing is ever late: max(ceil(N / slots) x duration, N x POST / threads).
-Beside it, dagster-airbyte on the same server, in threads of one process: its `sync_and_poll` as assets call it, in a
-Dagster run per connection, and the bare poll loop of its client underneath, which records nothing anywhere.
+job slots and so many threads for POST /jobs. The engine is what the sensors run: trigger ticks, observe ticks and the
+reports to Dagster, with the ledger and Dagster's storage on a real Postgres. Ideal is what the server needs if nothing
+is ever late: max(ceil(N / slots) x duration, N x POST / threads). Beside it, dagster-airbyte on the same kind of server
+as it is used: `asset`, its `sync_and_poll` as assets call it, a Dagster run per connection on the same kind of storage;
+and `client`, the bare poll loop of its client underneath, which records nothing anywhere.
 
 Time is scaled 1:10: the tick of 30 s is 3 s here, the overlap of 120 s is 12 s, dagster-airbyte's poll of 10 s is 1 s,
 and a sync of 100 s takes 10 s. CPU is that of this process alone (for dagster-airbyte, of its process alone), without
-imports and set-up; the engine's includes its ledger, but not the reports to Dagster (`observe_tick` measures those).
+imports, set-up and what a process does once; the engine's includes the ledger and the reports, `asset`'s all runs.
 
     python -m benchmarks.sync_fanout --connections 100,1000,5000
 """
@@ -19,32 +20,32 @@ import argparse
 import asyncio
 import json
 import math
-import resource
+import os
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime, timedelta
-from functools import partial
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+import dagster as dg
 import sqlalchemy as sa
-from pydantic import SecretStr
 
 from adinsights_orchestration.clock import utc_now
 from adinsights_orchestration.ingestion import observe, trigger
 from adinsights_orchestration.ingestion.airbyte_api import api_factory
 from adinsights_orchestration.ingestion.deps import Deps
+from adinsights_orchestration.ingestion.reporting import report_tick
+from adinsights_orchestration.logs import configure_logging
 from adinsights_orchestration.ops_store.store import OpsStore
-from adinsights_orchestration.ops_store.tables import sync_intent, sync_job
-from adinsights_orchestration.settings import AirbyteSettings, IngestionSettings, OpsStoreSettings, Settings
+from adinsights_orchestration.ops_store.tables import cursor, report_batch, sync_intent, sync_job
+from adinsights_orchestration.settings import AirbyteSettings, IngestionSettings, Settings
 from adinsights_orchestration.tenants.model import (
     Connection,
     Provider,
@@ -53,6 +54,8 @@ from adinsights_orchestration.tenants.model import (
     ScheduleType,
     Tenant,
 )
+from benchmarks._databases import databases
+from benchmarks._machine import cpu_seconds, free_port, peak_memory_mb
 
 SCALE = 10.0
 TICK_SECONDS = 30 / SCALE
@@ -72,6 +75,12 @@ class Case:
     duration: float
     post_ms: int
     post_threads: int
+    first: int = 0  # number of the first connection
+
+    @property
+    def numbers(self) -> range:
+        """The numbers of its connections."""
+        return range(self.first, self.first + self.connections)
 
     @property
     def ideal(self) -> float:
@@ -114,7 +123,7 @@ def serve(case: Case, port: int) -> None:
     destination = Actor(uuid.uuid4(), WORKSPACE, "warehouse", "postgres", uuid.uuid4(), {"schema": "raw"}, now)
     world.resources.put(Workspace(WORKSPACE, "benchmark"), source, destination)
     streams = tuple(CatalogStream(name, {"type": "object", "properties": {}}) for name in ("ad_insights", "campaigns"))
-    for number in range(case.connections):
+    for number in case.numbers:
         catalog = Catalog(uuid.uuid5(_NAMESPACE, f"catalog {number}"), streams)
         made = AirbyteConnection(
             connection_id(number), WORKSPACE, source.id, destination.id, f"connection {number}", catalog, now
@@ -129,7 +138,7 @@ def serve(case: Case, port: int) -> None:
 @contextmanager
 def server_of(case: Case) -> Iterator[str]:
     """A fresh server in a process of its own; yields its base URL."""
-    port = _free_port()
+    port = free_port()
     command = [sys.executable, "-m", "benchmarks.sync_fanout", "--serve", json.dumps(asdict(case)), "--port", str(port)]
     process = subprocess.Popen(command)
     url = f"http://127.0.0.1:{port}"
@@ -156,33 +165,7 @@ def _wait_until_up(url: str, process: subprocess.Popen[bytes]) -> None:
     raise RuntimeError("the server did not come up")
 
 
-def _free_port() -> int:
-    import socket
-
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 # ----------------------------------------------------------------------------------------------------------- the engine
-
-
-@contextmanager
-def an_ops_store() -> Iterator[OpsStore]:
-    """A migrated ops store on an embedded Postgres of its own."""
-    from adinsights_orchestration.local.postgres import EmbeddedPostgres
-
-    with tempfile.TemporaryDirectory(prefix="adinsights-bench-") as folder:
-        Path(folder).chmod(0o755)  # root runs the server as another user
-        server = EmbeddedPostgres(Path(folder) / "pg", _free_port(), die_with_parent=True)
-        server.start()
-        try:
-            store = OpsStore(OpsStoreSettings(dsn=SecretStr(server.create_database("ops"))))
-            store.migrate()
-            yield store
-            store.dispose()
-        finally:
-            server.stop()
 
 
 def registry(case: Case) -> Registry:
@@ -200,23 +183,25 @@ def registry(case: Case) -> Registry:
             workspace_id=WORKSPACE,
             partition_key=f"benchmark/{number:05d}",
         )
-        for number in range(case.connections)
+        for number in case.numbers
     ]
     return Registry((tenant,), tuple(connections), "benchmark", utc_now())
 
 
 @dataclass
 class Ticks:
-    """How long ticks took, what they sent, and how many syncs they saw the end of."""
+    """How long ticks took, what they sent, and how many syncs they told Dagster of."""
 
     trigger: list[float]
     observe: list[float]
     requests: int = 0
-    finished: int = 0
+    told: int = 0
 
 
-def run_engine(case: Case, url: str, store: OpsStore, patience: float = 5) -> dict[str, Any]:
-    """Runs ticks until every sync is in the ledger; returns what it took."""
+def run_engine(
+    case: Case, url: str, store: OpsStore, instance: dg.DagsterInstance, patience: float = 5
+) -> dict[str, Any]:
+    """Runs ticks until every sync is in the ledger and in Dagster; returns what it took."""
     settings = Settings(
         airbyte=AirbyteSettings(
             public_api_url=f"{url}/api/public/v1", config_api_url=f"{url}/api/v1", request_timeout_seconds=15
@@ -225,15 +210,12 @@ def run_engine(case: Case, url: str, store: OpsStore, patience: float = 5) -> di
     )
     # Twice the slots: Airbyte always has the next wave waiting, and the engine never floods it.
     deps = Deps(settings, store, api_factory(settings.airbyte), registry(case), bound=2 * case.slots)
-    ticks, before = Ticks([], []), resource.getrusage(resource.RUSAGE_SELF)
-    started = time.monotonic()
-    while ticks.finished < case.connections:
-        _one_round(deps, ticks)
+    ticks, before, started = Ticks([], []), cpu_seconds(), time.monotonic()
+    while ticks.told < case.connections:
+        _one_round(deps, instance, ticks)
         if time.monotonic() - started > case.ideal * patience:
-            raise RuntimeError(f"not done after {patience:g} x ideal: {ticks.finished} of {case.connections}")
-    wall = time.monotonic() - started
-    after = resource.getrusage(resource.RUSAGE_SELF)
-    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+            raise RuntimeError(f"not done after {patience:g} x ideal: {ticks.told} of {case.connections}")
+    wall, cpu = time.monotonic() - started, cpu_seconds() - before
     return {
         "connections": case.connections,
         "ideal_s": round(case.ideal, 2),
@@ -241,26 +223,27 @@ def run_engine(case: Case, url: str, store: OpsStore, patience: float = 5) -> di
         "wall_over_ideal": round(wall / case.ideal, 3),
         "requests_per_sync": round(ticks.requests / case.connections, 3),
         "cpu_ms_per_sync": round(cpu / case.connections * 1000, 2),
-        "peak_rss_mb": round(after.ru_maxrss / 1024, 1),
+        "peak_rss_mb": round(peak_memory_mb(), 1),
         "trigger_tick_ms": _quantiles(ticks.trigger),
         "observe_tick_ms": _quantiles(ticks.observe),
         **_exactly_once(store, case),
     }
 
 
-def _one_round(deps: Deps, ticks: Ticks) -> None:
+def _one_round(deps: Deps, instance: dg.DagsterInstance, ticks: Ticks) -> None:
     """A sensor's rhythm: both ticks begin every so often, each lasting as long as it lasts."""
     begun = time.monotonic()
-    seen = asyncio.run(observe.tick(deps, datetime.now(UTC)))
+    seen = asyncio.run(observe.tick(deps, utc_now()))
+    told = report_tick(instance, deps, utc_now())
     observed = time.monotonic()
-    started = asyncio.run(trigger.tick(deps, datetime.now(UTC)))
+    started = asyncio.run(trigger.tick(deps, utc_now()))
     ended = time.monotonic()
     ticks.observe.append(observed - begun)
     ticks.trigger.append(ended - observed)
     ticks.requests += seen.requests + started.requests
-    ticks.finished += seen.absorbed.finished
-    if seen.problem or started.starts.stopped:
-        print(f"  {seen.problem} {started.starts.stopped}", file=sys.stderr)
+    ticks.told += told.materialized
+    if seen.problem or started.starts.problem:
+        print(f"  {seen.problem} {started.starts.problem}", file=sys.stderr)
     time.sleep(max(TICK_SECONDS - (ended - begun), 0.0))
 
 
@@ -271,7 +254,9 @@ def _exactly_once(store: OpsStore, case: Case) -> dict[str, Any]:
         theirs = connection.execute(sa.select(sa.func.count(sa.distinct(sync_job.c.connection_id)))).scalar_one()
         over = sa.select(sa.func.count()).where(sync_intent.c.state == "succeeded")
         good = connection.execute(over).scalar_one()
-    return {"jobs": jobs, "exactly_once": jobs == theirs == good == case.connections}
+        told = sa.select(sa.func.count()).where(sync_job.c.report_state == "reported")
+        reported = connection.execute(told).scalar_one()
+    return {"jobs": jobs, "exactly_once": jobs == theirs == good == reported == case.connections}
 
 
 def _quantiles(seconds: Sequence[float]) -> dict[str, float]:
@@ -283,10 +268,18 @@ def _quantiles(seconds: Sequence[float]) -> dict[str, float]:
 
 
 def run_dagster_airbyte(case: Case, way: str) -> dict[str, Any]:
-    """Runs dagster-airbyte in a process of its own, on a fresh server, and returns what it took."""
-    with server_of(case) as url:
-        command = [sys.executable, "-W", "ignore", "-m", "benchmarks.sync_fanout", "--dagster-airbyte", way]
-        command += ["--serve", json.dumps(asdict(case)), "--url", url]
+    """Runs dagster-airbyte in a process of its own, on fresh servers, and returns what it took."""
+    with databases(), server_of(case) as url:  # the process finds Dagster's storage by DAGSTER_HOME
+        command = [
+            sys.executable,
+            "-W",
+            "ignore",
+            "-m",
+            "benchmarks._dagster_airbyte",
+            way,
+            json.dumps(asdict(case)),
+            url,
+        ]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise RuntimeError(f"dagster-airbyte failed:\n{done.stderr[-4000:]}")
@@ -294,95 +287,27 @@ def run_dagster_airbyte(case: Case, way: str) -> dict[str, Any]:
     return found
 
 
-def dagster_airbyte(case: Case, url: str, way: str) -> None:
-    """Syncs every connection at once, one thread each, and prints what it took."""
-    from concurrent.futures import ThreadPoolExecutor
-
-    from dagster_airbyte import AirbyteWorkspace
-
-    workspace = AirbyteWorkspace(
-        rest_api_base_url=f"{url}/api/public/v1",
-        configuration_api_base_url=f"{url}/api/v1",
-        workspace_id=str(WORKSPACE),
-        poll_interval=DAGSTER_POLL_SECONDS,
-        request_timeout=60,
-        cancel_on_termination=False,
-    )
-    works = _as_assets(workspace) if way == "asset" else _as_client(workspace, case)
-    sent = _counted_requests()
-    before, started = time.process_time(), time.monotonic()
-    with ThreadPoolExecutor(case.connections) as pool:
-        good = sum(pool.map(lambda work: work(), works))
-    wall, cpu = time.monotonic() - started, time.process_time() - before
-    result = {
-        "connections": case.connections,
-        "succeeded": good,
-        "wall_over_ideal": round(wall / case.ideal, 3),
-        "requests_per_sync": round(len(sent) / case.connections, 3),
-        "cpu_ms_per_sync": round(cpu / case.connections * 1000, 2),
-        "peak_rss_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
-    }
-    print(json.dumps(result))
-
-
-def _as_client(workspace: Any, case: Case) -> list[Callable[[], bool]]:
-    """The client's poll loop, one per connection."""
-
-    def work(number: int) -> bool:
-        try:
-            workspace.get_client().sync_and_poll(connection_id=str(connection_id(number)))
-        except Exception:  # noqa: BLE001  (counted: it gives up on what the engine takes in its stride)
-            return False
-        return True
-
-    return [partial(work, number) for number in range(case.connections)]
-
-
-def _as_assets(workspace: Any) -> list[Callable[[], bool]]:
-    """`sync_and_poll(context=context)` of each connection's own assets; making the assets is set-up."""
-    import logging
-
-    import dagster as dg
-    from dagster_airbyte import build_airbyte_assets_definitions
-
-    logging.disable(logging.CRITICAL)
-
-    def work(assets: dg.AssetsDefinition) -> bool:
-        with dg.DagsterInstance.ephemeral() as instance:
-            resources = {"airbyte": workspace}
-            return dg.materialize([assets], resources=resources, instance=instance, raise_on_error=False).success
-
-    return [partial(work, assets) for assets in build_airbyte_assets_definitions(workspace=workspace)]
-
-
-def _counted_requests() -> list[str]:
-    """Counts what `requests` sends, without changing it."""
-    from requests.adapters import HTTPAdapter
-
-    sent: list[str] = []
-    plain = HTTPAdapter.send
-
-    def send(self: Any, request: Any, *args: Any, **kwargs: Any) -> Any:
-        sent.append(request.url)
-        return plain(self, request, *args, **kwargs)
-
-    HTTPAdapter.send = send  # type: ignore[method-assign]
-    return sent
-
-
 # ------------------------------------------------------------------------------------------------------------- the line
 
 
-def warm_up() -> None:
-    """What a process does once (compiling statements, importing lazily) is not what a sync costs."""
-    case = Case(connections=5, slots=5, duration=0.5, post_ms=1, post_threads=5)
-    with server_of(case) as url, an_ops_store() as store:
-        run_engine(case, url, store, patience=60)
+def warm_up(store: OpsStore, instance: dg.DagsterInstance) -> None:
+    """What a process does once (connecting, compiling statements, importing lazily) is not what a sync costs."""
+    case = Case(connections=6, slots=6, duration=0.5, post_ms=1, post_threads=6, first=1_000_000)
+    with server_of(case) as url:
+        run_engine(case, url, store, instance, patience=60)
+    with store.begin() as connection:
+        for table in (sync_job, sync_intent, cursor, report_batch):
+            connection.execute(sa.delete(table))
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
     """Every case in turn, each on a fresh server and a fresh ledger; then dagster-airbyte on the smallest."""
-    warm_up()
+    with Path(os.devnull).open("w") as nowhere:
+        configure_logging(Settings(), "benchmark", stream=nowhere)  # lines cost what they cost in production
+        return _measured(options)
+
+
+def _measured(options: argparse.Namespace) -> dict[str, Any]:
     sizes = [int(one) for one in options.connections.split(",")]
     cases = [
         Case(size, max(size // options.waves, 1), options.duration, options.post_ms, options.post_threads)
@@ -391,8 +316,10 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     runs = []
     for case in cases:
         print(f"{case.connections} connections, ideal {case.ideal:.0f} s", file=sys.stderr)
-        with server_of(case) as url, an_ops_store() as store:
-            runs.append(run_engine(case, url, store))
+        with databases() as (store, instance):
+            warm_up(store, instance)
+            with server_of(case) as url:
+                runs.append(run_engine(case, url, store, instance))
         print(f"  {json.dumps(runs[-1])}", file=sys.stderr)
     result: dict[str, Any] = {"benchmark": "sync_fanout", "engine": runs, "parameters": vars(options)}
     if not options.without_dagster_airbyte:
@@ -413,16 +340,12 @@ def main() -> None:
     parser.add_argument("--post-threads", type=int, default=5, help="server threads for POST /jobs")
     parser.add_argument("--without-dagster-airbyte", action="store_true")
     parser.add_argument("--serve", help=argparse.SUPPRESS)
-    parser.add_argument("--dagster-airbyte", help=argparse.SUPPRESS)
     parser.add_argument("--port", type=int, help=argparse.SUPPRESS)
-    parser.add_argument("--url", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.dagster_airbyte:
-        dagster_airbyte(Case(**json.loads(options.serve)), options.url, options.dagster_airbyte)
-    elif options.serve:
+    if options.serve:
         serve(Case(**json.loads(options.serve)), options.port)
     else:
-        for hidden in ("serve", "dagster_airbyte", "port", "url"):
+        for hidden in ("serve", "port"):
             delattr(options, hidden)
         print(json.dumps(measure(options)))
 
