@@ -110,11 +110,20 @@ class Standing(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class ResourceHold:
+    """A legal hold on the audit rows about one resource, or about every resource of a type."""
+
+    resource_type: str
+    resource_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Tenant:
     """An agency or one of its clients.
 
-    What the backend's tables lack (`slug`, `timezone`, `owner`, `retention_days`, `legal_hold`, `sla`) comes from the
-    overlay. A retired tenant is gone from the source and stays here for the connections that it had.
+    What the backend's tables lack (`slug`, `timezone`, `owner`, `retention_days`, `legal_hold` on all rows and
+    `legal_holds` on those about single resources, `sla`) comes from the overlay. A retired tenant is gone from the
+    source and stays here for the connections that it had.
     """
 
     id: UUID
@@ -124,6 +133,7 @@ class Tenant:
     owner: str | None = None
     retention_days: int = MINIMUM_RETENTION_DAYS
     legal_hold: bool = False
+    legal_holds: tuple[ResourceHold, ...] = ()
     sla: Mapping[str, float] = field(default_factory=dict)
     retired: bool = False
 

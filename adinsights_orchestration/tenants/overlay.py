@@ -14,7 +14,7 @@ from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
-from adinsights_orchestration.tenants.model import MINIMUM_RETENTION_DAYS, Provider, RegistryProblem
+from adinsights_orchestration.tenants.model import MINIMUM_RETENTION_DAYS, Provider, RegistryProblem, ResourceHold
 from adinsights_orchestration.tenants.raw import RawTenant
 from adinsights_orchestration.tenants.slugs import LONGEST_SLUG, SLUG
 from adinsights_orchestration.tenants.yaml_lines import Node, parse_yaml
@@ -43,6 +43,7 @@ class TenantOverlay:
     owner: str | None = None
     retention_days: int | None = None
     legal_hold: bool | None = None
+    legal_holds: tuple[ResourceHold, ...] = ()
     sla: Mapping[str, float] = field(default_factory=dict)
 
     @property
@@ -133,6 +134,15 @@ def _retention_days(node: Node) -> int:
     return days
 
 
+def _legal_holds(node: Node) -> tuple[ResourceHold, ...]:
+    holds = []
+    for item in node.items():
+        keys = item.mapping(("resource_type", "resource_id"), required=("resource_type",))
+        resource_id = keys["resource_id"].text() if "resource_id" in keys else None
+        holds.append(ResourceHold(keys["resource_type"].text(), resource_id))
+    return tuple(holds)
+
+
 def _sla(node: Node) -> dict[str, float]:
     entries = node.mapping(SLA_NAMES)
     for name, value in entries.items():
@@ -147,6 +157,7 @@ _READERS: Mapping[str, Callable[[Node], Any]] = {
     "owner": Node.text,
     "retention_days": _retention_days,
     "legal_hold": Node.boolean,
+    "legal_holds": _legal_holds,
     "sla": _sla,
 }
 

@@ -105,6 +105,7 @@ def _tenant(raw: RawTenant, slug: str, entry: TenantOverlay | None, default_time
         owner=said.owner,
         retention_days=said.retention_days or MINIMUM_RETENTION_DAYS,
         legal_hold=bool(said.legal_hold),
+        legal_holds=said.legal_holds,
         sla=said.sla,
     )
 

@@ -82,6 +82,11 @@ BROKEN = {
     "retention with a unit": ("tenants:\n  - name: A\n    retention_days: 2 years\n", 3, "whole number"),
     "fractional retention": ("tenants:\n  - name: A\n    retention_days: 365.5\n", 3, "whole number"),
     "octal retention": ("tenants:\n  - name: A\n    retention_days: 0x200\n", 3, "whole number"),
+    "held without a type": (
+        "tenants:\n  - name: A\n    legal_holds:\n      - resource_id: 1\n",
+        4,
+        "'resource_type' is missing",
+    ),
     "hold as text": ("tenants:\n  - name: A\n    legal_hold: maybe\n", 3, "true or false"),
     "unknown sla": ("tenants:\n  - name: A\n    sla:\n      sync_age: 5\n", 4, "unknown key 'sync_age'"),
     "sla of zero": ("tenants:\n  - name: A\n    sla:\n      sync_age_warn_minutes: 0\n", 4, "must be above zero"),

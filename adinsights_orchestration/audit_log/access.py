@@ -1,0 +1,163 @@
+"""What our role may do with a table of rows, asked of Postgres before anything is archived or deleted.
+
+Belongs here: rights, row level security, and the refusals that follow from them. Does not belong here: the statements
+themselves. Row level security fails silently: a role that a policy binds deletes nothing and is told so by no error,
+and one that no policy binds deletes everybody's rows where a statement names no tenant. So every statement names its
+tenants, a role that is bound goes tenant by tenant, one that is not runs with `row_security = off`, which turns a
+policy that would filter into an error, and whatever looks like neither is refused here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from uuid import UUID
+
+from psycopg import sql
+
+from adinsights_orchestration.backend.database import TENANT_SETTING, Cursor, row_security
+from adinsights_orchestration.errors import AdinsightsError
+
+OLDEST_SERVER = 14  # the first that reads a range of row addresses without reading the whole table
+_GRANTS = "docs/audit-log.md lists the grants that the role needs."
+
+
+class AuditAccessError(AdinsightsError):
+    """The role may not do this, or would silently do something else; nothing was changed."""
+
+
+class Right(StrEnum):
+    """What a role may be asked to do with a table."""
+
+    SELECT = "SELECT"
+    DELETE = "DELETE"
+    INSERT = "INSERT"
+
+
+# The letters under which Postgres keeps the command of a policy; `*` is for all of them.
+_POLICY_COMMANDS = {Right.SELECT: "r", Right.DELETE: "d", Right.INSERT: "a"}
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """How a table is reached.
+
+    Attributes:
+        per_tenant: Row level security binds the role: each transaction stands in one tenant and sees only its rows.
+        reason: Why it does not bind, where it does not.
+        server_major: The server's major version.
+    """
+
+    per_tenant: bool
+    reason: str
+    server_major: int
+
+    def groups(self, tenant_ids: Sequence[UUID]) -> Iterator[Sequence[UUID]]:
+        """The tenants that one statement can reach at once, group by group."""
+        if self.per_tenant:
+            yield from ([each] for each in tenant_ids)
+        elif tenant_ids:
+            yield tenant_ids
+
+    def stand_in(self, cursor: Cursor, tenant_ids: Sequence[UUID]) -> None:
+        """Makes the transaction see the rows of these tenants, a group of `groups`; to be called in each of them."""
+        if not self.per_tenant:
+            cursor.execute("set local row_security = off")
+            return
+        (tenant_id,) = tenant_ids
+        cursor.execute("select set_config(%s, %s, true)", (TENANT_SETTING, str(tenant_id)))
+
+
+def require_access(cursor: Cursor, table: str, tenant_ids: Sequence[UUID], rights: Sequence[Right]) -> Access:
+    """Returns how the role reaches the table, or refuses.
+
+    Args:
+        cursor: Of a transaction of its own, which may be left standing in a tenant.
+        table: The table, as Postgres resolves its name.
+        tenant_ids: Every tenant that is known; a role that is bound cannot see any other's rows.
+        rights: What it is about to do.
+
+    Raises:
+        AuditAccessError: A right is missing, or the role would silently do nothing or reach beyond its tenant.
+    """
+    major = _server_major(cursor)
+    _require_rights(cursor, table, rights)
+    found = row_security(cursor, table)
+    if found.active:
+        _require_policies(cursor, table, rights)
+        _require_sight(cursor, table, tenant_ids)
+    return Access(found.active, found.reason, major)
+
+
+def _server_major(cursor: Cursor) -> int:
+    major = cursor.connection.info.server_version // 10_000
+    if major < OLDEST_SERVER:
+        raise AuditAccessError(
+            f"PostgreSQL {major} cannot read a table piece by piece",
+            next_step=f"Retention needs PostgreSQL {OLDEST_SERVER} or newer.",
+        )
+    return major
+
+
+def _require_rights(cursor: Cursor, table: str, rights: Sequence[Right]) -> None:
+    cursor.execute(
+        "select r from unnest(%s::text[]) r where not has_table_privilege(current_user, %s::regclass, r)",
+        ([right.value for right in rights], table),
+    )
+    missing = [str(row[0]) for row in cursor.fetchall()]
+    if missing:
+        raise AuditAccessError(
+            f"our role lacks {' and '.join(missing)} on {table}", place="the audit role", next_step=_GRANTS
+        )
+
+
+def _require_policies(cursor: Cursor, table: str, rights: Sequence[Right]) -> None:
+    """Without a permissive policy for its command, a statement of a bound role finds no row and says nothing."""
+    cursor.execute(
+        """select polcmd::text from pg_policy
+            where polrelid = %s::regclass and polpermissive
+              and (polroles = '{0}' or exists (
+                    select from unnest(polroles) member where pg_has_role(current_user, member, 'USAGE')))""",
+        (table,),
+    )
+    commands = {str(row[0]) for row in cursor.fetchall()}
+    blind = [right.value for right in rights if not commands & {"*", _POLICY_COMMANDS[right]}]
+    if blind:
+        raise AuditAccessError(
+            f"row level security on {table} has no policy for {' and '.join(blind)} by our role, which would silently"
+            " do nothing",
+            place="the audit role",
+            next_step=_GRANTS,
+        )
+
+
+def _require_sight(cursor: Cursor, table: str, tenant_ids: Sequence[UUID]) -> None:
+    """Refuses a policy that hides every tenant's rows from us, or shows one tenant another's."""
+    name = sql.Identifier(*table.split("."))
+    any_of = sql.SQL("select exists (select from {} where tenant_id = %s)").format(name)
+    beyond = sql.SQL("select exists (select from {} where tenant_id <> %s)").format(name)
+    for tenant_id in tenant_ids:
+        cursor.execute("select set_config(%s, %s, true)", (TENANT_SETTING, str(tenant_id)))
+        if not _truth(cursor, any_of, tenant_id):
+            continue
+        if _truth(cursor, beyond, tenant_id):
+            raise AuditAccessError(
+                f"the policies of {table} show one tenant the rows of others",
+                place="the audit role",
+                next_step="A policy other than `tenant_id = current_setting('app.tenant_id')::uuid` lets it; mend it.",
+            )
+        return
+    cursor.execute("select n_live_tup from pg_stat_all_tables where relid = %s::regclass", (table,))
+    row = cursor.fetchone()
+    if row is not None and row[0]:
+        raise AuditAccessError(
+            f"our role sees none of the about {row[0]} rows of {table}, standing in any of {len(tenant_ids)} tenants",
+            place="the audit role",
+            next_step=f"Its policies read another setting than {TENANT_SETTING}, or no tenant is known. {_GRANTS}",
+        )
+
+
+def _truth(cursor: Cursor, query: sql.Composed, tenant_id: UUID) -> bool:
+    row = cursor.execute(query, (tenant_id,)).fetchone()
+    return row is not None and bool(row[0])
