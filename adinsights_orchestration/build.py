@@ -25,14 +25,13 @@ def build_pipelines(settings: Settings, store: OpsStore | None = None) -> dg.Def
     from adinsights_orchestration.dead_runs import build_dead_runs
     from adinsights_orchestration.ingestion.automation import build_ingestion
     from adinsights_orchestration.tenants.automation import build_registry_automation
-    from adinsights_orchestration.tenants.cron import parse_cron
     from adinsights_orchestration.topology.automation import build_topology
     from adinsights_orchestration.transformation.definitions import build_transformation
     from adinsights_orchestration.upkeep import build_upkeep
 
     store = store or OpsStore(settings.ops_store)
     return dg.Definitions.merge(
-        build_registry_automation(settings, store, parse_cron),
+        build_registry_automation(settings, store),
         build_ingestion(settings, store),
         build_transformation(settings, store),
         build_topology(settings, store),

@@ -66,14 +66,13 @@ def run(settings: Settings, say: Say) -> CycleResult:
 
     from adinsights_orchestration.build import build_pipelines
     from adinsights_orchestration.tenants.automation import apply_partitions
-    from adinsights_orchestration.tenants.cron import parse_cron
     from adinsights_orchestration.tenants.refresh import refresh
 
     for category in (dg.PreviewWarning, dg.BetaWarning):
         warnings.filterwarnings("ignore", category=category)
     began, started = time.monotonic(), utc_now()
     store = OpsStore(settings.ops_store)
-    report = refresh(settings, store, started, check_cron=parse_cron)
+    report = refresh(settings, store, started)
     if report.error:
         raise CycleError(report.error)
     driven = [c for c in report.registry.connections if c.standing in (Standing.ACTIVE, Standing.MANUAL)]

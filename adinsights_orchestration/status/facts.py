@@ -9,16 +9,16 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
 from uuid import UUID
 
 import sqlalchemy as sa
 
 from adinsights_orchestration.freshness.model import Freshness
 from adinsights_orchestration.freshness.states import load_place
-from adinsights_orchestration.health.model import Component, ComponentState, Health, Reading
+from adinsights_orchestration.health.model import ComponentState
+from adinsights_orchestration.health.states import load as load_components
 from adinsights_orchestration.ops_store.store import OpsStore
-from adinsights_orchestration.ops_store.tables import component_health, connection_freshness, finding
+from adinsights_orchestration.ops_store.tables import connection_freshness, finding
 from adinsights_orchestration.tenants.model import Provider, Tenant
 from adinsights_orchestration.tenants.store import RegistryHealth, load_registry, registry_health
 from adinsights_orchestration.topology.store import LoadedTopology, load_topology
@@ -113,7 +113,7 @@ def load_facts(
     with store.begin() as connection:
         place = load_place(connection)
         return Facts(
-            components=_components(connection),
+            components=list(load_components(connection).values()),
             evaluated_at=place.read_at if place else None,
             counts=_counts(connection, expired, tenants),
             rows=_stalest(connection, expired, tenants, stalest),
@@ -122,26 +122,6 @@ def load_facts(
             findings=_findings(connection),
             topology=load_topology(connection),
         )
-
-
-def _components(connection: sa.Connection) -> list[ComponentState]:
-    known = {component.value for component in Component}
-    found = connection.execute(sa.select(component_health))
-    return [_component(row) for row in found if row.component in known]  # another release may watch more
-
-
-def _component(row: sa.Row[Any]) -> ComponentState:
-    reading = Reading(
-        component=Component(row.component),
-        health=Health(row.health),
-        state=row.state,
-        detail=row.detail,
-        at=row.checked_at,
-        latency_ms=row.latency_ms,
-        value=row.value,
-        facts=row.facts,
-    )
-    return ComponentState(reading, row.since, row.last_ok_at)
 
 
 def _of(tenants: Collection[UUID] | None) -> sa.ColumnElement[bool]:

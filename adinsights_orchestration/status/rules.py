@@ -43,6 +43,8 @@ ESSENTIAL = frozenset(
     }
 )
 NOT_WATCHED = "not_watched"  # the state of a component that this environment does not look at
+# What was looked at and had nothing to be measured: a quiet night has no error rate, and is no fault.
+NOTHING_TO_MEASURE = frozenset({(Component.API, "too_few_requests")})
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +124,7 @@ def _reasons(status: Status, told: Iterable[Component]) -> Iterator[str]:
         yield f"connections: {status.freshness.detail}"
     if status.registry.health is not Health.OK:
         yield f"registry: {status.registry.detail}"
-    unknown = [each.component.value for each in watched if each.health is Health.UNKNOWN]
+    unknown = [each.component.value for each in watched if each.health is Health.UNKNOWN and not _is_idle(each)]
     if unknown:
         yield f"unknown: {', '.join(unknown)}"
     if status.topology.health is not Health.OK:
@@ -131,6 +133,10 @@ def _reasons(status: Status, told: Iterable[Component]) -> Iterator[str]:
 
 def _watched(status: Status) -> list[ComponentStatus]:
     return [each for each in status.components if each.watched]
+
+
+def _is_idle(each: ComponentStatus) -> bool:
+    return (each.component, each.state) in NOTHING_TO_MEASURE
 
 
 def _said(each: ComponentStatus) -> str:

@@ -19,13 +19,12 @@ from adinsights_orchestration.settings import Settings
 from adinsights_orchestration.tenants.model import Provider, Registry
 from adinsights_orchestration.tenants.partitions import PARTITIONS
 from adinsights_orchestration.tenants.refresh import RefreshReport, refresh
-from adinsights_orchestration.tenants.rules import CheckCron
 from adinsights_orchestration.unattended import declared, sensor_status
 
 PartitionRequest = dg.AddDynamicPartitionsRequest | dg.DeleteDynamicPartitionsRequest
 
 
-def build_registry_automation(settings: Settings, store: OpsStore, check_cron: CheckCron) -> dg.Definitions:
+def build_registry_automation(settings: Settings, store: OpsStore) -> dg.Definitions:
     """Builds the registry sensor where the environment declares one."""
     unattended = declared(settings, Automation.REGISTRY)
     if unattended is None:
@@ -40,7 +39,7 @@ def build_registry_automation(settings: Settings, store: OpsStore, check_cron: C
         tags={"adinsights/kind": "registry"},
     )
     def registry_refresh(context: dg.SensorEvaluationContext) -> dg.SensorResult:
-        report = refresh(settings, store, utc_now(), check_cron=check_cron)
+        report = refresh(settings, store, utc_now())
         requests = partition_requests(report.registry, context.instance.get_dynamic_partitions)
         return dg.SensorResult(skip_reason=summary(report, requests), dynamic_partitions_requests=requests)
 

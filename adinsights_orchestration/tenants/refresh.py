@@ -18,12 +18,11 @@ from adinsights_orchestration.ops_store import findings
 from adinsights_orchestration.ops_store.store import OpsStore
 from adinsights_orchestration.settings import Settings
 from adinsights_orchestration.tenants import store as registry_store
-from adinsights_orchestration.tenants.cron import parse_cron
 from adinsights_orchestration.tenants.guard import Loss, unbelievable_loss
 from adinsights_orchestration.tenants.keys import Assignment, FrozenKeys, assign_keys, with_keys
 from adinsights_orchestration.tenants.model import Provider, Registry
 from adinsights_orchestration.tenants.raw import digest_of
-from adinsights_orchestration.tenants.rules import CheckCron, build_registry
+from adinsights_orchestration.tenants.rules import build_registry
 from adinsights_orchestration.tenants.sources import Reading, read
 from adinsights_orchestration.tenants.store import NEVER_READ, Snapshot
 
@@ -67,7 +66,6 @@ def refresh(
     store: OpsStore,
     now: datetime,
     *,
-    check_cron: CheckCron = parse_cron,
     accept_loss: bool = False,
 ) -> RefreshReport:
     """Reads the registry's source and makes what it says the registry that is served.
@@ -76,7 +74,6 @@ def refresh(
         settings: Which source, which overlay, the home timezone.
         store: Where it is kept.
         now: The moment of the read.
-        check_cron: Raises `ValueError` for a cron expression that cannot be used.
         accept_loss: Take a source that lacks most of what is served for the truth. A person's answer to one refresh,
             and not a setting: a setting would be left on and disarm the guard for the day when it is a mistake.
 
@@ -98,7 +95,7 @@ def refresh(
             digest = digest_of(reading.raw, reading.overlay_text, settings.home_timezone, __version__)
             if last is not None and last.digest == digest:
                 return _find_nothing_new(connection, last, now)
-            judged = _judge(connection, settings, reading, last, check_cron, now)
+            judged = _judge(connection, settings, reading, last, now)
             loss = None if accept_loss else unbelievable_loss(_served(last), judged.registry)
             if loss is not None:
                 return _hold(connection, settings, _served(last), loss, judged.registry.source, now)
@@ -154,14 +151,12 @@ def _judge(
     settings: Settings,
     reading: Reading,
     last: Snapshot | None,
-    check_cron: CheckCron,
     now: datetime,
 ) -> _Judged:
     built = build_registry(
         reading.raw,
         reading.overlay,
         _served(last),
-        check_cron=check_cron,
         default_timezone=settings.home_timezone,
         read_at=now,
     )

@@ -7,11 +7,12 @@ apart it stays in the registry as misconfigured, so that its partition neither v
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from uuid import UUID
 
+from adinsights_orchestration.tenants.cron import parse_cron
 from adinsights_orchestration.tenants.model import (
     MINIMUM_RETENTION_DAYS,
     Connection,
@@ -27,8 +28,6 @@ from adinsights_orchestration.tenants.raw import RawConnection, RawRegistry, Raw
 from adinsights_orchestration.tenants.slugs import tenant_slugs
 
 LONGEST_INTERVAL_MINUTES = 366 * 24 * 60
-# Checks a cron expression; a wrong one is a `ValueError` that says why.
-CheckCron = Callable[[str], object]
 
 
 @dataclass(slots=True)
@@ -46,7 +45,6 @@ def build_registry(
     overlay: Sequence[TenantOverlay],
     previous: Registry,
     *,
-    check_cron: CheckCron,
     default_timezone: str,
     read_at: datetime,
 ) -> Registry:
@@ -56,7 +54,6 @@ def build_registry(
         raw: What the source holds.
         overlay: The overlay's entries.
         previous: The last good registry: slugs, and the providers of rows that lost theirs, are taken from it.
-        check_cron: Raises `ValueError` for a cron expression that cannot be used.
         default_timezone: Of tenants to which the overlay gives none.
         read_at: When it was read.
 
@@ -65,7 +62,7 @@ def build_registry(
     """
     found = _Findings()
     tenants = _tenants(raw, overlay, previous, default_timezone, found)
-    judged = _judged_connections(raw, previous, check_cron, found)
+    judged = _judged_connections(raw, previous, found)
     unique = _without_duplicates(judged, previous, {tenant.id: tenant.name for tenant in tenants}, found)
     with_connections = {connection.tenant_id for connection in raw.connections}
     for tenant in raw.tenants:
@@ -111,14 +108,14 @@ def _tenant(raw: RawTenant, slug: str, entry: TenantOverlay | None, default_time
 
 
 def _judged_connections(
-    raw: RawRegistry, previous: Registry, check_cron: CheckCron, found: _Findings
+    raw: RawRegistry, previous: Registry, found: _Findings
 ) -> list[tuple[RawConnection, Connection]]:
     tenant_names = {tenant.id: tenant.name for tenant in raw.tenants}
     known_providers = {connection.row_id: connection.provider for connection in previous.connections}
     judged = []
     for row in raw.connections:
         provider, problem = _provider(row, known_providers.get(row.row_id))
-        schedule, schedule_problem = _schedule(row, check_cron)
+        schedule, schedule_problem = _schedule(row)
         problem = problem or schedule_problem
         if row.tenant_id not in tenant_names:
             found.add(row.place, f"the connection {row.name!r} belongs to the unknown tenant {row.tenant_id}")
@@ -140,14 +137,14 @@ def _provider(row: RawConnection, known: Provider | None) -> tuple[Provider | No
         return known, str(error)
 
 
-def _schedule(row: RawConnection, check_cron: CheckCron) -> tuple[Schedule, str | None]:
+def _schedule(row: RawConnection) -> tuple[Schedule, str | None]:
     try:
         kind = ScheduleType(row.schedule_type)
     except ValueError:
         return Schedule(ScheduleType.MANUAL), f"unknown schedule type {row.schedule_type!r}; known: {_SCHEDULE_TYPES}"
     if kind is ScheduleType.MANUAL:
         return Schedule(kind), None
-    schedule, problem = _interval(row) if kind is ScheduleType.INTERVAL else _cron(row, check_cron)
+    schedule, problem = _interval(row) if kind is ScheduleType.INTERVAL else _cron(row)
     return schedule, problem if row.is_active else None  # a paused connection's schedule is in nobody's way
 
 
@@ -165,15 +162,15 @@ def _interval(row: RawConnection) -> tuple[Schedule, str | None]:
     return Schedule(ScheduleType.INTERVAL, interval=timedelta(minutes=minutes)), None
 
 
-def _cron(row: RawConnection, check_cron: CheckCron) -> tuple[Schedule, str | None]:
+def _cron(row: RawConnection) -> tuple[Schedule, str | None]:
     expression = (row.cron_expression or "").strip()
     schedule = Schedule(ScheduleType.CRON, cron=expression)
     if not expression:
         return schedule, "a cron schedule without an expression"
     try:
-        check_cron(expression)
-    except (ValueError, LookupError, ArithmeticError, TypeError) as error:
-        return schedule, f"bad cron expression {expression!r}: {error}"
+        parse_cron(expression)
+    except ValueError as error:
+        return schedule, str(error)
     return schedule, None
 
 

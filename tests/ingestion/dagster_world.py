@@ -44,7 +44,6 @@ from adinsights_orchestration.settings import (
     Settings,
 )
 from adinsights_orchestration.tenants.automation import apply_partitions
-from adinsights_orchestration.tenants.cron import parse_cron
 from adinsights_orchestration.tenants.model import Connection, Provider
 from adinsights_orchestration.tenants.partitions import PARTITIONS
 from adinsights_orchestration.tenants.refresh import refresh
@@ -122,7 +121,7 @@ class DagsterWorld:
         assert self.settings.registry.yaml_path is not None
         tenant = {"id": TENANT_ID, "name": "Acme Jamaica Ltd", "connections": self.rows}
         self.settings.registry.yaml_path.write_text(json.dumps({"tenants": [tenant]}))  # JSON is YAML
-        report = refresh(self.settings, self.store, utc_now(), check_cron=parse_cron)
+        report = refresh(self.settings, self.store, utc_now())
         assert report.error is None
         apply_partitions(self.instance, report.registry)
 

@@ -79,9 +79,16 @@ class Command:
 
 @dataclass(frozen=True)
 class Site:
-    """A folder and three ports, where a stack can be."""
+    """A folder and three ports, where a stack can be.
+
+    Attributes:
+        local: The folder and the ports.
+        settings: The product's settings that differ from what the stack would choose, as variables.
+        commands: What was started there.
+    """
 
     local: LocalSettings
+    settings: Mapping[str, str] = field(default_factory=dict)
     commands: list[Command] = field(default_factory=list)
 
     @property
@@ -96,7 +103,7 @@ class Site:
             process = subprocess.Popen(
                 [sys.executable, "-m", "adinsights_orchestration.cli", *arguments],
                 cwd=PROJECT_ROOT,
-                env={**self._outside(), **self.variables, **others},
+                env={**self._outside(), **self.variables, **self.settings, **others},
                 stdin=subprocess.DEVNULL,
                 stdout=file,
                 stderr=subprocess.STDOUT,
@@ -310,12 +317,12 @@ def _request(site: Site, connection: seed.SeedConnection, number: int) -> SyncRe
 
 
 @contextmanager
-def new_site() -> Iterator[Site]:
-    """A place of its own; whatever still runs there at the end is ended."""
+def new_site(**settings: str) -> Iterator[Site]:
+    """A place of its own, with further settings of the product; whatever still runs there at the end is ended."""
     with tempfile.TemporaryDirectory(prefix="adinsights-soak-", ignore_cleanup_errors=True) as folder:
         Path(folder).chmod(0o755)  # root's Postgres runs as another user
         ports = {"postgres_port": free_port(), "service_port": free_port(), "ui_port": free_port()}
-        site = Site(LocalSettings.model_validate({**ports, "state_dir": Path(folder) / "state"}))
+        site = Site(LocalSettings.model_validate({**ports, "state_dir": Path(folder) / "state"}), settings)
         try:
             yield site
         finally:

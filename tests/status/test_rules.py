@@ -119,6 +119,14 @@ def test_a_reading_from_the_future_is_not_believed_for_longer_than_an_old_one() 
     assert ahead.age_seconds == 0
 
 
+def test_too_few_requests_for_an_error_rate_are_unknown_and_no_fault() -> None:
+    status = _status(_component(Component.API, Health.UNKNOWN, state="too_few_requests"))
+    assert (_of(status, Component.API).health, status.overall) == (Health.UNKNOWN, Overall.OK)
+    assert _status(_component(Component.API, Health.UNKNOWN, state="no_metrics")).overall is Overall.DEGRADED
+    old = _component(Component.API, Health.UNKNOWN, NOON - HOUR, state="too_few_requests")
+    assert _status(old).overall is Overall.DEGRADED
+
+
 def _without(component: Component, at: datetime) -> Status:
     """All but one were looked at, then."""
     return _status(components=[_component(each, at=at) for each in Component if each is not component])

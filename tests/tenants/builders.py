@@ -50,24 +50,12 @@ def raw_registry(*rows: RawTenant | RawConnection) -> RawRegistry:
     return RawRegistry("a test", tenants, tuple(row for row in rows if isinstance(row, RawConnection)))
 
 
-def no_check(_expression: str) -> None:
-    """Takes every cron expression."""
-
-
-def refuse_cron(_expression: str) -> None:
-    """Takes none."""
-    raise ValueError("the minute must be from 0 to 59")
-
-
-def built(
-    *rows: RawTenant | RawConnection, overlay: str = "", previous: Registry = NEVER_READ, cron_ok: bool = True
-) -> Registry:
+def built(*rows: RawTenant | RawConnection, overlay: str = "", previous: Registry = NEVER_READ) -> Registry:
     """The registry that the rules make of these rows."""
     return build_registry(
         raw_registry(*rows),
         parse_overlay(overlay, "tenants.yaml"),
         previous,
-        check_cron=no_check if cron_ok else refuse_cron,
         default_timezone="America/Jamaica",
         read_at=NOW,
     )

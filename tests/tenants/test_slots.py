@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import datetime, timedelta
 from uuid import UUID, uuid4
 from zoneinfo import ZoneInfo
@@ -149,6 +150,12 @@ def test_a_wrong_expression_is_refused_with_the_field_and_the_form(expression: s
     with pytest.raises(ValueError, match="cron expression") as caught:
         parse_cron(expression)
     assert says in str(caught.value)
+
+
+@given(st.lists(st.text("0123456789*/-,?LW#JAN", min_size=1, max_size=5), min_size=5, max_size=7).map(" ".join))
+def test_whatever_stands_there_is_an_expression_or_a_wrong_value(expression: str) -> None:
+    with suppress(ValueError):
+        parse_cron(expression)
 
 
 # ------------------------------------------------------------------------------------------------------------ interval
