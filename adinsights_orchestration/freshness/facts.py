@@ -20,7 +20,7 @@ from adinsights_orchestration.tenants.model import Connection
 DATA_JOB_TYPES = ("sync", "refresh")  # a clear brings no data
 HISTORY = 30  # syncs that say what is usual; more would remember times long gone
 # `recent` is read backward along the index on (partition_key, ended_at). A success counts from when it ended, but never
-# from later than when it was first observed: a server whose clock is ahead makes nothing look fresh.
+# from later than when it was first seen to be over: a server whose clock is ahead makes nothing look fresh.
 _FACTS = sa.text("""
 select wanted.partition_key, successes.last_success_at, successes.usual_seconds, successes.materialized_job,
        last.job_id as last_job_id, last.status as last_job_status, last.failure_message as last_job_reason,
@@ -28,12 +28,12 @@ select wanted.partition_key, successes.last_success_at, successes.usual_seconds,
 from unnest(cast(:keys as text[])) as wanted (partition_key)
 cross join lateral (
     select max(recent.ended_at) as ended_at,
-           max(least(recent.ended_at, recent.first_observed_at)) as last_success_at,
+           max(least(recent.ended_at, recent.end_observed_at)) as last_success_at,
            percentile_cont(0.95) within group (order by recent.duration_seconds) as usual_seconds,
            (array_agg(recent.job_id order by recent.reported_at desc, recent.job_id desc)
             filter (where recent.report_state = 'reported'))[1] as materialized_job
     from (
-        select job_id, ended_at, first_observed_at, duration_seconds, report_state, reported_at
+        select job_id, ended_at, end_observed_at, duration_seconds, report_state, reported_at
         from adinsights_ops.sync_job
         where partition_key = wanted.partition_key and ended_at is not null
           and status = 'succeeded' and job_type = any(:data)

@@ -143,6 +143,7 @@ sync_job = sa.Table(
     sa.Column("failure_message", sa.Text),
     _moment("airbyte_updated_at"),
     _moment("first_observed_at", nullable=False),
+    _moment("end_observed_at"),  # when it was first seen to be over, by our own clock
     _moment("observed_at", nullable=False),
     sa.Column("report_state", sa.Text, nullable=False, server_default="none"),
     sa.Column("report_batch", UUID(as_uuid=True)),

@@ -18,7 +18,8 @@ from adinsights_orchestration.freshness import states, tick
 from adinsights_orchestration.freshness.facts import DATA_JOB_TYPES, HISTORY, load_facts
 from adinsights_orchestration.freshness.model import Facts, Freshness
 from adinsights_orchestration.freshness.sla import Sla
-from adinsights_orchestration.ingestion.airbyte_models import DATA_TYPES
+from adinsights_orchestration.ingestion.airbyte_models import DATA_TYPES, AirbyteJob, JobStatus, JobType
+from adinsights_orchestration.ingestion.ledger import Place, Placed, record_jobs
 from adinsights_orchestration.ops_store.store import OpsStore
 from adinsights_orchestration.ops_store.tables import connection_freshness, sync_job
 from adinsights_orchestration.settings import OpsStoreSettings
@@ -87,6 +88,17 @@ def test_a_job_from_the_future_makes_nothing_look_fresh(world: World) -> None:
     world.sync(META, ended=START + 30 * 24 * HOUR, observed=START)
     world.evaluate()
     assert became(world.evaluate(2 * HOUR)) == {META.partition_key: Freshness.STALE}
+
+
+def test_a_sync_that_was_seen_while_it_ran_counts_from_its_end(world: World) -> None:
+    world.serve(META)
+    running = AirbyteJob(1, META.connection_id, JobType.SYNC, JobStatus.RUNNING, world.now)
+    place = Place(META.partition_key, META.provider, META.tenant_id)
+    for job in (running, replace(running, status=JobStatus.SUCCEEDED, ended_at=world.now + 50 * MINUTE)):
+        with world.store.begin() as transaction:
+            record_jobs(transaction, [Placed(job, place)], job.ended_at or world.now)
+    world.evaluate(55 * MINUTE)
+    assert world.states()[META.partition_key].facts.last_success_at == START + 50 * MINUTE
 
 
 def test_a_clock_that_jumps_back_neither_hides_news_nor_breaks(world: World) -> None:

@@ -88,6 +88,7 @@ class World:
         row = {
             **_row(of, job_id, status, job_type, ended - timedelta(seconds=seconds), observed),
             "ended_at": ended,
+            "end_observed_at": observed,
             "duration_seconds": seconds,
             "failure_message": "the token was revoked" if status == "failed" else None,
             "report_state": "reported" if reported else "pending",

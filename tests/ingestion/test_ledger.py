@@ -127,6 +127,17 @@ def test_whatever_pages_arrive_in_whatever_order_an_end_stays_and_details_are_on
         assert (row.attempts is not None) == detailed
 
 
+def test_when_an_end_was_first_seen_stays_whatever_is_learnt_of_the_job_later(ops_store: OpsStore) -> None:
+    def seen(one: AirbyteJob, now: datetime) -> datetime | None:
+        with ops_store.begin() as connection:
+            ledger.record_jobs(connection, [Placed(one, META)], now)
+            return connection.execute(sa.select(sync_job.c.end_observed_at)).scalar_one()
+
+    assert seen(job(1, JobStatus.RUNNING), NOW) is None
+    assert seen(job(1, attempts=None), NOW + 50 * MINUTE) == NOW + 50 * MINUTE
+    assert seen(job(1, attempts=2), NOW + 60 * MINUTE) == NOW + 50 * MINUTE
+
+
 def test_a_job_that_vanished_stays_so_although_an_old_page_shows_it(ops_store: OpsStore) -> None:
     record(ops_store, [job(1, JobStatus.RUNNING)])
     with ops_store.begin() as connection:

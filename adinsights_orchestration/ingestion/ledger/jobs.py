@@ -163,9 +163,10 @@ def _record_statement() -> sa.Insert:
     )
     started_by = sa.case((rows.c.intent_id.is_not(None), "orchestrator"), else_="external")
     given = (rows.c[column.name] for column in _GIVEN)
-    source = sa.select(*given, rows.c.intent_id, started_by, waiting, _now, _now)
+    over = sa.case((rows.c.report_state != "none", _now))
+    source = sa.select(*given, rows.c.intent_id, started_by, waiting, _now, over, _now)
     names = [column.name for column in _GIVEN]
-    names += ["intent_id", "started_by", "run_id", "first_observed_at", "observed_at"]
+    names += ["intent_id", "started_by", "run_id", "first_observed_at", "end_observed_at", "observed_at"]
     return _merged(insert(sync_job).from_select(names, source))
 
 
@@ -182,6 +183,7 @@ def _merged(fresh: Any) -> sa.Insert:
         set_={
             "status": sa.case((running, new.status), else_=old.status),
             "ended_at": sa.func.coalesce(old.ended_at, new.ended_at),
+            "end_observed_at": sa.func.coalesce(old.end_observed_at, new.end_observed_at),
             "duration_seconds": sa.func.coalesce(old.duration_seconds, new.duration_seconds),
             **{name: sa.func.coalesce(new[name], old[name]) for name in _FILLED_IN},
             "airbyte_updated_at": sa.func.coalesce(new.airbyte_updated_at, old.airbyte_updated_at),
@@ -263,6 +265,7 @@ def mark_vanished(connection: sa.Connection, job_ids: Collection[int], now: date
         ended.values(
             status=VANISHED,
             ended_at=sync_job.c.observed_at,
+            end_observed_at=now,
             attempts=0,
             failure_message="Airbyte does not know this job any more",
             report_state=sa.case((brings_data, "pending"), else_="skipped"),
