@@ -9,13 +9,14 @@ from datetime import datetime
 import dagster as dg
 import sqlalchemy as sa
 
-from adinsights_orchestration.alerting import dagster_events, deliver, evaluate, reading
+from adinsights_orchestration.alerting import dagster_events, deliver, disks, evaluate, reading
 from adinsights_orchestration.alerting.dagster_events import JobsSeen
 from adinsights_orchestration.alerting.deliver import Delivered
 from adinsights_orchestration.alerting.evaluate import Evaluation, Memory, Policies
 from adinsights_orchestration.alerting.facts import Facts
 from adinsights_orchestration.alerting.grouping import Options
 from adinsights_orchestration.alerting.matching import Routes
+from adinsights_orchestration.alerting.rules import budget
 from adinsights_orchestration.alerting.rules.catalog import INHIBITIONS, RULES
 from adinsights_orchestration.alerting.sinks import Sinks, log_only
 from adinsights_orchestration.clock import Clock, TickClock, utc_now
@@ -67,7 +68,18 @@ def evaluate_once(
         seen = JobsSeen.from_json(memory.get("jobs"))
         topology = load_topology(connection).topology
         events, seen = dagster_events.read(instance, topology, expected, seen, at)
-        facts = reading.read(store, connection, settings, sla, at, events=events, held=held, topology=topology)
+        facts = reading.read(
+            store,
+            connection,
+            settings,
+            sla,
+            at,
+            events=events,
+            held=held,
+            topology=topology,
+            windows=budget.windows(sla),
+            disks=disks.read(disks.folders(settings)),
+        )
         return facts, {"jobs": seen.to_json()}
 
     return evaluate.run(store, read, policies, now)

@@ -8,13 +8,14 @@ evaluation that dies reads the same again.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
 import dagster as dg
 
 from adinsights_orchestration.alerting.facts import CheckKey, Events, Failure
+from adinsights_orchestration.alerting.rules.upkeep import DAILY
 from adinsights_orchestration.dagster_internals import outcomes
 from adinsights_orchestration.dagster_internals.outcomes import Automation, RunEnd
 from adinsights_orchestration.topology.model import Topology
@@ -36,18 +37,21 @@ class JobsSeen:
     Attributes:
         place: Up to where the log was read; None before the first time.
         begun: Where it was begun to be read: what failed before alerts began is not news.
+        daily: Since when each asset that is to be made every day is known.
         newest: Of each job the number of its newest end, and its failure where that is one.
     """
 
     place: int | None = None
     newest: Mapping[str, tuple[int, Failure | None]] = field(default_factory=dict)
     begun: int = 0
+    daily: Mapping[str, datetime] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """What is kept of it."""
         return {
             "place": self.place,
             "begun": self.begun,
+            "daily": {key: at.isoformat() for key, at in self.daily.items()},
             "newest": {
                 job: [number, None if failure is None else [failure.at.isoformat(), failure.detail, failure.run_id]]
                 for job, (number, failure) in self.newest.items()
@@ -63,7 +67,8 @@ class JobsSeen:
                 job: (number, None if one is None else Failure(datetime.fromisoformat(one[0]), one[1], one[2]))
                 for job, (number, one) in kept["newest"].items()
             }
-            return cls(kept["place"], newest, kept.get("begun", 0))
+            daily = {key: datetime.fromisoformat(at) for key, at in kept.get("daily", {}).items()}
+            return cls(kept["place"], newest, kept.get("begun", 0), daily)
         except (KeyError, TypeError, ValueError, IndexError):
             return cls()
 
@@ -91,7 +96,7 @@ def fold(seen: JobsSeen, ends: Iterable[RunEnd], complete_to: int, now: datetime
         for name, (number, failure) in newest.items()
         if (failure is not None or number > place - outcomes.REREAD) and not _is_old(name, failure, now)
     }
-    return JobsSeen(place, kept, seen.begun)
+    return replace(seen, place=place, newest=kept)
 
 
 def job_name(end: RunEnd) -> str:
@@ -167,11 +172,15 @@ def _read(
         if check not in OWN_CHECKS
     ]
     failed = outcomes.failed_checks(instance, checks)
+    known = [asset.key for asset in (topology.assets if topology else ()) if asset.key in DAILY]
+    made = outcomes.last_materialized(instance, known)
+    after = replace(after, daily={key: min(after.daily.get(key, now), now) for key in known})
     events = Events(
         jobs={name: failure for name, (_, failure) in after.newest.items() if failure is not None},
         checks={
             CheckKey(one.asset, one.check, one.partition): Failure(one.at, one.detail, one.run_id) for one in failed
         },
+        materialized={key: (made.get(key, since), key in made) for key, since in after.daily.items()},
         stopped=stopped(outcomes.automations(instance), declared, now),
     )
     return events, after

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -16,7 +16,7 @@ from adinsights_orchestration.alerting.places import Places
 from adinsights_orchestration.freshness.model import Freshness
 from adinsights_orchestration.freshness.sla import SlaTable
 from adinsights_orchestration.health.model import Component, ComponentState
-from adinsights_orchestration.tenants.model import Provider, Tenant
+from adinsights_orchestration.tenants.model import Connection, Provider, Tenant
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +71,67 @@ class SyncErrors:
 
 
 @dataclass(frozen=True, slots=True)
+class EmptySyncs:
+    """A connection whose newest successful syncs brought no rows, while nearly all before them did.
+
+    Attributes:
+        partition: Its partition key.
+        provider: Its provider.
+        tenant_id: Its tenant.
+        in_a_row: How many brought none.
+        since: When the first of them ended.
+        last_rows_at: When the last one that brought rows ended.
+        before: How many syncs before them were looked at.
+        last_job: The newest of them.
+    """
+
+    partition: str
+    provider: Provider
+    tenant_id: UUID
+    in_a_row: int
+    since: datetime
+    last_rows_at: datetime
+    before: int
+    last_job: int
+
+
+@dataclass(frozen=True, slots=True)
+class NightDone:
+    """What the night has done so far.
+
+    Attributes:
+        expected: Whether there was a pipeline before this night that should have done it again.
+        built_at: When the first build of everything completed since the night began.
+        fresh_at: When the first build completed that had rows of this night.
+    """
+
+    expected: bool
+    built_at: datetime | None = None
+    fresh_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Availability:
+    """How available the API was over a window that ends now.
+
+    Attributes:
+        bad: The share of what was asked, of us or of customers, that got no answer or an error; 0 to 1.
+        covered: The share of the window that is known.
+    """
+
+    bad: float
+    covered: float
+
+
+@dataclass(frozen=True, slots=True)
+class Disk:
+    """A disk that this deployment writes to, by a folder on it."""
+
+    folder: str
+    free_percent: float
+
+
+@dataclass(frozen=True, slots=True)
 class OpenFinding:
     """Something that a domain noted for people."""
 
@@ -106,12 +167,15 @@ class Events:
         jobs: Jobs whose newest finished run failed.
         checks: Checks whose newest evaluation failed with severity error.
         stopped: Schedules and sensors that are declared to run and do not, with how that is known.
+        materialized: When each asset that must be made again and again was last made, or, where it never was, since
+            when that is known, and whether it was.
         problem: Why the log could not be read; empty where it was.
     """
 
     jobs: Mapping[str, Failure] = field(default_factory=dict)
     checks: Mapping[CheckKey, Failure] = field(default_factory=dict)
     stopped: Mapping[str, Failure] = field(default_factory=dict)
+    materialized: Mapping[str, tuple[datetime, bool]] = field(default_factory=dict)
     problem: str = ""
 
 
@@ -133,6 +197,11 @@ class Facts:
         events: Dagster's event log.
         graph: What depends on what.
         held: Titles of groups that a storm held back in the last evaluation.
+        served: Connections of the registry, by partition.
+        empty_syncs: Connections whose newest syncs brought no rows.
+        night: What the night has done; None where nothing is known of it.
+        availability: The API's, by the length of the window.
+        disks: Those that this deployment writes to.
     """
 
     now: datetime
@@ -148,6 +217,11 @@ class Facts:
     events: Events = field(default_factory=Events)
     graph: Graph = field(default_factory=Graph)
     held: Sequence[str] = ()
+    served: Mapping[str, Connection] = field(default_factory=dict)
+    empty_syncs: Sequence[EmptySyncs] = ()
+    night: NightDone | None = None
+    availability: Mapping[timedelta, Availability] = field(default_factory=dict)
+    disks: Sequence[Disk] = ()
 
     def tenant_name(self, tenant_id: UUID) -> str:
         """The tenant's name for people; its id where the registry does not know it any more."""

@@ -6,14 +6,15 @@ Belongs here: SQL, read only. Does not belong here: what follows from it (`rules
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
-from uuid import UUID
 
 import sqlalchemy as sa
 
+from adinsights_orchestration.alerting import history
 from adinsights_orchestration.alerting.facts import (
     ConnectionFact,
+    Disk,
     Events,
     Facts,
     OpenFinding,
@@ -21,6 +22,7 @@ from adinsights_orchestration.alerting.facts import (
     SyncErrors,
 )
 from adinsights_orchestration.alerting.inhibition import Graph
+from adinsights_orchestration.alerting.night import night_at
 from adinsights_orchestration.alerting.places import Places
 from adinsights_orchestration.freshness.model import Freshness
 from adinsights_orchestration.freshness.sla import Sla, SlaTable
@@ -30,7 +32,7 @@ from adinsights_orchestration.ops_store.findings import open_findings
 from adinsights_orchestration.ops_store.store import OpsStore
 from adinsights_orchestration.ops_store.tables import connection_freshness, sync_job
 from adinsights_orchestration.settings import Settings
-from adinsights_orchestration.tenants.model import Provider
+from adinsights_orchestration.tenants.model import Connection, Provider
 from adinsights_orchestration.tenants.store import NEVER_READ, last_snapshot
 from adinsights_orchestration.topology.model import Topology
 
@@ -49,7 +51,9 @@ def read(
     *,
     events: Events,
     topology: Topology | None,
+    windows: Iterable[timedelta] = (),
     held: Sequence[str] = (),
+    disks: Sequence[Disk] = (),
 ) -> Facts:
     """Reads everything.
 
@@ -61,18 +65,20 @@ def read(
         now: The moment.
         events: What Dagster's event log says.
         topology: What the pipelines consist of, as far as it is known.
+        windows: Over which the API's availability is wanted.
         held: What a storm held back in the last evaluation.
+        disks: The disks that this deployment writes to.
     """
     snapshot = last_snapshot(store, connection)
     registry = snapshot.registry if snapshot else NEVER_READ
-    ids = {one.partition_key: one.connection_id for one in registry.connections if one.partition_key}
+    served = {one.partition_key: one for one in registry.connections if one.partition_key}
     place = load_place(connection)
     return Facts(
         now=now,
         sla=sla,
         places=Places.of(settings, topology),
         tenants={tenant.id: tenant for tenant in registry.tenants},
-        connections=_connections(connection, ids),
+        connections=_connections(connection, served),
         providers=_providers(connection),
         freshness_at=place.read_at if place else None,
         sync_errors=_sync_errors(connection, now, sla[Sla.SYNC_ERRORS].window or timedelta(minutes=30)),
@@ -83,10 +89,15 @@ def read(
         events=events,
         graph=Graph(topology),
         held=held,
+        served=served,
+        empty_syncs=history.empty_syncs(connection, round(sla[Sla.EMPTY_SYNCS].warn), now),
+        night=history.night_done(connection, night_at(now, sla)),
+        availability=history.availability(connection, windows, now),
+        disks=disks,
     )
 
 
-def _connections(connection: sa.Connection, ids: Mapping[str, UUID]) -> list[ConnectionFact]:
+def _connections(connection: sa.Connection, served: Mapping[str, Connection]) -> list[ConnectionFact]:
     query = sa.select(
         _ROWS.partition_key,
         _ROWS.provider,
@@ -113,7 +124,7 @@ def _connections(connection: sa.Connection, ids: Mapping[str, UUID]) -> list[Con
             failures=row.failures,
             last_job=row.last_job_id,
             failed_at=row.last_job_ended_at if row.failures else None,
-            connection_id=ids.get(row.partition_key),
+            connection_id=one.connection_id if (one := served.get(row.partition_key)) else None,
         )
         for row in connection.execute(query)
     ]

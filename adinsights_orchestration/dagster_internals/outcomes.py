@@ -102,6 +102,19 @@ def failed_checks(instance: dg.DagsterInstance, checks: Collection[tuple[str, st
     return [failed for key, record in latest.items() if (failed := _failed(key, record)) is not None]
 
 
+def last_materialized(instance: dg.DagsterInstance, assets: Collection[str]) -> dict[str, datetime]:
+    """Returns when each of the assets was last materialized, in one statement; what never was is not in it."""
+    keys = [dg.AssetKey.from_user_string(key) for key in assets]
+    if not keys:
+        return {}
+    events = instance.get_latest_materialization_events(keys)
+    return {
+        key.to_user_string(): datetime.fromtimestamp(event.timestamp, UTC)
+        for key, event in events.items()
+        if event is not None
+    }
+
+
 def automations(instance: dg.DagsterInstance) -> dict[str, Automation]:
     """Returns every schedule and sensor that Dagster keeps a state of, by name."""
     found: dict[str, Automation] = {}

@@ -34,6 +34,7 @@ class Unit(StrEnum):
     ERRORS = "errors"
     FAILURES = "failures"
     RUNS = "runs"
+    SYNCS = "syncs"
 
 
 class Sla(StrEnum):
@@ -62,6 +63,13 @@ class Sla(StrEnum):
     HEARTBEAT_AGE = "heartbeat_age"
     REGISTRY_AGE = "registry_age"
     DISK_FREE = "disk_free"
+    EMPTY_SYNCS = "empty_syncs"
+    SOURCE_LATENCY = "source_latency"
+    BURN_RATE_1H = "burn_rate_1h"
+    BURN_RATE_6H = "burn_rate_6h"
+    BURN_RATE_1D = "burn_rate_1d"
+    BURN_RATE_3D = "burn_rate_3d"
+    AUDIT_LOG_AGE = "audit_log_age"
 
 
 class LocalTime(StrEnum):

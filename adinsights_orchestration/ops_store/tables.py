@@ -167,6 +167,14 @@ sa.Index(
 # What changed since a moment, for whoever follows the ledger.
 sa.Index("ix_sync_job_observed", sync_job.c.observed_at)
 sa.Index("ix_sync_job_reported", sync_job.c.reported_at, postgresql_where=sync_job.c.reported_at.is_not(None))
+# Syncs that brought nothing are few; alerts look for connections that have such ones of late.
+sa.Index(
+    "ix_sync_job_empty",
+    sync_job.c.observed_at,
+    postgresql_where=sa.and_(
+        sync_job.c.rows_synced == 0, sync_job.c.status == "succeeded", sync_job.c.job_type == "sync"
+    ),
+)
 sa.Index("ix_sync_job_run", sync_job.c.run_id, postgresql_where=sync_job.c.run_id.is_not(None))
 
 # One row per batch of materializations handed to Dagster: after a crash between the two databases' commits, the event

@@ -7,9 +7,16 @@ from __future__ import annotations
 
 from adinsights_orchestration.alerting.inhibition import Inhibition
 from adinsights_orchestration.alerting.matching import Matcher
-from adinsights_orchestration.alerting.rules import components, connections, others
+from adinsights_orchestration.alerting.rules import budget, components, connections, data, others, upkeep
 
-RULES = (*connections.RULES, *components.RULES, *others.RULES)
+RULES = (
+    *connections.RULES,
+    *data.RULES,
+    *components.RULES,
+    *budget.RULES,
+    *upkeep.RULES,
+    *others.RULES,
+)
 
 
 def _explains(source: str, target: str, *equal: str) -> Inhibition:
@@ -20,6 +27,10 @@ def _explains(source: str, target: str, *equal: str) -> Inhibition:
 INHIBITIONS = (
     _explains("rule=connection_failing", "rule=~connection_stale|connection_no_recent_sync", "resource"),
     _explains("rule=connection_running_long", "rule=~connection_stale|connection_no_recent_sync", "resource"),
+    _explains(
+        "rule=connection_disabled", "rule=~connection_stale|connection_no_recent_sync|connection_failing", "resource"
+    ),
+    _explains("rule=no_fresh_rows", "rule=nightly_late"),
     _explains("rule=sync_errors", "rule=connection_failing", "tenant", "provider"),
     _explains("rule=health_not_probed", "rule=freshness_not_evaluated"),
 )

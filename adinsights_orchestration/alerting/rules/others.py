@@ -10,7 +10,9 @@ from adinsights_orchestration.alerting.facts import CheckKey, Facts, Failure, Op
 from adinsights_orchestration.alerting.grouping import STORM_RULE
 from adinsights_orchestration.alerting.message import Severity
 from adinsights_orchestration.alerting.model import Finding
+from adinsights_orchestration.alerting.rules.data import NOT_ACTIVE
 from adinsights_orchestration.alerting.rules.rule import DATA_ENG, PLATFORM_ENG, Rule, Verdict
+from adinsights_orchestration.alerting.rules.upkeep import AUDIT_PREFIX, is_audit_job
 
 NOTED, RUN_FAILED, CHECK_FAILED, STOPPED, LOG_UNREADABLE = (
     "noted",
@@ -20,7 +22,7 @@ NOTED, RUN_FAILED, CHECK_FAILED, STOPPED, LOG_UNREADABLE = (
     "event_log_unreadable",
 )
 # Told by rules of their own, with more to say.
-_TOLD_ELSEWHERE = frozenset(("registry_unreadable",))
+_TOLD_ELSEWHERE = frozenset(("registry_unreadable", NOT_ACTIVE))
 _PAGED = frozenset(("alert_undeliverable", "registry_shrunk"))
 
 
@@ -31,13 +33,15 @@ def noted(facts: Facts) -> Verdict:
 
 def failed_runs(facts: Facts) -> Verdict:
     """Jobs whose newest run failed for good."""
-    found = [_run(job, failure, facts) for job, failure in sorted(facts.events.jobs.items())]
+    found = [_run(job, failure, facts) for job, failure in sorted(facts.events.jobs.items()) if not is_audit_job(job)]
     return Verdict(found, blind=facts.events.problem)
 
 
 def failed_checks(facts: Facts) -> Verdict:
     """Asset checks whose newest evaluation failed with severity error; those of connections have rules of their own."""
-    found = [_check(key, one, facts) for key, one in facts.events.checks.items()]
+    found = [
+        _check(key, one, facts) for key, one in facts.events.checks.items() if not key.asset.startswith(AUDIT_PREFIX)
+    ]
     return Verdict(found, blind=facts.events.problem)
 
 
