@@ -16,7 +16,7 @@ from adinsights_orchestration.alerting.evaluate import Evaluation, Memory, Polic
 from adinsights_orchestration.alerting.facts import Facts
 from adinsights_orchestration.alerting.grouping import Options
 from adinsights_orchestration.alerting.matching import Routes
-from adinsights_orchestration.alerting.rules import budget
+from adinsights_orchestration.alerting.reading import Beside
 from adinsights_orchestration.alerting.rules.catalog import INHIBITIONS, RULES
 from adinsights_orchestration.alerting.sinks import Sinks, log_only
 from adinsights_orchestration.clock import Clock, TickClock, utc_now
@@ -68,18 +68,8 @@ def evaluate_once(
         seen = JobsSeen.from_json(memory.get("jobs"))
         topology = load_topology(connection).topology
         events, seen = dagster_events.read(instance, topology, expected, seen, at)
-        facts = reading.read(
-            store,
-            connection,
-            settings,
-            sla,
-            at,
-            events=events,
-            held=held,
-            topology=topology,
-            windows=budget.windows(sla),
-            disks=disks.read(disks.folders(settings)),
-        )
+        beside = Beside(events, topology, held, disks.read(disks.folders(settings)))
+        facts = reading.read(store, connection, settings, sla, at, beside)
         return facts, {"jobs": seen.to_json()}
 
     return evaluate.run(store, read, policies, now)

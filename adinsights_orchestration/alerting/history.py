@@ -32,7 +32,8 @@ with candidate as (
     select distinct partition_key from adinsights_ops.sync_job
     where rows_synced = 0 and status = 'succeeded' and job_type = 'sync' and observed_at > :since
 ), recent as (
-    select candidate.partition_key, job.*, row_number() over (partition by candidate.partition_key order by ended_at desc)
+    select candidate.partition_key, job.*,
+        row_number() over (partition by candidate.partition_key order by ended_at desc)
     from candidate cross join lateral (
         select job_id, provider, tenant_id, ended_at, rows_synced
         from adinsights_ops.sync_job

@@ -6,7 +6,8 @@ Belongs here: SQL, read only. Does not belong here: what follows from it (`rules
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 import sqlalchemy as sa
@@ -24,6 +25,7 @@ from adinsights_orchestration.alerting.facts import (
 from adinsights_orchestration.alerting.inhibition import Graph
 from adinsights_orchestration.alerting.night import night_at
 from adinsights_orchestration.alerting.places import Places
+from adinsights_orchestration.alerting.rules import budget
 from adinsights_orchestration.freshness.model import Freshness
 from adinsights_orchestration.freshness.sla import Sla, SlaTable
 from adinsights_orchestration.freshness.states import load_place
@@ -42,18 +44,30 @@ _INACTIVE = tuple(state.value for state in (Freshness.PAUSED, Freshness.MANUAL, 
 _LATE = tuple(state.value for state in Freshness if state.is_late)
 
 
+@dataclass(frozen=True)
+class Beside:
+    """What is known from elsewhere than the ops store.
+
+    Attributes:
+        events: What Dagster's event log says.
+        topology: What the pipelines consist of, as far as it is known.
+        held: What a storm held back in the last evaluation.
+        disks: The disks that this deployment writes to.
+    """
+
+    events: Events
+    topology: Topology | None
+    held: Sequence[str] = ()
+    disks: Sequence[Disk] = ()
+
+
 def read(
     store: OpsStore,
     connection: sa.Connection,
     settings: Settings,
     sla: SlaTable,
     now: datetime,
-    *,
-    events: Events,
-    topology: Topology | None,
-    windows: Iterable[timedelta] = (),
-    held: Sequence[str] = (),
-    disks: Sequence[Disk] = (),
+    beside: Beside,
 ) -> Facts:
     """Reads everything.
 
@@ -63,11 +77,7 @@ def read(
         settings: Addresses of what is linked.
         sla: The levels.
         now: The moment.
-        events: What Dagster's event log says.
-        topology: What the pipelines consist of, as far as it is known.
-        windows: Over which the API's availability is wanted.
-        held: What a storm held back in the last evaluation.
-        disks: The disks that this deployment writes to.
+        beside: What is known from elsewhere.
     """
     snapshot = last_snapshot(store, connection)
     registry = snapshot.registry if snapshot else NEVER_READ
@@ -76,7 +86,7 @@ def read(
     return Facts(
         now=now,
         sla=sla,
-        places=Places.of(settings, topology),
+        places=Places.of(settings, beside.topology),
         tenants={tenant.id: tenant for tenant in registry.tenants},
         connections=_connections(connection, served),
         providers=_providers(connection),
@@ -86,14 +96,14 @@ def read(
         findings=[
             OpenFinding(one.kind, one.subject, one.detail, one.first_seen_at) for one in open_findings(connection)
         ],
-        events=events,
-        graph=Graph(topology),
-        held=held,
+        events=beside.events,
+        graph=Graph(beside.topology),
+        held=beside.held,
         served=served,
         empty_syncs=history.empty_syncs(connection, round(sla[Sla.EMPTY_SYNCS].warn), now),
         night=history.night_done(connection, night_at(now, sla)),
-        availability=history.availability(connection, windows, now),
-        disks=disks,
+        availability=history.availability(connection, budget.windows(sla), now),
+        disks=beside.disks,
     )
 
 

@@ -2,107 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
-from uuid import UUID, uuid4
 
 import dagster as dg
 import pytest
 import sqlalchemy as sa
 
-from adinsights_orchestration.alerting import deliver, evaluate, rows
-from adinsights_orchestration.alerting.automation import build_alerting, default_policies, evaluate_once
-from adinsights_orchestration.alerting.evaluate import Evaluation, Policies
+from adinsights_orchestration.alerting import evaluate, rows
+from adinsights_orchestration.alerting.automation import build_alerting
+from adinsights_orchestration.alerting.evaluate import Policies
 from adinsights_orchestration.alerting.facts import Facts
 from adinsights_orchestration.alerting.matching import Matcher, Silence
-from adinsights_orchestration.alerting.message import plain_text
 from adinsights_orchestration.alerting.model import State
 from adinsights_orchestration.alerting.rules.rule import RULE_FAILED, Rule, Verdict
-from adinsights_orchestration.alerting.sinks import Sinks
-from adinsights_orchestration.clock import TickClock
-from adinsights_orchestration.environments import Environment
-from adinsights_orchestration.freshness.sla import load_sla
 from adinsights_orchestration.ops_store.alert_tables import alert_event, alert_incident, alert_outbox
 from adinsights_orchestration.ops_store.findings import clear_finding, open_finding
 from adinsights_orchestration.ops_store.store import OpsStore
-from adinsights_orchestration.ops_store.tables import component_health, connection_freshness, cursor
-from adinsights_orchestration.settings import Settings
+from adinsights_orchestration.ops_store.tables import component_health
 from adinsights_orchestration.topology.model import Asset, Topology
 from adinsights_orchestration.topology.store import publish
-from tests.alerting.channel import Channel
+from tests.alerting.plant import MINUTE, PRODUCTION, Plant
 from tests.alerting.support import NOON
-from tests.conftest import PostgresServer, dagster_instance_on
-
-PRODUCTION = Settings(environment=Environment.PRODUCTION)
-SLA = load_sla(Environment.PRODUCTION)
-MINUTE = timedelta(minutes=1)
-
-
-class Plant:
-    """The ops store as the other domains leave it, evaluated and delivered."""
-
-    def __init__(self, store: OpsStore, instance: dg.DagsterInstance) -> None:
-        self.instance = instance
-        self.store, self.now, self.channel = store, NOON, Channel()
-        self.sinks = Sinks({"main": self.channel}, ("main",))
-        self.policies = default_policies(self.sinks)
-
-    def connection(self, key: str, state: str, provider: str = "meta", tenant: UUID | None = None, **more: Any) -> None:
-        row: dict[str, Any] = {
-            "partition_key": key,
-            "provider": provider,
-            "tenant_id": tenant or uuid4(),
-            "state": state,
-            "detail": f"{key} is {state}",
-            "since": self.now,
-            "expected_since": NOON,
-            "expectation": "x",
-            "deadline": self.now,
-            "evaluated_at": self.now,
-            **more,
-        }
-        with self.store.begin() as connection:
-            connection.execute(sa.delete(connection_freshness).where(connection_freshness.c.partition_key == key))
-            connection.execute(sa.insert(connection_freshness).values(row))
-
-    def component(self, name: str, health: str, state: str = "x") -> None:
-        row: dict[str, Any] = {"component": name, "health": health, "state": state, "detail": "it says so", "facts": {}}
-        row |= {"since": self.now, "checked_at": self.now}
-        with self.store.begin() as connection:
-            connection.execute(sa.delete(component_health).where(component_health.c.component == name))
-            connection.execute(sa.insert(component_health).values(row))
-
-    def tick(self, after: timedelta = MINUTE, *, evaluated: bool = True, probed: bool = True) -> Evaluation:
-        self.now += after
-        with self.store.begin() as connection:
-            if evaluated:
-                value = {"read_at": self.now.isoformat(), "snapshot_id": 1, "rules": "x"}
-                connection.execute(sa.delete(cursor).where(cursor.c.name == "freshness"))
-                connection.execute(sa.insert(cursor).values(name="freshness", value=value, updated_at=self.now))
-            if probed:
-                connection.execute(sa.update(component_health).values(checked_at=self.now))
-        done = evaluate_once(PRODUCTION, self.store, SLA, self.policies, self.now, self.instance)
-        self.deliver()
-        return done
-
-    def deliver(self) -> None:
-        self.channel.advance(self.now)
-        deliver.run(self.store, self.sinks, TickClock(self.now, 40.0, lambda: 0.0))
-
-    def shown(self) -> dict[str, str]:
-        return {each.message.group: plain_text(each.message) for each in self.channel.posts}
-
-
-@pytest.fixture(scope="module")
-def instance(postgres_server: PostgresServer) -> Iterator[dg.DagsterInstance]:
-    with dagster_instance_on(postgres_server) as shared:
-        yield shared
-
-
-@pytest.fixture
-def plant(ops_store: OpsStore, instance: dg.DagsterInstance) -> Plant:
-    return Plant(ops_store, instance)
 
 
 def test_a_connection_that_turns_stale_is_told_paged_an_hour_later_and_resolved(plant: Plant) -> None:
@@ -112,12 +34,13 @@ def test_a_connection_that_turns_stale_is_told_paged_an_hour_later_and_resolved(
     assert "[FIRING WARN]" in text
     assert "60 / 120 minutes (runbook, Airbyte freshness under 60 minutes)" in text
     assert plant.tick().changes == {}
-    assert plant.tick(timedelta(hours=1)).changes == {"worsened": 1}
+    assert plant.tick(timedelta(hours=1)).changes == {"worsened": 1, "fired": 1}
+    assert set(plant.shown()) == {"connections/meta", "escalations"}
     plant.connection("acme-meta", "ok")
-    assert plant.tick().changes == {"resolved": 1}
+    assert plant.tick().changes == {"resolved": 2}
     plant.tick(5 * MINUTE)
     assert "[RESOLVED PAGE]" in plant.shown()["connections/meta"]
-    assert len(plant.channel.posts) == 1
+    assert len(plant.channel.posts) == 2
     assert [m.lines[0].split(": ")[1] for _, m in plant.channel.posts[0].replies] == [
         "Worse",
         "Resolved after 1 h 3 min.",

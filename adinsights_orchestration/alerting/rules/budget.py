@@ -1,9 +1,9 @@
 """Whether the API's error budget burns: several windows and burn rates, as in the SRE workbook.
 
 Belongs here: from availability over windows to a finding, pure. Does not belong here: measuring (`history`), the
-month's budget as a report. A rate counts only where it holds over the window and over its last twelfth: the long one says that
-it matters, the short one that it has not stopped. A rate that spends two hundredths of the month's budget in an hour
-pages; one that would spend the month's budget in a month is told.
+month's budget as a report. A rate counts only where it holds over the window and over its last twelfth: the long one
+says that it matters, the short one that it has not stopped. A rate that spends two hundredths of the month's budget in
+an hour pages; one that would spend the month's budget in a month is told.
 """
 
 from __future__ import annotations

@@ -1,0 +1,83 @@
+"""The ops store as the other domains leave it, evaluated and delivered to a channel in memory."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+import dagster as dg
+import sqlalchemy as sa
+
+from adinsights_orchestration.alerting import deliver
+from adinsights_orchestration.alerting.automation import default_policies, evaluate_once
+from adinsights_orchestration.alerting.evaluate import Evaluation
+from adinsights_orchestration.alerting.message import plain_text
+from adinsights_orchestration.alerting.sinks import Sinks
+from adinsights_orchestration.clock import TickClock
+from adinsights_orchestration.environments import Environment
+from adinsights_orchestration.freshness.sla import load_sla
+from adinsights_orchestration.ops_store.store import OpsStore
+from adinsights_orchestration.ops_store.tables import component_health, connection_freshness, cursor
+from adinsights_orchestration.settings import Settings
+from tests.alerting.channel import Channel
+from tests.alerting.support import NOON
+
+PRODUCTION = Settings(environment=Environment.PRODUCTION)
+SLA = load_sla(Environment.PRODUCTION)
+MINUTE = timedelta(minutes=1)
+
+
+class Plant:
+    """The ops store as the other domains leave it, evaluated and delivered."""
+
+    def __init__(self, store: OpsStore, instance: dg.DagsterInstance) -> None:
+        self.instance = instance
+        self.store, self.now, self.channel = store, NOON, Channel()
+        self.sinks = Sinks({"main": self.channel}, ("main",))
+        self.policies = default_policies(self.sinks)
+
+    def connection(self, key: str, state: str, provider: str = "meta", tenant: UUID | None = None, **more: Any) -> None:
+        row: dict[str, Any] = {
+            "partition_key": key,
+            "provider": provider,
+            "tenant_id": tenant or uuid4(),
+            "state": state,
+            "detail": f"{key} is {state}",
+            "since": self.now,
+            "expected_since": NOON,
+            "expectation": "x",
+            "deadline": self.now,
+            "evaluated_at": self.now,
+            **more,
+        }
+        with self.store.begin() as connection:
+            connection.execute(sa.delete(connection_freshness).where(connection_freshness.c.partition_key == key))
+            connection.execute(sa.insert(connection_freshness).values(row))
+
+    def component(self, name: str, health: str, state: str = "x") -> None:
+        row: dict[str, Any] = {"component": name, "health": health, "state": state, "detail": "it says so", "facts": {}}
+        row |= {"since": self.now, "checked_at": self.now}
+        with self.store.begin() as connection:
+            connection.execute(sa.delete(component_health).where(component_health.c.component == name))
+            connection.execute(sa.insert(component_health).values(row))
+
+    def tick(self, after: timedelta = MINUTE, *, evaluated: bool = True, probed: bool = True) -> Evaluation:
+        self.now += after
+        with self.store.begin() as connection:
+            if evaluated:
+                value = {"read_at": self.now.isoformat(), "snapshot_id": 1, "rules": "x"}
+                connection.execute(sa.delete(cursor).where(cursor.c.name == "freshness"))
+                connection.execute(sa.insert(cursor).values(name="freshness", value=value, updated_at=self.now))
+            if probed:
+                connection.execute(sa.update(component_health).values(checked_at=self.now))
+        done = evaluate_once(PRODUCTION, self.store, SLA, self.policies, self.now, self.instance)
+        self.deliver()
+        return done
+
+    def deliver(self) -> None:
+        self.channel.advance(self.now)
+        deliver.run(self.store, self.sinks, TickClock(self.now, 40.0, lambda: 0.0))
+
+    def shown(self) -> dict[str, str]:
+        return {each.message.group: plain_text(each.message) for each in self.channel.posts}

@@ -1,0 +1,326 @@
+"""Rules beyond lateness: empty syncs, disabled connections, the night, the error budget, the audit log, disks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid5
+
+import dagster as dg
+import pytest
+import sqlalchemy as sa
+from dagster._core.test_utils import freeze_time
+
+from adinsights_orchestration.alerting import disks, history
+from adinsights_orchestration.alerting.facts import (
+    Availability,
+    CheckKey,
+    ConnectionFact,
+    Disk,
+    Events,
+    Facts,
+    Failure,
+    NightDone,
+)
+from adinsights_orchestration.alerting.message import Severity
+from adinsights_orchestration.alerting.model import Finding
+from adinsights_orchestration.alerting.night import night_at
+from adinsights_orchestration.alerting.places import Places
+from adinsights_orchestration.alerting.rules import budget, data, others, upkeep
+from adinsights_orchestration.freshness.model import Freshness
+from adinsights_orchestration.health import samples
+from adinsights_orchestration.health.model import Component, Health, Reading
+from adinsights_orchestration.ops_store.findings import open_finding
+from adinsights_orchestration.ops_store.tables import dbt_invocation, sync_job
+from adinsights_orchestration.tenants import store as registry_store
+from adinsights_orchestration.tenants.model import (
+    Connection,
+    Provider,
+    Registry,
+    Schedule,
+    ScheduleType,
+    Tenant,
+)
+from adinsights_orchestration.topology.model import Asset, Topology
+from adinsights_orchestration.topology.store import publish
+from tests.alerting.plant import MINUTE, PRODUCTION, SLA, Plant
+from tests.alerting.support import NOON
+
+HOUR = timedelta(hours=1)
+ACME = Tenant(UUID(int=7), "Acme", "acme")
+HOURLY = Schedule(ScheduleType.INTERVAL, interval=HOUR)
+PLACES = Places.of(PRODUCTION, None)
+
+
+def served(plant: Plant, *keys: str) -> None:
+    connections = [
+        Connection(uuid5(ACME.id, key), ACME.id, Provider.META, key, uuid5(ACME.id, f"{key} in Airbyte"), HOURLY)
+        for key in keys
+    ]
+    registry = Registry((ACME,), tuple(replace(c, partition_key=c.name) for c in connections), "test", NOON)
+    with plant.store.begin() as connection:
+        snapshot = registry_store.write_snapshot(connection, "1", registry, None)
+        registry_store.write_success(connection, snapshot, NOON)
+
+
+def syncs(plant: Plant, key: str, rows: Iterable[int | None], first_id: int = 1, ended: datetime = NOON) -> None:
+    """A sync an hour, the newest first."""
+    with plant.store.begin() as connection:
+        for n, count in enumerate(rows):
+            at = ended - n * HOUR
+            row: dict[str, Any] = {"job_id": first_id + 1000 - n, "connection_id": uuid5(ACME.id, key)}
+            row |= {"partition_key": key, "provider": "meta", "tenant_id": ACME.id, "job_type": "sync"}
+            row |= {"status": "succeeded", "started_by": "external", "started_at": at - MINUTE, "ended_at": at}
+            row |= {"rows_synced": count, "first_observed_at": at, "observed_at": at, "report_state": "reported"}
+            connection.execute(sa.insert(sync_job).values(row))
+
+
+def build(plant: Plant, at: datetime, models: int = 40, *, completed: bool = True) -> None:
+    row: dict[str, Any] = {"invocation_id": str(at), "run_id": "r", "command": "build", "full_refresh": False}
+    row |= {"completed": completed, "succeeded": completed, "generated_at": at, "started_at": at}
+    row |= {"elapsed_seconds": 60.0, "models": models}
+    with plant.store.begin() as connection:
+        connection.execute(sa.insert(dbt_invocation).values(row))
+
+
+@pytest.mark.parametrize(
+    ("rows", "severity"),
+    [
+        ([0, *[10] * 20], None),
+        ([0, 0, *[10] * 20], "warn"),
+        ([0, None, 0, *[10] * 20], "warn"),
+        ([*[0] * 6, *[10] * 20], "page"),
+        ([0, 0, *[10] * 9], None),  # too short a history to say what is usual
+        ([0, 0, *[10, 0] * 10], None),  # it often brings nothing
+        ([0] * 30, None),
+        ([10, 0, 0, *[10] * 20], None),
+    ],
+)
+def test_a_sync_without_rows_is_told_where_nearly_all_before_had_some(
+    plant: Plant, rows: Sequence[int | None], severity: str | None
+) -> None:
+    served(plant, "acme-meta")
+    syncs(plant, "acme-meta", rows)
+    plant.tick()
+    said = plant.shown().get("connections/meta", "")
+    assert (f"[FIRING {severity.upper()}] Meta of Acme syncs without a row" in said) if severity else (said == "")
+
+
+def test_a_paused_connection_that_brought_nothing_last_is_not_told(plant: Plant) -> None:
+    syncs(plant, "acme-meta", [0, 0, *[10] * 20])
+    served(plant, "other-meta")
+    plant.tick()
+    assert plant.shown() == {}
+
+
+def test_looking_for_empty_syncs_reads_the_ledgers_own_index_alone(plant: Plant) -> None:
+    syncs(plant, "acme-meta", [10] * 500)
+    with plant.store.begin() as connection:
+        connection.execute(sa.text("analyze adinsights_ops.sync_job"))
+        query = "explain " + str(history._EMPTY)
+        plan = connection.execute(sa.text(query), {"since": NOON - 48 * HOUR, "least": 2, "looked_at": 52}).scalars()
+        assert "ix_sync_job_empty" in "\n".join(plan)
+
+
+def test_a_connection_that_airbyte_switched_off_is_told_explains_its_lateness_and_pages_with_it(plant: Plant) -> None:
+    served(plant, "acme-meta")
+    with plant.store.begin() as connection:
+        open_finding(connection, data.NOT_ACTIVE, "acme-meta", {"said": "connection is inactive"}, NOON)
+    plant.connection("acme-meta", "stale", tenant=ACME.id)
+    plant.tick()
+    (text,) = plant.shown().values()
+    assert "Meta of Acme is switched off in Airbyte" in text
+    assert "adinsights schema show acme-meta" in text
+    plant.tick(2 * HOUR)
+    text = plant.shown()["connections/meta"]
+    assert "[FIRING PAGE]" in text
+    assert "Explains 1 further: 1 connection stale." in text
+
+
+def test_what_is_overdue_for_an_hour_is_escalated_to_data_engineering_once_a_provider(plant: Plant) -> None:
+    served(plant, "a-meta", "b-meta")
+    for key in ("a-meta", "b-meta"):
+        plant.connection(key, "stale", tenant=ACME.id)
+    plant.tick(59 * MINUTE)
+    assert "escalations" not in plant.shown()
+    plant.tick(MINUTE)
+    text = plant.shown()["escalations"]
+    assert "[FIRING WARN] Meta: Data Engineering has to look" in text
+    assert "1 more connections for over 60 min" in text
+    assert "data-eng@example.com" in text
+    assert "60 / 120 minutes (runbook, escalate to Data Engineering beyond 60 minutes)" in text
+    plant.tick(HOUR)
+    assert "[FIRING PAGE]" in plant.shown()["escalations"]
+
+
+def jamaica(day: int, hour: int, minute: int = 0) -> datetime:
+    return datetime(2026, 3, day, hour + 5, minute, tzinfo=UTC)  # hours below 19
+
+
+@pytest.mark.parametrize(
+    ("at", "begins"), [((10, 5, 59), 9), ((10, 6, 0), 10), ((10, 18, 0), 10), ((11, 0, 30), 10), ((11, 6, 1), 11)]
+)
+def test_a_night_counts_until_the_next_one_is_due(at: tuple[int, int, int], begins: int) -> None:
+    night = night_at(jamaica(*at), SLA)
+    assert night.begins == jamaica(begins, 0)
+    assert night.done_by - night.begins == 6 * HOUR
+
+
+def test_a_night_that_is_not_through_by_six_is_told_and_without_fresh_rows_pages_at_half_past(plant: Plant) -> None:
+    build(plant, jamaica(9, 3))
+    build(plant, jamaica(10, 2), models=5)  # a refresh of a few models is not the night
+    build(plant, jamaica(10, 3), completed=False)
+    plant.now = jamaica(10, 5, 58)
+    plant.tick()
+    assert plant.shown() == {}
+    plant.tick()
+    assert "The nightly pipeline is not through" in plant.shown()["nightly"]
+    assert "[FIRING WARN]" in plant.shown()["nightly"]
+    plant.tick(30 * MINUTE)
+    assert "[FIRING PAGE] The dashboards have no rows of this night" in plant.shown()["nightly"]
+    syncs(plant, "acme-meta", [3], ended=jamaica(10, 2))
+    build(plant, jamaica(10, 6, 35))
+    assert plant.tick().changes == {"resolved": 2}
+
+
+def test_a_night_without_a_build_before_it_is_not_late_and_midnight_ends_none(plant: Plant) -> None:
+    plant.now = jamaica(10, 8)
+    plant.tick()
+    assert plant.shown() == {}
+    build(plant, jamaica(9, 3))
+    plant.tick()
+    assert plant.tick(17 * HOUR).changes == {}, "past midnight it is still so"
+    assert "nightly" in plant.shown()
+
+
+def said(rule: Any, facts: Facts) -> list[Finding]:
+    return list(rule(facts).findings)
+
+
+def measured(**shares: float) -> Mapping[timedelta, Availability]:
+    spans = dict(
+        zip(("m5", "m30", "h1", "h2", "h6", "d1", "d3"), map(_hours, (1 / 12, 0.5, 1, 2, 6, 24, 72)), strict=True)
+    )
+    return {spans[name]: Availability(shares.get(name, 0.0), 1.0) for name in spans}
+
+
+def _hours(number: float) -> timedelta:
+    return timedelta(hours=number)
+
+
+@pytest.mark.parametrize(
+    ("shares", "severity"),
+    [
+        ({}, None),
+        ({"h1": 0.08, "m5": 0.08}, Severity.PAGE),  # 16 times
+        ({"h1": 0.08, "m5": 0.0}, None),  # it has stopped
+        ({"h1": 0.0, "m5": 0.9}, None),  # it does not matter yet
+        ({"h1": 0.07, "m5": 0.08}, None),  # 14 times
+        ({"h6": 0.031, "m30": 0.031}, Severity.PAGE),
+        ({"d1": 0.016, "h2": 0.016}, Severity.WARN),
+        ({"d3": 0.006, "h6": 0.006}, Severity.WARN),
+        ({"d3": 0.004, "h6": 0.006}, None),
+    ],
+)
+def test_the_budget_of_99_5_percent_burns_as_the_workbook_has_it(
+    shares: Mapping[str, float], severity: Severity | None
+) -> None:
+    found = said(budget.burning, Facts(NOON, SLA, PLACES, availability=measured(**shares)))
+    assert [each.severity for each in found] == ([severity] if severity else [])
+
+
+def test_no_reading_of_the_api_neither_burns_nor_ends_a_burning_budget() -> None:
+    verdict = budget.burning(Facts(NOON, SLA, PLACES))
+    assert (list(verdict.findings), set(verdict.unknown)) == ([], {"api"})
+
+
+def test_an_api_that_is_down_burns_its_budget_in_the_stored_readings_and_says_how_fast(plant: Plant) -> None:
+    with plant.store.begin() as connection:
+        for half_minutes in range(2 * 90):
+            at = NOON - half_minutes * timedelta(seconds=30)
+            down = at > NOON - 20 * MINUTE
+            reading = Reading(Component.BACKEND, Health.DOWN if down else Health.OK, "x", "x", at)
+            few = Reading(Component.API, Health.UNKNOWN, "too_few_requests", "x", at, value=100.0)
+            samples.add(connection, [reading, few])
+        seen = history.availability(connection, budget.windows(SLA), NOON)
+    assert seen[HOUR].bad == pytest.approx(1 / 3, abs=0.02), "what rests on too few requests does not count"
+    assert seen[timedelta(minutes=5)].bad == 1.0
+    assert seen[6 * HOUR].covered == pytest.approx(0.25, abs=0.01)
+    plant.tick()
+    text = plant.shown()["availability_burning"]
+    assert "[FIRING PAGE] The API's error budget burns" in text
+    assert "SRE workbook" in text
+
+
+def test_a_fresh_deployment_whose_first_reading_is_bad_does_not_burn_a_month() -> None:
+    seen = {**measured(), HOUR: Availability(1.0, 1 / 120), timedelta(minutes=5): Availability(1.0, 0.1)}
+    assert said(budget.burning, Facts(NOON, SLA, PLACES, availability=seen)) == []
+
+
+def test_failed_runs_and_checks_of_the_audit_log_have_a_rule_of_their_own() -> None:
+    failed = Failure(NOON, "the object store refuses", "run-1")
+    events = Events(
+        jobs={"materialize audit_log/archive": failed, "audit_log_retention": failed, "nightly": failed},
+        checks={CheckKey("audit_log/archive", "verified", "2026-03-09"): failed, CheckKey("marts/x", "unique"): failed},
+    )
+    facts = Facts(NOON + MINUTE, SLA, PLACES, events=events)
+    assert [each.resource for each in said(upkeep.audit_failed, facts)] == [
+        "materialize audit_log/archive",
+        "audit_log_retention",
+        "audit_log/archive:verified:2026-03-09",
+    ]
+    assert [each.resource for each in said(others.failed_runs, facts)] == ["nightly"]
+    assert [each.resource for each in said(others.failed_checks, facts)] == ["marts/x:unique"]
+    later = replace(facts, now=NOON + timedelta(hours=51))
+    assert {each.severity for each in said(upkeep.audit_failed, later)} == {Severity.PAGE}
+    assert upkeep.audit_failed(Facts(NOON, SLA, PLACES, events=Events(problem="gone"))).blind == "gone"
+
+
+def test_an_archive_that_was_not_made_for_a_day_is_late_and_one_that_never_was_counts_from_when_it_was_known(
+    plant: Plant,
+) -> None:
+    with plant.store.begin() as connection:
+        publish(connection, Topology("pipelines", (Asset("audit_log/archive"), Asset("audit_log/retention"))), NOON)
+    with freeze_time(NOON):
+        plant.instance.report_runless_asset_event(dg.AssetMaterialization(["audit_log", "archive"]))
+    plant.tick()
+    assert plant.tick(25 * HOUR).firing == 0
+    plant.tick(HOUR)
+    text = plant.shown()["audit_log"]
+    assert "2 audit log late" in text
+    assert "It was never made; known since 2026-03-10 12:01 UTC." in text
+    with freeze_time(plant.now):
+        for name in ("archive", "retention"):
+            plant.instance.report_runless_asset_event(dg.AssetMaterialization(["audit_log", name]))
+    assert plant.tick().changes == {"resolved": 2}
+
+
+@pytest.mark.parametrize(("free", "severity"), [(10.5, None), (9.5, Severity.WARN), (4.9, Severity.PAGE)])
+def test_a_disk_with_little_room_is_told(free: float, severity: Severity | None) -> None:
+    found = said(upkeep.disks, Facts(NOON, SLA, PLACES, disks=[Disk("/state", free)]))
+    assert [each.severity for each in found] == ([severity] if severity else [])
+
+
+def test_folders_on_one_disk_are_one_and_one_that_is_not_there_yet_is_asked_of_the_nearest(tmp_path: Path) -> None:
+    (found,) = disks.read([tmp_path, tmp_path / "not" / "there"])
+    assert found.folder == str(tmp_path)
+    assert 0 <= found.free_percent <= 100
+
+
+def test_a_night_explains_nothing_and_is_explained_by_a_warehouse_that_is_down(plant: Plant) -> None:
+    build(plant, jamaica(9, 3))
+    plant.now = jamaica(10, 7)
+    plant.component("warehouse", "down", "refused")
+    plant.tick()
+    (text,) = plant.shown().values()
+    assert "Warehouse is down: refused" in text
+    assert "1 no fresh rows" in text
+
+
+def test_latency_of_a_connection_that_was_never_late_is_none() -> None:
+    ok = ConnectionFact("acme-meta", Provider.META, ACME.id, Freshness.FAILING, "x", NOON - 9 * HOUR)
+    assert said(data.latency, Facts(NOON, SLA, PLACES, connections=[ok])) == []
+    assert said(data.night, Facts(NOON, SLA, PLACES, night=NightDone(expected=False))) == []
