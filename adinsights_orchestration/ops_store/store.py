@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from alembic import command
 from alembic.config import Config
 
-from adinsights_orchestration.ops_store import alert_tables  # noqa: F401  (belongs to the schema)
+from adinsights_orchestration.ops_store import alert_tables, audit_tables  # noqa: F401  (belong to the schema)
 from adinsights_orchestration.ops_store.connecting import lock_key, make_engine, translated_errors
 from adinsights_orchestration.ops_store.lock_session import LockSession
 from adinsights_orchestration.ops_store.tables import SCHEMA

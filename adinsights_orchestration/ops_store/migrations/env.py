@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from alembic import context
 
-from adinsights_orchestration.ops_store import alert_tables  # noqa: F401  (belongs to the schema)
+from adinsights_orchestration.ops_store import alert_tables, audit_tables  # noqa: F401  (belong to the schema)
 from adinsights_orchestration.ops_store.tables import SCHEMA, metadata
 
 context.configure(
