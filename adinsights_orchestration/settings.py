@@ -498,6 +498,29 @@ class HealthSettings(_Group):
     )
 
 
+class AlertingSettings(_Group):
+    """Who is told, and what watches alerting itself."""
+
+    ping_url: SecretStr | None = _setting(
+        None,
+        "Address that is asked after every evaluation of alerts; its owner tells people when no request comes.",
+        consequence="Without it nobody notices that the orchestrator is gone as a whole.",
+    )
+    ping_timeout_seconds: float = _setting(
+        5.0,
+        "How long that request may take. It is made beside the evaluation and never delays it.",
+        unit="s",
+        consequence="A receiver that is slower counts as not reached, which is logged.",
+        gt=0,
+        le=60,
+    )
+    backend_alerts_key: SecretStr | None = _setting(
+        None,
+        "Key for the backend's `POST /alerts/run`, sent as `X-API-Key`.",
+        consequence="Without it job `run_alert_evaluation` evaluates our own rules only, and says so.",
+    )
+
+
 class LogSettings(_Group):
     """Logs: one JSON object a line."""
 
@@ -544,6 +567,7 @@ class Settings(BaseSettings):
     dagster: DagsterSettings = DagsterSettings()
     freshness: FreshnessSettings = FreshnessSettings()
     health: HealthSettings = HealthSettings()
+    alerting: AlertingSettings = AlertingSettings()
     log: LogSettings = LogSettings()
 
 

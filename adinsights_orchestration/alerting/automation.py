@@ -1,24 +1,29 @@
-"""Alerting in Dagster: the sensor that evaluates, and the sensor that delivers.
+"""Alerting in Dagster: the sensor that evaluates, the sensor that delivers, and the job that does both at once.
 
 Belongs here: ticks and a line about each. Does not belong here: their work (`evaluate`, `deliver`).
 """
 
 # No postponed annotations: Dagster reads the type of a sensor's context.
+import time
 from datetime import datetime
 
 import dagster as dg
 import sqlalchemy as sa
 
-from adinsights_orchestration.alerting import dagster_events, deliver, disks, evaluate, reading
+from adinsights_orchestration.alerting import dagster_events, deliver, disks, evaluate, reading, rows
+from adinsights_orchestration.alerting.backend_rules import run_backend_rules
+from adinsights_orchestration.alerting.channels import configured_sinks
 from adinsights_orchestration.alerting.dagster_events import JobsSeen
 from adinsights_orchestration.alerting.deliver import Delivered
 from adinsights_orchestration.alerting.evaluate import Evaluation, Memory, Policies
 from adinsights_orchestration.alerting.facts import Facts
 from adinsights_orchestration.alerting.grouping import Options
 from adinsights_orchestration.alerting.matching import Routes
+from adinsights_orchestration.alerting.ping import DeadMansPing
 from adinsights_orchestration.alerting.reading import Beside
+from adinsights_orchestration.alerting.rows import Event
 from adinsights_orchestration.alerting.rules.catalog import INHIBITIONS, RULES
-from adinsights_orchestration.alerting.sinks import Sinks, log_only
+from adinsights_orchestration.alerting.sinks import Sinks
 from adinsights_orchestration.clock import Clock, TickClock, utc_now
 from adinsights_orchestration.environments import UNATTENDED, Automation
 from adinsights_orchestration.freshness.sla import SlaTable, load_sla
@@ -29,13 +34,15 @@ from adinsights_orchestration.topology.store import load_topology
 from adinsights_orchestration.unattended import declared, sensor_status
 
 BUDGET_SECONDS = 40.0  # a sensor has a minute
+JOB = "run_alert_evaluation"
+_TRIES, _PAUSE_SECONDS = 20, 1.0  # while the sensor's own evaluation is at work
 _log = get_logger(__name__)
 
 
 def build_alerting(
     settings: Settings, store: OpsStore, *, sinks: Sinks | None = None, clock: Clock = utc_now
 ) -> dg.Definitions:
-    """Builds the two sensors, where this environment declares them.
+    """Builds the job, and the two sensors where this environment declares them.
 
     Args:
         settings: The settings of this process.
@@ -47,9 +54,10 @@ def build_alerting(
         ConfigurationError: The SLA table is wrong.
     """
     sla = load_sla(settings.environment, settings.freshness.sla_path)
-    channels = sinks or log_only()
+    channels = sinks or configured_sinks(settings)
     sensors = [_evaluating(settings, store, sla, channels, clock), _delivering(settings, store, channels, clock)]
-    return dg.Definitions(sensors=[sensor for sensor in sensors if sensor is not None])
+    job = _job(settings, store, sla, channels, clock)
+    return dg.Definitions(jobs=[job], sensors=[sensor for sensor in sensors if sensor is not None])
 
 
 def default_policies(sinks: Sinks) -> Policies:
@@ -91,6 +99,8 @@ def _evaluating(
     if unattended is None:
         return None
     policies = default_policies(sinks)
+    url = settings.alerting.ping_url
+    ping = DeadMansPing(url.get_secret_value(), settings.alerting.ping_timeout_seconds) if url else None
 
     @dg.sensor(
         name=Automation.ALERT_EVALUATE.value,
@@ -104,9 +114,48 @@ def _evaluating(
         with timed(_log, "alert evaluation") as line:
             done = evaluate_once(settings, store, sla, policies, clock(), context.instance)
             line |= {"firing": done.firing, "orders": done.orders, "changes": dict(done.changes)}
+        if ping is not None:
+            ping.send()  # only an evaluation that came to its end is a sign of life
         return dg.SkipReason(summary(done))
 
     return alert_evaluate
+
+
+def _job(settings: Settings, store: OpsStore, sla: SlaTable, sinks: Sinks, clock: Clock) -> dg.JobDefinition:
+    policies = default_policies(sinks)
+
+    @dg.op(
+        name="evaluate_and_deliver",
+        description="Evaluates all rules, sends what there is to say, and has the backend evaluate its own.",
+    )
+    def evaluate_and_deliver(context: dg.OpExecutionContext) -> None:
+        done = evaluate_once(settings, store, sla, policies, clock(), context.instance)
+        for _ in range(_TRIES):
+            if not done.skipped:
+                break
+            time.sleep(_PAUSE_SECONDS)
+            done = evaluate_once(settings, store, sla, policies, clock(), context.instance)
+        if done.skipped:
+            raise dg.Failure(f"{done.skipped}, for {_TRIES * _PAUSE_SECONDS:.0f} s: see the ticks of alert_evaluate")
+        delivered = deliver.run(store, sinks, TickClock(clock(), BUDGET_SECONDS))
+        backend = run_backend_rules(settings)
+        (context.log.warning if backend.asked and not backend.done else context.log.info)(backend.said)
+        with store.begin() as connection:
+            rows.note(connection, [Event(clock(), "evaluated_by_hand", backend.said)])
+        context.add_output_metadata({"evaluation": summary(done), "delivery": told(delivered), "backend": backend.said})
+
+    @dg.job(
+        name=JOB,
+        description="Evaluates alerts now and sends what there is to say, without waiting for a tick; also calls the"
+        " backend's `POST /alerts/run`. For after a remediation. A backend that does not answer is reported and fails"
+        " nothing.",
+        tags={"adinsights/kind": "alerting"},
+        executor_def=dg.in_process_executor,
+    )
+    def run_alert_evaluation() -> None:
+        evaluate_and_deliver()
+
+    return run_alert_evaluation
 
 
 def _delivering(settings: Settings, store: OpsStore, sinks: Sinks, clock: Clock) -> dg.SensorDefinition | None:

@@ -73,9 +73,10 @@ def run(store: OpsStore, sinks: Sinks, clock: TickClock) -> Delivered:
         waiting = outbox.waiting_sinks(connection, clock.now())
     while waiting and not delivery.done.left:
         waiting = [name for name in waiting if delivery.one(name)]
-    if delivery.done.counts:
-        with store.begin() as connection:
+    with store.begin() as connection:
+        if delivery.done.counts:
             outbox.prune(connection, KEEP, clock.now())
+        rows.note_delivery(connection, clock.now())
     return delivery.done
 
 

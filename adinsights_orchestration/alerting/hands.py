@@ -41,15 +41,17 @@ def open_incidents(store: OpsStore) -> list[Incident]:
     return sorted(firing, key=lambda each: (-each.severity.rank, each.finding.since, each.fingerprint))
 
 
-def story(store: OpsStore, incident_id: str) -> Story:
-    """Returns an incident with its history.
+def story(store: OpsStore, incident_id: str, limit: int = 200) -> Story:
+    """Returns an incident with the newest lines of its history, oldest first.
 
     Raises:
         ConfigurationError: No incident, or several, have such an id.
     """
     with store.begin() as connection:
         found = _one(connection, incident_id)
-        history = rows.history(connection, fingerprint=found.fingerprint, group_key=found.finding.group_key)
+        history = rows.history(
+            connection, fingerprint=found.fingerprint, group_key=found.finding.group_key, limit=limit
+        )
     return Story(found, history)
 
 

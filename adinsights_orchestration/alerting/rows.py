@@ -24,7 +24,7 @@ from adinsights_orchestration.ops_store.alert_tables import alert_event, alert_g
 from adinsights_orchestration.ops_store.tables import cursor
 
 PRUNED_AT_ONCE = 1000  # rows; what is left goes with the next evaluation
-_MEMORY = "alert_evaluate"
+_MEMORY, _DELIVERY = "alert_evaluate", "alert_deliver"
 _FINDINGS = TypeAdapter(Finding)
 _OPEN = sa.or_(alert_incident.c.state != State.OK.value, alert_incident.c.told)
 _KEPT_AS_THEY_ARE = (
@@ -184,6 +184,18 @@ def load_memory(connection: sa.Connection) -> dict[str, Any]:
 def last_evaluation(connection: sa.Connection) -> datetime | None:
     """Returns when the last evaluation was; None before the first."""
     return connection.execute(sa.select(cursor.c.updated_at).where(cursor.c.name == _MEMORY)).scalar()
+
+
+def last_delivery(connection: sa.Connection) -> datetime | None:
+    """Returns when the last delivery came to its end, with or without anything to say; None before the first."""
+    return connection.execute(sa.select(cursor.c.updated_at).where(cursor.c.name == _DELIVERY)).scalar()
+
+
+def note_delivery(connection: sa.Connection, now: datetime) -> None:
+    """Notes that a delivery came to its end."""
+    upsert = insert(cursor).values(name=_DELIVERY, value={}, updated_at=now)
+    latest = {"updated_at": upsert.excluded.updated_at}
+    connection.execute(upsert.on_conflict_do_update(index_elements=["name"], set_=latest))
 
 
 def save_memory(connection: sa.Connection, memory: Mapping[str, Any], now: datetime) -> None:

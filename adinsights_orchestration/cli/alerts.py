@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from adinsights_orchestration.alerting.matching import Silence
     from adinsights_orchestration.alerting.model import Incident
 
-app = typer.Typer(help="List, acknowledge and silence alerts.", no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(
+    help="List, acknowledge, silence, test and replay alerts.", no_args_is_help=True, rich_markup_mode=None
+)
 _UNITS = {"m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1)}
 _SPAN = re.compile(r"(\d{1,5})([mhd])")
 _ByOption = Annotated[str | None, typer.Option("--by", help="Who you are; your login name else.")]
@@ -117,6 +119,47 @@ def unsilence(
     if not hands.unsilence(store, number, by or getpass.getuser(), utc_now()):
         raise ConfigurationError(f"no silence {number} is in force", next_step="See adinsights alerts list.")
     process.say(f"silence {number} ended")
+
+
+@app.command("test")
+def try_channels(
+    channels: Annotated[list[str] | None, typer.Argument(help="Only these channels.")] = None,
+    by: _ByOption = None,
+    as_json: process.JsonOption = False,
+) -> None:
+    """Send a test message through every channel and say what came of it. Exit code 1: one did not take it."""
+    from adinsights_orchestration.alerting.channels import configured_sinks
+    from adinsights_orchestration.alerting.trial import trial_message, try_sinks
+
+    settings = process.settings()
+    message = trial_message(settings.environment, by or getpass.getuser(), utc_now())
+    tried = try_sinks(configured_sinks(settings), message, channels or ())
+    found = [{"channel": each.sink, "arrived": each.arrived, "said": each.said} for each in tried]
+    process.print_rows(found, as_json=as_json, title="Test")
+    if not all(each.arrived for each in tried):
+        raise typer.Exit(1)
+
+
+@app.command()
+def replay(
+    incident: Annotated[str | None, typer.Argument(help="An alert's id: its message is sent anew.")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="What is over by now too.")] = False,
+    by: _ByOption = None,
+    as_json: process.JsonOption = False,
+) -> None:
+    """Say again what channels refused for good, or, with an id, the message that the alert belongs to."""
+    from adinsights_orchestration.alerting import replay as again
+
+    store, who, now = process.open_ops_store(process.settings()), by or getpass.getuser(), utc_now()
+    if incident is not None:
+        found = again.message_of(store, incident, who, now)
+    else:
+        found = again.dead_letters(store, who, now, everything=everything)
+    listed = [{"channel": each.sink, "message": each.title} for each in found]
+    if listed or as_json:
+        process.print_rows(listed, as_json=as_json, title="Said again, with the next delivery")
+    if not listed:
+        process.say("no channel refused anything for good" + ("" if everything else " that still fires"))
 
 
 def _row(incident: Incident) -> dict[str, Any]:

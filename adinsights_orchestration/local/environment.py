@@ -12,6 +12,7 @@ from pathlib import Path
 from adinsights_orchestration.local.seed import (
     AIRBYTE_CLIENT_ID,
     AIRBYTE_CLIENT_SECRET,
+    ALERTS_API_KEY,
     SERVICE_API_KEY,
     WEBHOOK_SECRET,
     WORKSPACE_ID,
@@ -91,6 +92,8 @@ def _product(local: LocalSettings) -> dict[str, str]:
         "ADINSIGHTS_HEALTH__FRONTEND_URL": f"{service}/frontend/",
         "ADINSIGHTS_HEALTH__SUPERSET_URL": f"{service}/superset",
         "ADINSIGHTS_HEALTH__BACKEND_API_KEY": SERVICE_API_KEY,
+        "ADINSIGHTS_ALERTING__PING_URL": f"{service}/ping/alerts",
+        "ADINSIGHTS_ALERTING__BACKEND_ALERTS_KEY": ALERTS_API_KEY,
     }
 
 

@@ -40,6 +40,7 @@ from adinsights_orchestration.local.backend.app import BackendConfig, create_bac
 from adinsights_orchestration.local.connectors.sync import ConnectorRuntime
 from adinsights_orchestration.local.front import create_frontend_app, create_superset_app
 from adinsights_orchestration.local.knobs import Knobs, create_knobs_app
+from adinsights_orchestration.local.ping import create_ping_app
 from adinsights_orchestration.local.serving import bind, server_config
 from adinsights_orchestration.local.settings import LocalSettings, load_local_settings
 from adinsights_orchestration.logs import configure_logging, get_logger
@@ -78,6 +79,7 @@ def create_service(
     airbyte = _airbyte(local, where, knobs, ads, clock)
     backend = create_backend_app(_backend_config(local, where), knobs, clock=clock)
     fronts = {"/frontend": create_frontend_app(knobs), "/superset": create_superset_app(knobs)}
+    fronts |= {"/ping": create_ping_app(knobs, clock=clock)}
     parts = {"/ads": create_ads_app(ads, knobs), "/airbyte": airbyte, "/backend": backend, **fronts}
     control = create_knobs_app(knobs)
 

@@ -49,3 +49,31 @@ def test_an_alert_is_listed_shown_acknowledged_and_silenced(served: Served, dsn:
         "alerts", "silence", "colour=red", "--for", "2h", "--reason", "x", ADINSIGHTS_OPS_STORE__DSN=dsn
     )
     assert (refused.code, "no alert has a label 'colour'" in refused.err) == (2, True)
+
+
+def test_a_report_is_printed_channels_are_tried_and_nothing_is_replayed_where_nothing_was_refused(
+    served: Served, dsn: str
+) -> None:
+    listing = served.as_process("alerts", "list", "--json", ADINSIGHTS_OPS_STORE__DSN=dsn)
+    (listed,) = listing.json["alerts"]
+    report = served.as_process("incidents", "report", listed["id"], ADINSIGHTS_OPS_STORE__DSN=dsn)
+    assert (report.code, "nothing is kept of episode 1" in report.err) == (2, True), "the fixture wrote no history"
+    tried = served.as_process("alerts", "test", "--by", "ann", "--json", ADINSIGHTS_OPS_STORE__DSN=dsn)
+    assert (tried.code, [each["arrived"] for each in tried.json]) == (0, [True])
+    replayed = served.as_process("alerts", "replay", ADINSIGHTS_OPS_STORE__DSN=dsn)
+    assert (replayed.code, "no channel refused anything for good that still fires" in replayed.err) == (0, True)
+
+
+def test_the_healthcheck_says_by_its_exit_code_whether_alerting_is_alive(served: Served, dsn: str) -> None:
+    def check(**more: str) -> tuple[int, list[bool]]:
+        environment = {"ADINSIGHTS_OPS_STORE__DSN": dsn, "ADINSIGHTS_LOCAL_STACK": "true", **more}
+        answer = served.as_process("healthcheck", "--json", **environment)
+        return answer.code, [each["alive"] for each in answer.json] if answer.out else []
+
+    assert check() == (1, [True, False]), "it never delivered"
+    store = OpsStore(OpsStoreSettings(dsn=SecretStr(dsn)))
+    with store.begin() as connection:
+        rows.note_delivery(connection, utc_now())
+    assert check() == (0, [True, True])
+    store.dispose()
+    assert check(ADINSIGHTS_OPS_STORE__DSN="postgresql://nobody@127.0.0.1:1/none") == (2, [])
