@@ -21,8 +21,9 @@ _LOCAL_HEADER = """# Settings of the local stack
 
 For `make up`, `make demo` and `adinsights local`: environment variables, as in `ADINSIGHTS_LOCAL_UI_PORT=3001 make up`.
 While a stack with the default folder runs, a command that is given none of them takes those that it was started
-with; one with a folder of its own is reached by the same variables. Two stacks side by side need three ports and a
-folder each. The product's own settings, which the stack makes itself, are in [settings.md](settings.md).
+with; one with a folder of its own is found when that is named (`ADINSIGHTS_LOCAL_STATE_DIR`). Two stacks side by side
+need three ports and a folder each. The product's own settings, which the stack makes itself, are in
+[settings.md](settings.md).
 """
 
 

@@ -12,7 +12,9 @@ from pathlib import Path
 from adinsights_orchestration.errors import ConfigurationError
 
 VARIABLE = "ADINSIGHTS_ENV_FILE"
-DEFAULT = Path(".local") / "stack.env"
+STACK_FOLDER = "ADINSIGHTS_LOCAL_STATE_DIR"
+NAME = "stack.env"
+DEFAULT = Path(".local") / NAME
 _PROJECT_ROOT = Path(__file__).resolve().parent.parent.parent
 
 
@@ -27,13 +29,14 @@ def apply(environment: MutableMapping[str, str]) -> Path | None:
 
 
 def find(environment: Mapping[str, str]) -> Path | None:
-    """The named file, else the local stack's below the working directory, else that below the project."""
+    """The named file, else that of the local stack whose folder is named, else of the one with the default folder."""
     named = environment.get(VARIABLE)
     if named:
         if not Path(named).is_file():
             raise ConfigurationError(f"{named} is not a file.", place=VARIABLE, next_step="Correct or unset it.")
         return Path(named)
-    candidates = (Path.cwd() / DEFAULT, _PROJECT_ROOT / DEFAULT)
+    folder = environment.get(STACK_FOLDER)
+    candidates = (_PROJECT_ROOT / folder / NAME,) if folder else (Path.cwd() / DEFAULT, _PROJECT_ROOT / DEFAULT)
     return next((path for path in candidates if path.is_file()), None)
 
 

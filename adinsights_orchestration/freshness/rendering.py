@@ -78,9 +78,9 @@ def table(states: Sequence[ConnectionState], now: datetime) -> dg.AssetObservati
         asset_key=CONNECTIONS,
         description=", ".join(f"{counts[state]} {state.value}" for state in Freshness if counts[state]) or "none",
         metadata={
-            **{state.value: counts[state] for state in Freshness},
             "stalest": _rows(stalest_first(states)[:TABLE_ROWS]),
             "shown": f"{min(len(states), TABLE_ROWS)} of {len(states)}",
+            **{state.value: counts[state] for state in Freshness},
             "evaluated": dg.MetadataValue.timestamp(now),
         },
     )

@@ -76,6 +76,7 @@ def metadata(state: ComponentState) -> dict[str, dg.MetadataValue[Any]]:
     found: dict[str, dg.MetadataValue[Any]] = {
         "health": dg.MetadataValue.text(reading.health.value),
         "state": dg.MetadataValue.text(reading.state),
+        "detail": dg.MetadataValue.text(reading.detail),
         "since": dg.MetadataValue.timestamp(state.since),
         "facts": dg.MetadataValue.json(dict(reading.facts)),
     }

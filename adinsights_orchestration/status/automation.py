@@ -41,6 +41,8 @@ def observation(status: Status, links: Links) -> dg.AssetObservation:
         description=headline(status),
         metadata={
             "overall": dg.MetadataValue.text(status.overall.value),
+            # Dagster shows the page only on a click; what is wrong is read without one.
+            "what is wrong": dg.MetadataValue.text("; ".join(status.reasons) or "nothing"),
             "overview": dg.MetadataValue.md(render(status, links)),
             "as of": dg.MetadataValue.timestamp(status.as_of),
         },

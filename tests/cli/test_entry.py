@@ -94,6 +94,19 @@ def test_a_running_stacks_file_is_found_below_the_working_directory(
     assert environment == {"FROM_STACK": "yes"}
 
 
+def test_a_stack_with_a_folder_of_its_own_is_found_by_that_and_lends_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for folder in (".local", "other"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "stack.env").write_text(f"FROM={folder}\n")
+    monkeypatch.chdir(tmp_path)
+    environment = {"ADINSIGHTS_LOCAL_STATE_DIR": str(tmp_path / "other")}
+    environment_file.apply(environment)
+    assert environment["FROM"] == "other"
+    assert environment_file.find({"ADINSIGHTS_LOCAL_STATE_DIR": str(tmp_path / "not-running")}) is None
+
+
 def test_a_named_file_that_is_missing_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match=r"missing\.env is not a file"):
         environment_file.apply({"ADINSIGHTS_ENV_FILE": str(tmp_path / "missing.env")})

@@ -12,6 +12,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import dagster as dg
+import httpx
 import sqlalchemy as sa
 from psycopg.conninfo import conninfo_to_dict
 from pydantic import SecretStr
@@ -25,7 +26,7 @@ from adinsights_orchestration.freshness.sla import SlaTable, load_sla
 from adinsights_orchestration.health import recorded, tick
 from adinsights_orchestration.health.asking import Asking
 from adinsights_orchestration.health.catalog import CATALOG
-from adinsights_orchestration.health.model import Component, ComponentState, Reading
+from adinsights_orchestration.health.model import Component, ComponentState, Health, Reading
 from adinsights_orchestration.health.showing import show
 from adinsights_orchestration.health.states import load
 from adinsights_orchestration.health.tick import Round
@@ -146,6 +147,15 @@ class Platform:
                 model |= {"execution_seconds": 1.0, "generated_at": ended}
                 transaction.execute(sa.insert(dbt_model_result).values(model))
 
+    def post_job(self, job_id: int, connection: int = 0) -> None:
+        """Posts a finished job to the backend's webhook, as Airbyte does."""
+        ended = int(self.clock().timestamp())
+        job = {"id": job_id, "status": "succeeded", "createdAt": ended - 60, "updatedAt": ended}
+        body = {"connectionId": str(seed.connections()[connection].connection_id), "job": job}
+        headers = {"X-Airbyte-Webhook-Secret": WEBHOOK_SECRET}
+        reply = httpx.post(f"{self.url}/backend/api/airbyte/webhook/", json=body, headers=headers)
+        assert reply.status_code == 200
+
     def finish(self, job_id: int, ended: datetime | None = None, connection: int = 0) -> UUID:
         """Writes a job that is over into the ledger, and returns its connection's id."""
         ended, of = ended or self.clock(), seed.connections()[connection]
@@ -167,6 +177,11 @@ class Platform:
         with self.store.begin() as transaction:
             transaction.execute(sa.insert(sync_job).values(row))
         return of.connection_id
+
+
+def seen(reading: Reading) -> tuple[Health, str]:
+    """What a reading says, in two words."""
+    return reading.health, reading.state
 
 
 @contextmanager

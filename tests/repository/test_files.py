@@ -20,7 +20,6 @@ BINARY = {".png", ".parquet", ".ico"}
 LONG_WITH_REASON = {
     "adinsights_orchestration/settings.py": "one table of every setting, read from top to bottom",
     "benchmarks/sync_fanout.py": "one measurement with its server, its peer and its figures, run as one module",
-    "tests/health/test_probes.py": "each component's probe against each fault, one sentence after another",
     "tests/ingestion/test_airbyte_client.py": "the client's behaviour in every reply that a server gives",
     "tests/ingestion/test_observe.py": "the observe tick's behaviour, one sentence after another",
     "tests/ingestion/test_trigger.py": "the trigger tick's behaviour, one sentence after another",

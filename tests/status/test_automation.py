@@ -73,6 +73,11 @@ def test_a_component_that_goes_down_and_comes_back_is_written_each_time_at_once(
         assert desk.tick(timedelta(seconds=30)) == f"{said}, overview written"
         assert _file(desk)["overall"] == said
     assert [page["overall"] for page in desk.pages()] == ["ok", "down", "ok"]
+    assert [page["what is wrong"] for page in desk.pages()] == [
+        "nothing",
+        "backend is down: backend said down",
+        "nothing",
+    ]
 
 
 def test_when_whoever_reads_components_stands_still_the_page_says_so_by_itself(desk: Desk) -> None:

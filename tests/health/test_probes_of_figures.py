@@ -1,0 +1,111 @@
+"""What the probes of figures make of what they are told: the age of each tenant's dashboards, the API's error rate."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import httpx
+import pytest
+from pydantic import SecretStr
+
+from adinsights_orchestration.health.model import Component, Health
+from tests.health.world import TENANTS, Platform, seen
+
+MINUTE = timedelta(minutes=1)
+
+
+def test_the_worst_tenant_s_dashboards_decide(world: Platform) -> None:
+    world.serve(*TENANTS)
+    ages = {str(tenant.id): 10 for tenant in TENANTS}
+    world.knob("backend", "snapshot_age_minutes", ages)
+    assert seen(world.probe(Component.DASHBOARDS)) == (Health.OK, "ok")
+    world.knob("backend", "snapshot_age_minutes", {**ages, str(TENANTS[1].id): 61})
+    reading = world.probe(Component.DASHBOARDS, {})
+    assert seen(reading) == (Health.DEGRADED, "stale")
+    assert reading.facts["worst_first"][0] == {"tenant": TENANTS[1].slug, "state": "stale", "age_minutes": 61.0}
+    assert TENANTS[1].slug in reading.detail
+    world.knob("backend", "snapshot_age_minutes", {**ages, str(TENANTS[1].id): 121})
+    assert seen(world.probe(Component.DASHBOARDS, {})) == (Health.DOWN, "stale")
+
+
+def test_a_snapshot_has_fifteen_minutes_after_the_build_that_it_lacks(world: Platform) -> None:
+    world.serve(TENANTS[0])
+    world.knob("backend", "snapshot_age_minutes", {str(TENANTS[0].id): 90})
+    world.build(world.clock() - 10 * MINUTE)
+    assert seen(world.probe(Component.DASHBOARDS)) == (Health.OK, "ok")
+    world.build(world.clock() - 20 * MINUTE)  # an earlier one had its time
+    assert seen(world.probe(Component.DASHBOARDS)) == (Health.DEGRADED, "stale")
+
+
+def test_a_tenant_that_is_well_is_asked_every_five_minutes_and_one_that_is_not_every_minute(world: Platform) -> None:
+    world.serve(TENANTS[0])
+    world.knob("backend", "snapshot_age_minutes", {str(TENANTS[0].id): 50})
+    memory: dict[str, Any] = {}
+
+    def age(after_seconds: float) -> float | None:
+        world.clock.advance(after_seconds)
+        return world.probe(Component.DASHBOARDS, memory).value
+
+    assert age(0) == 50
+    world.knob("backend", "snapshot_age_minutes", {str(TENANTS[0].id): 70})
+    assert age(240) == 54
+    assert age(60) == 70
+    world.knob("backend", "snapshot_age_minutes", {str(TENANTS[0].id): 0})
+    assert age(30) == 70.5
+    assert age(30) == 0
+
+
+def test_a_wrong_key_or_a_proxy_s_page_is_no_data_about_dashboards(world: Platform) -> None:
+    world.serve(*TENANTS)
+    world.change(backend_api_key=SecretStr("another-key-canary"))
+    reading = world.probe(Component.DASHBOARDS)
+    assert seen(reading) == (Health.UNKNOWN, "http_403")
+    assert "canary" not in repr(reading)
+    world.knob("backend", "html_error")
+    assert seen(world.probe(Component.DASHBOARDS, {})) == (Health.UNKNOWN, "html")
+
+
+def test_too_few_requests_are_no_error_rate(world: Platform) -> None:
+    memory: dict[str, Any] = {}
+    assert seen(world.probe(Component.API, memory)) == (Health.UNKNOWN, "no_metrics")  # one reading is no rate
+    world.clock.advance(30)
+    reading = world.probe(Component.API, memory)
+    assert seen(reading) == (Health.UNKNOWN, "too_few_requests")
+    assert (reading.facts["source"], reading.facts["errors"]) == ("counters", 0)
+
+
+def test_the_error_rate_is_read_from_the_backend_s_counters(world: Platform) -> None:
+    memory: dict[str, Any] = {}
+    world.probe(Component.API, memory)
+    world.knob("backend", "error_percent", 10)
+    with httpx.Client() as client:
+        for _ in range(300):
+            client.get(f"{world.url}/backend/api/health/")
+    world.knobs.reset("backend")
+    world.clock.advance(30)
+    reading = world.probe(Component.API, memory)
+    assert seen(reading) == (Health.DOWN, "failing")
+    assert (reading.facts["requests"], reading.facts["errors"]) == (301, 30)
+    assert reading.value == pytest.approx(10, abs=0.1)
+
+
+def test_without_metrics_the_rate_rests_on_our_own_probes_and_says_so(world: Platform) -> None:
+    world.round()
+    world.knob("backend", "metrics_error")
+    for _ in range(3):
+        world.round(after=timedelta(seconds=30))
+    world.clock.advance(600)
+    reading = world.probe(Component.API, {})
+    assert seen(reading) == (Health.UNKNOWN, "no_metrics")
+    assert reading.facts["source"] == "probes"
+    assert "HTTP 500" in reading.facts["sources_without_data"][0]
+
+
+def test_our_own_probes_are_no_customers(world: Platform) -> None:
+    world.knob("backend", "health_override", {"airbyte": "stale", "dbt": "failing"})
+    for _ in range(8):
+        world.round(after=timedelta(seconds=30))
+    facts = world.states()[Component.API].reading.facts
+    assert facts["source"] == "counters"
+    assert (facts["requests"] <= 6, facts["errors"] <= 3) == (True, True), facts  # 14 answers of 502 and 503 are ours
