@@ -521,6 +521,68 @@ class AlertingSettings(_Group):
     )
 
 
+class RetentionArchive(StrEnum):
+    """Whether audit rows may be deleted without having been archived."""
+
+    REQUIRED = "required"
+    OFF = "off"
+
+
+class RetentionSettings(_Group):
+    """How old audit rows are deleted."""
+
+    archive: RetentionArchive = _setting(
+        RetentionArchive.REQUIRED,
+        "`required`: only rows whose archived day still equals the table go; `off`: age alone decides.",
+        consequence="With `off` what is deleted is gone for ever; the asset says so at each run.",
+    )
+    dsn: SecretStr | None = _setting(
+        None,
+        "Postgres address of the backend's database with the role that archives and deletes; empty: the backend's.",
+        consequence="The orchestrator's usual role may not delete, and should not: docs/audit-log.md has the grants.",
+    )
+    transaction_seconds: float = _setting(
+        0.2,
+        "How long one transaction should take.",
+        unit="s",
+        consequence="Longer ones are fewer, and hold their locks for longer.",
+        gt=0,
+        le=5,
+    )
+    lock_timeout_seconds: float = _setting(
+        2.0,
+        "How long a transaction waits for somebody else's lock.",
+        unit="s",
+        consequence="After that it gives way, and the rows go another time.",
+        gt=0,
+        le=60,
+    )
+    statement_timeout_seconds: float = _setting(
+        30.0,
+        "How long one statement may run.",
+        unit="s",
+        consequence="A tenant's day that takes longer to read stays in the table, and its check fails.",
+        gt=0,
+        le=600,
+    )
+    budget_minutes: float = _setting(
+        60.0,
+        "How long one run may take.",
+        unit="min",
+        consequence="What is left is deleted the next night.",
+        gt=0,
+        le=24 * 60,
+    )
+    replica_lag_seconds: float = _setting(
+        30.0,
+        "Deletion pauses while a replica is further behind than this, and while sessions wait for locks.",
+        unit="s",
+        consequence="Seen only by a role that may read `pg_stat_replication` (pg_monitor).",
+        gt=0,
+        le=3600,
+    )
+
+
 class LogSettings(_Group):
     """Logs: one JSON object a line."""
 
@@ -568,6 +630,7 @@ class Settings(BaseSettings):
     freshness: FreshnessSettings = FreshnessSettings()
     health: HealthSettings = HealthSettings()
     alerting: AlertingSettings = AlertingSettings()
+    retention: RetentionSettings = RetentionSettings()
     log: LogSettings = LogSettings()
 
 

@@ -24,7 +24,16 @@ from uuid import UUID
 import psycopg
 
 from adinsights_orchestration.audit_log.access import Access
-from adinsights_orchestration.audit_log.statements import Scope, Shape, Statement, delete, delete_counting, survey
+from adinsights_orchestration.audit_log.reaching import Link
+from adinsights_orchestration.audit_log.statements import (
+    Scope,
+    Shape,
+    Statement,
+    delete,
+    delete_counting,
+    survey,
+    would_delete,
+)
 from adinsights_orchestration.backend.database import Cursor
 from adinsights_orchestration.errors import AdinsightsError
 
@@ -148,21 +157,25 @@ class Deleter:
         access: How our role reaches it.
         ledger: Where intents go.
         limits: What a transaction may take.
+        dry: Compare only: what would be deleted is told, and nothing is.
     """
 
     def __init__(
         self,
-        connection: psycopg.Connection[tuple[object, ...]],
+        connection: Link,
         shape: Shape,
         access: Access,
         ledger: Ledger,
         limits: Limits = Limits(),
+        *,
+        dry: bool = False,
     ) -> None:
         self._connection = connection
         self._shape = shape
         self._access = access
         self._ledger = ledger
         self._limits = limits
+        self._dry = dry
 
     def take(self, scope: Scope, expected: Mapping[date, Sealed]) -> Taken:
         """Deletes the days whose content is as expected, all of them or none.
@@ -181,8 +194,10 @@ class Deleter:
                 found = self._survey(cursor, scope)
                 equal = {day: each for day, each in found.items() if _is(each, expected.get(day))}
                 going = {day: each.content - each.held for day, each in equal.items()}
-                if not any(content.rows for content in going.values()):
-                    return Taken(found=found)
+                going = {day: content for day, content in going.items() if content.rows}
+                equal = {day: equal[day] for day in going}
+                if not going or self._dry:
+                    return Taken(going, found)
                 self._delete(cursor, scope, set(found) - set(equal), sum(each.rows for each in going.values()))
                 staying = _staying(equal, expected)
                 if not self._ledger.begin(staying):
@@ -204,12 +219,13 @@ class Deleter:
         with self._connection.transaction(), self._connection.cursor() as cursor:
             return self._survey(cursor, scope)
 
-    def sweep_by_age(self, scope: Scope) -> Mapping[object, int]:
-        """Deletes everything in the scope, whether or not it is archived; returns rows by tenant."""
+    def sweep_by_age(self, scope: Scope) -> Mapping[Chunk, int]:
+        """Deletes everything in the scope, whether or not it is archived; returns rows by tenant and month."""
+        statement = would_delete if self._dry else delete_counting
         with self._connection.transaction(), self._connection.cursor() as cursor:
             self._prepare(cursor, scope)
-            rows = _run(cursor, delete_counting(self._shape, scope)).fetchall()
-        return {whose: int(str(count)) for whose, count in rows}
+            rows = _run(cursor, statement(self._shape, scope)).fetchall()
+        return {(whose or NOBODY, month): count for whose, month, count in rows}
 
     def _survey(self, cursor: Cursor, scope: Scope) -> dict[date, Found]:
         self._prepare(cursor, scope)

@@ -10,8 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-import psycopg
-
+from adinsights_orchestration.audit_log.reaching import Link
 from adinsights_orchestration.clock import elapsed_seconds
 
 _LOOKS_EVERY_SECONDS = 1.0
@@ -55,7 +54,7 @@ class Pace:
         longest_seconds: The longest transaction so far.
     """
 
-    connection: psycopg.Connection[tuple[object, ...]] | None
+    connection: Link | None
     limits: PaceLimits = field(default_factory=PaceLimits)
     seconds: Callable[[], float] = elapsed_seconds
     sleep: Callable[[float], None] = time.sleep
@@ -91,8 +90,8 @@ class Pace:
         self.paused_seconds += seconds
         self.sleep(seconds)
 
-    def _busy(self, connection: psycopg.Connection[tuple[object, ...]]) -> bool:
+    def _busy(self, connection: Link) -> bool:
         row = connection.execute(_LOAD).fetchone()
         assert row is not None
         waiting, lag = row
-        return int(str(waiting)) > 0 or float(str(lag)) > self.limits.lag_seconds
+        return bool(waiting > 0 or lag > self.limits.lag_seconds)

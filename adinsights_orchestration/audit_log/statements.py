@@ -109,24 +109,23 @@ def delete(shape: Shape, scope: Scope) -> Statement:
 
 
 def delete_counting(shape: Shape, scope: Scope) -> Statement:
-    """The same, and returns how many rows of each tenant went."""
+    """The same, and returns how many rows of each tenant and month went."""
     where, parameters = _where(shape, scope, held=False)
     whose = _column(shape.tenant) if shape.tenant else sql.SQL("null::uuid")
     text = sql.SQL(
-        "with gone as (delete from {} t where {} returning {} as whose) select whose, count(*) from gone group by whose"
-    ).format(shape.name, where, whose)
+        "with gone as (delete from {} t where {} returning {} as whose, date_trunc('month', {}) as month)"
+        " select whose, month::date, count(*) from gone group by whose, month"
+    ).format(shape.name, where, whose, _column(shape.time))
     return Statement(text, parameters)
 
 
-def count(shape: Shape, scope: Scope) -> Statement:
-    """Tenant, day, rows and held rows of what lies in the scope."""
-    where, parameters = _where(shape, scope, held=None)
+def would_delete(shape: Shape, scope: Scope) -> Statement:
+    """What `delete_counting` would return, without deleting."""
+    where, parameters = _where(shape, scope, held=False)
     whose = _column(shape.tenant) if shape.tenant else sql.SQL("null::uuid")
-    held = _held(shape, scope.holds, parameters)
-    text = sql.SQL(
-        "select {whose}, {time}::date, count(*), count(*) filter (where {held}) from {table} t where {where}"
-        " group by 1, 2"
-    ).format(whose=whose, time=_column(shape.time), held=held or sql.SQL("false"), table=shape.name, where=where)
+    text = sql.SQL("select {}, date_trunc('month', {})::date, count(*) from {} t where {} group by 1, 2").format(
+        whose, _column(shape.time), shape.name, where
+    )
     return Statement(text, parameters)
 
 

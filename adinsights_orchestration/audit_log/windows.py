@@ -98,16 +98,18 @@ class Policy:
         now: The moment.
         windows: Days that each tenant's rows are kept.
         holds: Those in force and those that have ended; the latter count for nothing.
+        least_days: The shortest window that is not refused; a year, unless the table is the orchestrator's own.
     """
 
     now: datetime
     windows: Mapping[UUID, int]
     holds: tuple[Hold, ...] = ()
+    least_days: int = MINIMUM_RETENTION_DAYS
     today: date = field(init=False)
 
     def __post_init__(self) -> None:
         for tenant_id, days in self.windows.items():
-            require_window(days, place=f"tenant {tenant_id}")
+            require_window(days, least=self.least_days, place=f"tenant {tenant_id}")
         object.__setattr__(self, "today", self.now.astimezone(UTC).date())
         object.__setattr__(self, "holds", tuple(hold for hold in self.holds if hold.in_force(self.now)))
 

@@ -107,3 +107,19 @@ audit_run = sa.Table(
     sa.Column("error", sa.Text),
     sa.Index("ix_audit_run_started_at", "source", "started_at"),
 )
+
+# Rows that are kept for now, however old: restored ones, until a moment. Legal holds stand in `tenants.yaml`.
+audit_hold = sa.Table(
+    "audit_hold",
+    metadata,
+    sa.Column("id", sa.BigInteger, sa.Identity(), primary_key=True),
+    sa.Column("source", sa.Text, nullable=False),
+    sa.Column("tenant_id", UUID(as_uuid=True)),  # null: everybody's
+    sa.Column("first_day", sa.Date, nullable=False),
+    sa.Column("last_day", sa.Date, nullable=False),
+    _moment("ends_at", nullable=False),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("author", sa.Text, nullable=False),
+    _moment("created_at", nullable=False),
+    sa.Index("ix_audit_hold_ends_at", "source", "ends_at"),
+)

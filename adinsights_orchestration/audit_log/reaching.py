@@ -1,0 +1,62 @@
+"""How a declared table's database is reached, and what its catalog says of the table's size and indexes.
+
+Belongs here: connecting with the role that archives and deletes. Does not belong here: its rights (`access`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import psycopg
+from psycopg.rows import TupleRow
+
+from adinsights_orchestration.audit_log.source import Place, Source
+from adinsights_orchestration.settings import Settings
+
+Link = psycopg.Connection[TupleRow]
+
+
+@contextmanager
+def connected(settings: Settings, source: Source) -> Iterator[Link]:
+    """A connection of our own to the table's database, in autocommit."""
+    dsn = dsn_of(settings, source)
+    waits = settings.ops_store.connect_timeout_seconds
+    with psycopg.connect(
+        dsn,
+        autocommit=True,
+        prepare_threshold=None,
+        connect_timeout=waits,
+        application_name="adinsights-audit",
+        keepalives_idle=15,
+        tcp_user_timeout=60_000,
+    ) as connection:
+        yield connection
+
+
+def dsn_of(settings: Settings, source: Source) -> str:
+    """The address of the table's database, with the role that may archive and delete."""
+    if source.place is Place.OPS_STORE:
+        return settings.ops_store.dsn.get_secret_value()
+    return (settings.retention.dsn or settings.backend.dsn).get_secret_value()
+
+
+def pages_of(connection: Link, source: Source) -> int:
+    """The table's size in pages."""
+    row = connection.execute(
+        "select pg_relation_size(%s::regclass) / current_setting('block_size')::int", (source.table,)
+    ).fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+def has_time_index(connection: Link, source: Source) -> bool:
+    """Whether an index begins with the time, or with the tenant and then the time."""
+    rows = connection.execute(
+        """select array(select a.attname::text from unnest(i.indkey) with ordinality k (number, place)
+                          join pg_attribute a on a.attrelid = i.indrelid and a.attnum = k.number order by place)
+             from pg_index i where i.indrelid = %s::regclass and i.indisvalid and i.indpred is null""",
+        (source.table,),
+    ).fetchall()
+    wanted = ([source.time], [source.tenant, source.time])
+    return any(list(row[0])[: len(each)] == each for row in rows for each in wanted)
