@@ -20,6 +20,8 @@ from adinsights_orchestration.local.postgres import EmbeddedPostgres
 from adinsights_orchestration.ops_store.store import OpsStore
 from adinsights_orchestration.settings import OpsStoreSettings
 
+# What is not over by then hangs: tells an end from none on the busiest machine, and measures no speed.
+HANG_SECONDS = 45.0
 DEBIAN_POSTGRES_15 = Path("/usr/lib/postgresql/15/bin")
 
 

@@ -60,8 +60,10 @@ def test_runs_that_ended_are_forgotten() -> None:
     assert judge({}, {RUN: Suspicion(NOW, 7)}, NOW).suspected == {}
 
 
-# How a living run holds its lock, in seconds: with it, then without it, and again.
-_HOLDING = st.lists(st.tuples(st.integers(1, 90), st.integers(0, 49)), min_size=1, max_size=20)
+_LOOK = 30  # seconds between two looks, at most
+# How a living run holds its lock, in seconds: with it, then without it, and again. Two losses that follow each other
+# without a look between them are one long absence to whoever looks; a restart of Postgres is not that frequent.
+_HOLDING = st.lists(st.tuples(st.integers(_LOOK, 90), st.integers(0, 49)), min_size=1, max_size=20)
 _LOOKS = st.lists(st.integers(1, 120), max_size=40)
 
 
@@ -83,7 +85,7 @@ def test_a_run_that_is_never_without_lock_for_longer_than_a_build_may_be_is_neve
     suspected: dict[str, Suspicion] = {}
     second = 0
     for later in looks:
-        second += min(later, 1 + later % 30)
+        second += min(later, 1 + later % _LOOK)
         verdict = judge({RUN: _seen(alive=_holds(holding, second))}, suspected, NOW + timedelta(seconds=second))
         assert verdict.dead == frozenset()
         suspected = dict(verdict.suspected)

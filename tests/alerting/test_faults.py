@@ -44,7 +44,7 @@ from tests.alerting.support import NOON, World, finding
 TABLES = (alert_outbox, alert_event, alert_group, alert_incident, alert_channel, cursor)
 SLA = load_sla(Environment.PRODUCTION)
 SCHEDULES = 200
-STEPS = 14
+STEPS = 9
 STEP = timedelta(minutes=2)
 FAULTY = [Fault.REQUEST_LOST, Fault.REPLY_LOST, Fault.APPLIED_LATE, Fault.BUSY, Fault.REFUSED]
 Said = tuple[str, int, str, str, tuple[tuple[str, ...], ...]]  # group, episode, standing, title, story
@@ -122,7 +122,7 @@ class Schedule:
         self.store.share = 0.0
         for channel in self.channels:
             channel.fault = lambda: Fault.NONE
-        for _ in range(5):
+        for _ in range(3):
             self.now += timedelta(minutes=10)
             self.deliver(parallel=False)
 

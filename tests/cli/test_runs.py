@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import uuid
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -13,9 +14,10 @@ import pytest
 from adinsights_orchestration.cli import runs
 from adinsights_orchestration.ingestion import assets, repair_jobs
 from adinsights_orchestration.local.airbyte import catalogs
-from tests.cli.conftest import Served
+from tests.cli.conftest import Answer, Served
 from tests.cli.test_ui import ui_that_answers
 
+Command = Callable[..., Answer]
 _JOBS = {"name": "__repository__", "location": {"name": "pipelines"}, "jobs": [{"name": "clear_connection"}]}
 
 
@@ -53,22 +55,22 @@ def test_a_sync_without_a_ui_runs_here_and_tells_exactly_what_failed_and_why(ser
     assert _leaks(served, "canary-token", "jane.doe") == []
 
 
-def test_a_sync_that_went_well_says_so_on_the_way_and_in_a_table(served: Served) -> None:
-    answer = served.as_process("sync", "--connection", "Meta Ads")
+def test_a_sync_that_went_well_says_so_on_the_way_and_in_a_table(served: Served, command: Command) -> None:
+    answer = command("sync", "--connection", "Meta Ads")
     assert answer.code == 0, answer.err
     assert "succeeded" in answer.out
     assert "20 rows" in answer.err
-    listed = {row["provider"]: row for row in served.as_process("connections", "--json").json}
+    listed = {row["provider"]: row for row in command("connections", "--json").json}
     assert (listed["meta"]["status"], listed["meta"]["rows"]) == ("succeeded", 20)
 
 
-def test_a_refresh_is_a_plan_until_it_is_confirmed(served: Served) -> None:
+def test_a_refresh_is_a_plan_until_it_is_confirmed(served: Served, command: Command) -> None:
     before = len(_jobs(served))
-    plan = served.as_process("refresh", "Meta Ads", "--json")
+    plan = command("refresh", "Meta Ads", "--json")
     assert (plan.code, plan.json["executed"], plan.json["obstacles"]) == (0, False, [])
     assert plan.json["steps"][0]["does"]
     assert len(_jobs(served)) == before
-    done = served.as_process("refresh", "Meta Ads", "--yes", "--json")
+    done = command("refresh", "Meta Ads", "--yes", "--json")
     assert done.code == 0, done.err
     assert f"plan {plan.json['plan']}" in done.err
     assert "read all history again" in done.err
@@ -76,27 +78,29 @@ def test_a_refresh_is_a_plan_until_it_is_confirmed(served: Served) -> None:
     assert _jobs(served)[-1] != "sync"
 
 
-def test_a_clear_is_a_plan_until_it_is_confirmed(served: Served) -> None:
-    plan = served.as_process("clear", "Web")
+def test_a_clear_is_a_plan_until_it_is_confirmed(served: Served, command: Command) -> None:
+    plan = command("clear", "Web")
     assert plan.code == 0
     assert "delete all its rows" in plan.out
-    assert _command(plan.out)[:2] == ["clear", _partition(served, "Web")]
-    assert served.as_process(*_command(plan.out)).code == 0
+    assert _command(plan.out)[:2] == ["clear", _partition(command, "Web")]
+    assert command(*_command(plan.out)).code == 0
 
 
-def test_a_plan_other_than_the_one_that_was_read_is_refused_with_the_plan_as_it_is_now(served: Served) -> None:
+def test_a_plan_other_than_the_one_that_was_read_is_refused_with_the_plan_as_it_is_now(
+    served: Served, command: Command
+) -> None:
     meta, before = served.connections["meta"], len(_jobs(served))
-    read = _command(served.as_process("refresh", "Meta Ads").out)
+    read = _command(command("refresh", "Meta Ads").out)
     insights, campaigns = meta.catalog.streams
     narrower = replace(meta.catalog, streams=(insights, replace(campaigns, selected=False)))
     served.airbyte.change(meta.id, replace(meta, catalog=narrower))
     try:
-        refused = served.as_process(*read)
+        refused = command(*read)
         assert refused.code == 2
         assert "refresh of 1 streams (ad_insights)" in refused.err
         assert "the plan changed since it was shown" in refused.err
         assert len(_jobs(served)) == before
-        checked = served.as_process("refresh", "Meta Ads", "--plan", read[-1])
+        checked = command("refresh", "Meta Ads", "--plan", read[-1])
         assert checked.code == 2, "without --yes it is asked whether the plan still is what it was"
     finally:
         served.airbyte.change(meta.id, meta)
@@ -118,14 +122,16 @@ def test_the_run_is_given_the_plan_that_the_command_showed_and_so_refuses_any_ot
     assert (config["dry_run"], config["plan_digest"]) == (False, shown)
 
 
-def test_a_schema_that_changed_is_approved_as_it_was_shown_and_not_as_it_is_by_then(served: Served) -> None:
+def test_a_schema_that_changed_is_approved_as_it_was_shown_and_not_as_it_is_by_then(
+    served: Served, command: Command
+) -> None:
     google = served.connections["google"]
     served.knobs.set("airbyte", "schema_break", [str(google.id)])
     try:
-        served.as_process("sync", "--connection", "Google Ads")
+        command("sync", "--connection", "Google Ads")
     finally:
         served.knobs.reset()
-    shown = served.as_process("schema", "approve", "Google Ads")
+    shown = command("schema", "approve", "Google Ads")
     assert shown.code == 0
     assert "read by it: breaking" in shown.out
     off = served.airbyte.resources.connection(google.id)
@@ -133,21 +139,21 @@ def test_a_schema_that_changed_is_approved_as_it_was_shown_and_not_as_it_is_by_t
     source = served.airbyte.resources.source(off.source_id)
     assert source.discovered is not None
     served.airbyte.resources.put(replace(source, discovered=catalogs.broken(source.discovered)))
-    refused = served.as_process(*_command(shown.out))
+    refused = command(*_command(shown.out))
     assert refused.code == 2
     assert "the plan changed since it was shown" in refused.err
     assert served.airbyte.resources.connection(google.id) == off
     served.airbyte.resources.put(source)
-    approved = served.as_process(*_command(shown.out))
+    approved = command(*_command(shown.out))
     assert approved.code == 0, approved.err
     assert "no difference" in approved.out
     assert served.airbyte.resources.connection(google.id).status.value == "active"
 
 
-def test_a_schema_without_changes_needs_no_approval(served: Served) -> None:
-    shown = served.as_process("schema", "show", "Meta Ads", "--json")
+def test_a_schema_without_changes_needs_no_approval(served: Served, command: Command) -> None:
+    shown = command("schema", "show", "Meta Ads", "--json")
     assert (shown.code, shown.json["needed"], shown.json["changes"]) == (0, False, [])
-    approved = served.as_process("schema", "approve", "Meta Ads", "--yes")
+    approved = command("schema", "approve", "Meta Ads", "--yes")
     assert approved.code == 0
     assert "no difference" in approved.out
 
@@ -174,8 +180,8 @@ def _command(shown: str) -> list[str]:
     return arguments
 
 
-def _partition(served: Served, name: str) -> str:
-    listed = served.as_process("connections", "--json").json
+def _partition(command: Command, name: str) -> str:
+    listed = command("connections", "--json").json
     slug = name.lower().replace(" ", "-")
     return next(str(row["partition"]) for row in listed if row["partition"].split("/")[1].rsplit("-", 1)[0] == slug)
 

@@ -7,9 +7,9 @@ queue lets through stays "starting" until a test ends it.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
@@ -19,6 +19,7 @@ import yaml
 from dagster._core.remote_origin import InProcessCodeLocationOrigin
 from dagster._core.test_utils import instance_for_test
 from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
+from dagster._core.utils import make_new_run_id
 from dagster._core.workspace.context import WorkspaceProcessContext
 from dagster._core.workspace.load_target import InProcessWorkspaceLoadTarget
 from dagster._daemon.run_coordinator.queued_run_coordinator_daemon import QueuedRunCoordinatorDaemon
@@ -48,9 +49,30 @@ class Queue:
     instance: dg.DagsterInstance
     workspace: WorkspaceProcessContext
     daemon: QueuedRunCoordinatorDaemon
+    first: dict[str, dg.DagsterRun] = field(default_factory=dict)
 
     def ask(self, job: str, *, schedule: str = "") -> str:
-        """Asks for a run as a person does in the UI, or as a schedule does, whose runs carry its name."""
+        """Asks for a run as a person does in the UI, or as a schedule does, whose runs carry its name.
+
+        What Dagster makes of a job is the same each time, and takes seconds for a job of all models; so a second run
+        of a job is a copy of its first.
+        """
+        tags = {"dagster/schedule_name": schedule} if schedule else {}
+        if job not in self.first:
+            run_id = self._launch(job, tags)
+            run = self.instance.get_run_by_id(run_id)
+            assert run is not None
+            self.first[job] = run.with_tags({name: run.tags[name] for name in run.tags.keys() - tags.keys()})
+            return run_id
+        first = self.first[job]
+        again = first._replace(
+            run_id=make_new_run_id(), status=dg.DagsterRunStatus.NOT_STARTED, tags={**first.tags, **tags}
+        )
+        self.instance.add_run(again)
+        self.instance.submit_run(again.run_id, self.workspace.create_request_context())
+        return again.run_id
+
+    def _launch(self, job: str, tags: Mapping[str, str]) -> str:
         execution = {
             "selector": {
                 "repositoryLocationName": "pipelines",
@@ -58,7 +80,7 @@ class Queue:
                 "jobName": job,
             },
             "runConfigData": {},
-            "executionMetadata": {"tags": [{"key": "dagster/schedule_name", "value": schedule}] if schedule else []},
+            "executionMetadata": {"tags": [{"key": key, "value": value} for key, value in tags.items()]},
         }
         context = self.workspace.create_request_context()
         launched = execute_dagster_graphql(context, _LAUNCH, variables={"execution": execution}).data["launchRun"]
@@ -98,6 +120,28 @@ def a_queue(environment: Environment) -> Iterator[Queue]:
         yield Queue(instance, workspace, daemon)
 
 
+@pytest.fixture(scope="module")
+def queues(prepared_manifest: None) -> Iterator[Callable[[Environment], Queue]]:
+    """The queue of an environment: loading its location takes seconds, so all tests have the same one."""
+    with ExitStack() as stack:
+        yield cache(lambda environment: stack.enter_context(a_queue(environment)))
+
+
+@pytest.fixture
+def queue_of(queues: Callable[[Environment], Queue]) -> Iterator[Callable[[Environment], Queue]]:
+    """The queue of an environment, empty; whatever a test asked for is over afterwards."""
+    used: list[Queue] = []
+
+    def found(environment: Environment) -> Queue:
+        used.append(queues(environment))
+        return used[-1]
+
+    yield found
+    for queue in used:
+        for run in queue.instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.QUEUED, *ACTIVE])):
+            queue.end(run.run_id)
+
+
 @cache
 def job_names(environment: Environment) -> frozenset[str]:
     repository = build_pipelines(Settings(environment=environment)).get_repository_def()
@@ -114,45 +158,45 @@ def with_a_job(environment: Environment) -> dict[str, int]:
 
 @pytest.mark.parametrize("environment", Environment)
 def test_no_more_runs_of_an_automations_job_go_on_at_once_than_the_table_says_whoever_asked_for_them(
-    environment: Environment,
+    environment: Environment, queue_of: Callable[[Environment], Queue]
 ) -> None:
     jobs = with_a_job(environment)
     assert {Automation.PRUNE, Automation.DBT_FRESHNESS, Automation.DBT_NIGHTLY} <= jobs.keys()
-    with a_queue(environment) as queue:
-        for job, at_once in jobs.items():
-            asked = [queue.ask(job, schedule=f"{job}_schedule"), *(queue.ask(job) for _ in range(at_once))]
-            for left in range(len(asked), 0, -1):
-                queue.turn()
-                running = queue.running(job)
-                assert len(running) == min(at_once, left), job
-                queue.end(running[0])
+    queue = queue_of(environment)
+    for job, at_once in jobs.items():
+        asked = [queue.ask(job, schedule=f"{job}_schedule"), *(queue.ask(job) for _ in range(at_once))]
+        for left in range(len(asked), 0, -1):
+            queue.turn()
+            running = queue.running(job)
+            assert len(running) == min(at_once, left), job
+            queue.end(running[0])
 
 
 @pytest.mark.parametrize("environment", Environment)
 def test_builds_are_one_at_a_time_whichever_of_the_jobs_they_belong_to(
-    environment: Environment,
+    environment: Environment, queue_of: Callable[[Environment], Queue]
 ) -> None:
     builds = sorted(job_names(environment) & {"dbt_refresh", "dbt_nightly", "dbt_build"})
-    with a_queue(environment) as queue:
-        for job in builds:
-            queue.ask(job)
-        queue.turn()
-        assert len(queue.running(*builds)) == 1
+    queue = queue_of(environment)
+    for job in builds:
+        queue.ask(job)
+    queue.turn()
+    assert len(queue.running(*builds)) == 1
 
 
-def test_one_automation_that_waits_keeps_no_other_waiting() -> None:
-    with a_queue(Environment.STAGING) as queue:
-        jobs = [Automation.PRUNE.value, Automation.SYNC_NIGHTLY.value, Automation.DBT_FRESHNESS.value]
-        for job in jobs * 2:
-            queue.ask(job)
-        queue.turn()
-        assert [len(queue.running(job)) for job in jobs] == [1, 1, 1]
+def test_one_automation_that_waits_keeps_no_other_waiting(queue_of: Callable[[Environment], Queue]) -> None:
+    queue = queue_of(Environment.STAGING)
+    jobs = [Automation.PRUNE.value, Automation.SYNC_NIGHTLY.value, Automation.DBT_FRESHNESS.value]
+    for job in jobs * 2:
+        queue.ask(job)
+    queue.turn()
+    assert [len(queue.running(job)) for job in jobs] == [1, 1, 1]
 
 
-def test_runs_that_no_number_bounds_go_on_side_by_side() -> None:
+def test_runs_that_no_number_bounds_go_on_side_by_side(queue_of: Callable[[Environment], Queue]) -> None:
     """So that the tests above see the bound at work, and not a queue that is slow."""
-    with a_queue(Environment.PRODUCTION) as queue:
-        for _ in range(2):
-            queue.ask("sync_connections")
-        queue.turn()
-        assert len(queue.running("sync_connections")) == 2
+    queue = queue_of(Environment.PRODUCTION)
+    for _ in range(2):
+        queue.ask("sync_connections")
+    queue.turn()
+    assert len(queue.running("sync_connections")) == 2

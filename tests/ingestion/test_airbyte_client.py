@@ -39,7 +39,7 @@ from adinsights_orchestration.local.airbyte.auth import Gate
 from adinsights_orchestration.local.airbyte.model import ConnectionStatus
 from adinsights_orchestration.local.serving import running
 from adinsights_orchestration.settings import AirbyteSettings
-from tests.conftest import free_port
+from tests.conftest import HANG_SECONDS, free_port
 from tests.ingestion.support import airbyte_settings, secret
 from tests.local.airbyte_support import START, AirbyteServer, airbyte_server
 
@@ -152,14 +152,14 @@ def test_a_refused_connection_is_certain_to_have_started_nothing() -> None:
 
 def test_a_reply_that_trickles_is_cut_off_at_the_deadline() -> None:
     async def trickle(_: Request) -> Response:
-        await asyncio.sleep(5)
+        await asyncio.sleep(2 * HANG_SECONDS)
         return JSONResponse(JOB)
 
     with running(Starlette(routes=[Route("/{rest:path}", trickle)])) as url:
         begun = time.monotonic()
         with pytest.raises(NoReplyError):
             ask(airbyte_settings(url, request_timeout_seconds=0.3), lambda api: api.job(1), patience=0.1)
-    assert time.monotonic() - begun < 4
+    assert time.monotonic() - begun < HANG_SECONDS
 
 
 def test_a_start_whose_token_cannot_be_had_certainly_never_left() -> None:

@@ -75,7 +75,16 @@ def _build(settings: Settings, store: OpsStore, project: Project) -> Outcome:
 
 
 # What no longer finds room: the folder's copy of the parse; dbt's manifest; its log and compiled SQL; its results.
-@pytest.mark.parametrize("left", [0, 200 * KB, 700 * KB, 1150 * KB, 1400 * KB])
+@pytest.mark.parametrize(
+    "left",
+    [
+        0,
+        pytest.param(200 * KB, marks=pytest.mark.soak),
+        700 * KB,
+        pytest.param(1150 * KB, marks=pytest.mark.soak),
+        1400 * KB,
+    ],
+)
 def test_a_build_on_a_full_disk_says_where_and_what_to_do_publishes_nothing_and_the_next_one_works(
     settings: Settings, ops_store: OpsStore, project: Project, warehouse: Warehouse, disk: Disk, left: int
 ) -> None:
