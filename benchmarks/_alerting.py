@@ -1,0 +1,157 @@
+"""What the benchmarks of alerts share: a platform of many tenants in a ledger, its ticks, and a sink that counts."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from uuid import uuid5
+
+import dagster as dg
+import sqlalchemy as sa
+
+from adinsights_orchestration.alerting import deliver
+from adinsights_orchestration.alerting.automation import default_policies, evaluate_once
+from adinsights_orchestration.alerting.evaluate import Evaluation
+from adinsights_orchestration.alerting.message import Message
+from adinsights_orchestration.alerting.sinks import Absent, Attempted, LookedUp, Notice, Outcome, Sent, Sinks, Traits
+from adinsights_orchestration.clock import TickClock
+from adinsights_orchestration.environments import Environment
+from adinsights_orchestration.freshness import tick as freshness
+from adinsights_orchestration.freshness.sla import load_sla
+from adinsights_orchestration.ops_store.store import OpsStore
+from adinsights_orchestration.settings import Settings
+from adinsights_orchestration.tenants import store as registry_store
+from adinsights_orchestration.tenants.model import Connection, Provider, Registry, Schedule, ScheduleType, Tenant
+from benchmarks._machine import NAMESPACE
+
+PRODUCTION = Settings(environment=Environment.PRODUCTION)
+SLA = load_sla(Environment.PRODUCTION)
+HOURLY = Schedule(ScheduleType.INTERVAL, interval=timedelta(hours=1))
+START = datetime(2026, 11, 23, 13, 0, tzinfo=UTC)
+CONNECTIONS_OF_A_TENANT = 6
+_HISTORY = 10
+_KEYS = sa.text("""
+insert into adinsights_ops.partition_key (key, provider, row_id, tenant_id, connection_name, first_seen_at)
+select c.key, c.provider, c.id, c.tenant, c.key, :seen
+from unnest(cast(:ids as uuid[]), cast(:keys as text[]), cast(:providers as text[]), cast(:tenants as uuid[]))
+    as c (id, key, provider, tenant)
+""")
+_JOBS = sa.text("""
+insert into adinsights_ops.sync_job (job_id, connection_id, partition_key, provider, tenant_id, job_type, status,
+    started_by, started_at, ended_at, duration_seconds, rows_synced, first_observed_at, observed_at, end_observed_at,
+    report_state, reported_at)
+select c.number * 100 + n, c.id, c.key, c.provider, c.tenant, 'sync', 'succeeded', 'external',
+    c.last - n * interval '1 hour' - interval '2 minutes', c.last - n * interval '1 hour', 120, 1000,
+    c.last - n * interval '1 hour', c.last - n * interval '1 hour', c.last - n * interval '1 hour',
+    'reported', c.last - n * interval '1 hour'
+from unnest(cast(:numbers as bigint[]), cast(:ids as uuid[]), cast(:keys as text[]), cast(:providers as text[]),
+    cast(:tenants as uuid[]), cast(:lasts as timestamptz[])) as c (number, id, key, provider, tenant, last)
+cross join generate_series(0, :history - 1) as n
+""")
+
+
+@dataclass
+class CountingSink:
+    """A channel that takes everything at once, and keeps what it was asked."""
+
+    name: str = "channel"
+    traits: Traits = Traits(every=timedelta(0), burst=10_000)  # noqa: RUF009  (frozen)
+    calls: Counter[str] = field(default_factory=Counter)
+    messages: list[Message] = field(default_factory=list)
+
+    def post(self, notice: Notice) -> Outcome:
+        self.messages.append(notice.message)
+        return self._taken("post", notice)
+
+    def update(self, notice: Notice, ref: str) -> Outcome:  # noqa: ARG002
+        return self._taken("update", notice)
+
+    def reply(self, notice: Notice, root: str) -> Outcome:  # noqa: ARG002
+        return self._taken("reply", notice)
+
+    def lookup(self, notice: Notice, attempted: Attempted) -> LookedUp:  # noqa: ARG002
+        self.calls["lookup"] += 1
+        return Absent()
+
+    def _taken(self, what: str, notice: Notice) -> Outcome:
+        self.calls[what] += 1
+        return Sent(str(notice.id))
+
+
+@dataclass
+class Platform:
+    """So many connections of a sixth as many tenants, of which some turn late at the moment `LATE_AT`."""
+
+    store: OpsStore
+    instance: dg.DagsterInstance
+    connections: int
+    late: int
+    sink: CountingSink = field(default_factory=CountingSink)
+
+    LATE_AT = START + timedelta(minutes=20)
+
+    def __post_init__(self) -> None:
+        self.sinks = Sinks({self.sink.name: self.sink}, (self.sink.name,))
+        self.policies = default_policies(self.sinks)
+
+    def populate(self) -> None:
+        """Writes the registry and a history of syncs."""
+        tenants = [
+            Tenant(uuid5(NAMESPACE, f"tenant/{number}"), f"Tenant {number}", f"tenant-{number}")
+            for number in range(max(self.connections // CONNECTIONS_OF_A_TENANT, 1))
+        ]
+        served = [self._connection(number, tenants) for number in range(self.connections)]
+        lasts = [START - timedelta(minutes=58) if n < self.late else START for n in range(self.connections)]
+        registry = Registry(tuple(tenants), tuple(served), "benchmark", START)
+        columns = {
+            "ids": [one.connection_id for one in served],
+            "keys": [one.partition_key for one in served],
+            "providers": [one.provider.value for one in served],
+            "tenants": [one.tenant_id for one in served],
+        }
+        with self.store.begin() as connection:
+            snapshot = registry_store.write_snapshot(connection, "1", registry, None)
+            registry_store.write_success(connection, snapshot, START)
+            connection.execute(_KEYS, {**columns, "seen": START - timedelta(days=30)})
+            numbers = {"numbers": list(range(self.connections)), "lasts": lasts, "history": _HISTORY}
+            connection.execute(_JOBS, {**columns, **numbers})
+        with self.store.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            connection.execute(sa.text("vacuum analyze adinsights_ops.sync_job"))
+
+    def judge(self, now: datetime) -> freshness.Evaluation:
+        """A tick of freshness."""
+        return freshness.run(self.store, SLA, now)
+
+    def evaluate(self, now: datetime) -> Evaluation:
+        """A tick of alerts."""
+        return evaluate_once(PRODUCTION, self.store, SLA, self.policies, now, self.instance)
+
+    def deliver(self, now: datetime) -> None:
+        """A tick of delivery."""
+        deliver.run(self.store, self.sinks, TickClock(now, 40.0))
+
+    def _connection(self, number: int, tenants: list[Tenant]) -> Connection:
+        row = uuid5(NAMESPACE, f"alerts/{number}")
+        provider = tuple(Provider)[number % len(Provider)]
+        # Those that turn late are spread over all tenants.
+        tenant = tenants[(number // len(Provider)) % len(tenants)]
+        name = f"c{number}"
+        return Connection(row, tenant.id, provider, name, row, HOURLY, partition_key=f"{tenant.slug}/c{number:05}")
+
+
+@contextmanager
+def counted_statements() -> Iterator[Counter[str]]:
+    """Counts what every engine of this process executes."""
+    counts: Counter[str] = Counter()
+
+    def before(*_: object) -> None:
+        counts["statements"] += 1
+
+    sa.event.listen(sa.Engine, "before_cursor_execute", before)
+    try:
+        yield counts
+    finally:
+        sa.event.remove(sa.Engine, "before_cursor_execute", before)
