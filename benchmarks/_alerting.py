@@ -17,6 +17,7 @@ from adinsights_orchestration.alerting.automation import default_policies, evalu
 from adinsights_orchestration.alerting.evaluate import Evaluation
 from adinsights_orchestration.alerting.message import Message
 from adinsights_orchestration.alerting.sinks import Absent, Attempted, LookedUp, Notice, Outcome, Sent, Sinks, Traits
+from adinsights_orchestration.alerting.standing import Standing
 from adinsights_orchestration.clock import TickClock
 from adinsights_orchestration.environments import Environment
 from adinsights_orchestration.freshness import tick as freshness
@@ -95,6 +96,7 @@ class Platform:
 
     def __post_init__(self) -> None:
         self.sinks = Sinks({self.sink.name: self.sink}, (self.sink.name,))
+        self.standing = Standing()
         self.policies = default_policies(self.sinks)
 
     def populate(self) -> None:
@@ -127,7 +129,7 @@ class Platform:
 
     def evaluate(self, now: datetime) -> Evaluation:
         """A tick of alerts."""
-        return evaluate_once(PRODUCTION, self.store, SLA, self.policies, now, self.instance)
+        return evaluate_once(PRODUCTION, self.store, SLA, self.policies, now, self.instance, self.standing)
 
     def deliver(self, now: datetime) -> None:
         """A tick of delivery."""

@@ -24,13 +24,14 @@ from adinsights_orchestration.alerting.reading import Beside
 from adinsights_orchestration.alerting.rows import Event
 from adinsights_orchestration.alerting.rules.catalog import INHIBITIONS, RULES
 from adinsights_orchestration.alerting.sinks import Sinks
+from adinsights_orchestration.alerting.standing import Standing
 from adinsights_orchestration.clock import Clock, TickClock, utc_now
 from adinsights_orchestration.environments import UNATTENDED, Automation
 from adinsights_orchestration.freshness.sla import SlaTable, load_sla
 from adinsights_orchestration.logs import get_logger, timed
 from adinsights_orchestration.ops_store.store import OpsStore
 from adinsights_orchestration.settings import Settings
-from adinsights_orchestration.topology.store import load_topology
+from adinsights_orchestration.topology.store import load_topology, newest_row
 from adinsights_orchestration.unattended import declared, sensor_status
 
 BUDGET_SECONDS = 40.0  # a sensor has a minute
@@ -66,21 +67,31 @@ def default_policies(sinks: Sinks) -> Policies:
 
 
 def evaluate_once(
-    settings: Settings, store: OpsStore, sla: SlaTable, policies: Policies, now: datetime, instance: dg.DagsterInstance
+    settings: Settings,
+    store: OpsStore,
+    sla: SlaTable,
+    policies: Policies,
+    now: datetime,
+    instance: dg.DagsterInstance,
+    standing: Standing | None = None,
 ) -> Evaluation:
-    """One evaluation of everything."""
+    """One evaluation of everything; with what the process knows of the last one it costs what changed."""
+    standing = standing or Standing()
     expected = expected_automations(settings)
 
     def read(connection: sa.Connection, at: datetime, memory: Memory) -> tuple[Facts, Memory]:
         held = [str(title) for title in memory.get("held", ())]
         seen = JobsSeen.from_json(memory.get("jobs"))
-        topology = load_topology(connection).topology
+        newest = newest_row(connection)
+        if standing.topology is None or standing.topology[0] != newest:
+            standing.topology = (newest, load_topology(connection).topology)
+        topology = standing.topology[1]
         events, seen = dagster_events.read(instance, topology, expected, seen, at)
         beside = Beside(events, topology, held, disks.read(disks.folders(settings)))
-        facts = reading.read(store, connection, settings, sla, at, beside)
+        facts = reading.read(store, connection, settings, sla, at, beside, standing)
         return facts, {"jobs": seen.to_json()}
 
-    return evaluate.run(store, read, policies, now)
+    return evaluate.run(store, read, policies, now, standing)
 
 
 def expected_automations(settings: Settings) -> dict[str, float | None]:
@@ -100,6 +111,7 @@ def _evaluating(
         return None
     policies = default_policies(sinks)
     url = settings.alerting.ping_url
+    standing = Standing()
     ping = DeadMansPing(url.get_secret_value(), settings.alerting.ping_timeout_seconds) if url else None
 
     @dg.sensor(
@@ -112,7 +124,7 @@ def _evaluating(
     )
     def alert_evaluate(context: dg.SensorEvaluationContext) -> dg.SkipReason:
         with timed(_log, "alert evaluation") as line:
-            done = evaluate_once(settings, store, sla, policies, clock(), context.instance)
+            done = evaluate_once(settings, store, sla, policies, clock(), context.instance, standing)
             line |= {"firing": done.firing, "orders": done.orders, "changes": dict(done.changes)}
         if ping is not None:
             ping.send()  # only an evaluation that came to its end is a sign of life

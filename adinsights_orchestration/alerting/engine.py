@@ -6,7 +6,7 @@ rows (`evaluate`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
@@ -15,7 +15,7 @@ from adinsights_orchestration.alerting import notify
 from adinsights_orchestration.alerting.grouping import Group, Options, Order
 from adinsights_orchestration.alerting.inhibition import Graph
 from adinsights_orchestration.alerting.matching import Silence
-from adinsights_orchestration.alerting.model import Finding, Incident, Observation, Policy, Present, Transition
+from adinsights_orchestration.alerting.model import Finding, Incident, Observation, Policy, Present, State, Transition
 
 _AT_ONCE = Policy()
 
@@ -28,11 +28,15 @@ class Before:
         incidents: Those that are open, and those that are found again; by fingerprint.
         groups: Those with a clock or an open message, and those of the incidents; by key.
         opened_lately: How many groups opened a message within the storm's time.
+        unsettled: Keys of the groups that the last plan did something to: what they show may change once more.
+        same_around: Whether graph, silences and options are those that the incidents' `suppressed_by` follows from.
     """
 
     incidents: Mapping[str, Incident] = field(default_factory=dict)
     groups: Mapping[str, Group] = field(default_factory=dict)
     opened_lately: int = 0
+    same_around: bool = False
+    unsettled: Collection[str] = ()
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,7 @@ class After:
         orders: What is to be said.
         held: Titles of groups that a storm holds back.
         firing: How many incidents fire.
+        unsettled: Keys of the groups that something was done to.
     """
 
     incidents: Sequence[Incident]
@@ -71,6 +76,7 @@ class After:
     orders: Sequence[Order]
     held: Sequence[str]
     firing: int
+    unsettled: Collection[str] = ()
 
 
 def advance(
@@ -94,10 +100,36 @@ def advance(
     noted: list[Transition] = []
     for fp in {**before.incidents, **found}:
         incident = before.incidents.get(fp) or machine.new(found[fp], now)
+        if fp in found and _is_settled(incident, found[fp]):
+            after[fp] = incident
+            continue
         observation = Present(found[fp]) if fp in found else unfound(incident)
         policy = surroundings.policies.get(incident.finding.rule, _AT_ONCE)
         after[fp], changes = machine.step(incident, observation, policy, now)
         noted += changes
+    moved = {fp for fp, each in after.items() if each is not before.incidents.get(fp)}
+    if moved or not before.same_around or surroundings.options.hours:
+        _quieten(after, surroundings, now)
+    open_ones = [each for each in after.values() if each.is_open]
+    touched = {*_touched(before.incidents, after), *before.unsettled} if before.same_around else None
+    plan = notify.plan(
+        before.groups, open_ones, surroundings.options, now, opened_lately=before.opened_lately, touched=touched
+    )
+    after |= {each.fingerprint: each for each in plan.incidents}
+    changed = [each for fp, each in after.items() if each is not (known := before.incidents.get(fp)) and each != known]
+    firing = sum(each.is_firing for each in after.values())
+    unsettled = {each.key for each in plan.groups} | {each.finding.group_key for each in plan.incidents}
+    return After(changed, noted, plan.groups, plan.orders, plan.held, firing, unsettled)
+
+
+def _is_settled(incident: Incident, finding: Finding) -> bool:
+    """Whether it was found just as it was found before, and has nothing to wait for: then nothing can follow."""
+    waits = incident.state not in (State.FIRING, State.ACKNOWLEDGED) or incident.unknown_since is not None
+    return not waits and incident.severity is finding.severity and incident.finding == finding
+
+
+def _quieten(after: dict[str, Incident], surroundings: Surroundings, now: datetime) -> None:
+    """Notes what keeps each incident quiet."""
     quiet = notify.suppressions(
         (each for each in after.values() if each.is_firing or each.told),
         surroundings.graph,
@@ -108,12 +140,21 @@ def advance(
     for fp, incident in after.items():
         if incident.suppressed_by != quiet.get(fp, ""):
             after[fp] = replace(incident, suppressed_by=quiet.get(fp, ""))
-    open_ones = [each for each in after.values() if each.is_open]
-    plan = notify.plan(before.groups, open_ones, surroundings.options, now, opened_lately=before.opened_lately)
-    after |= {each.fingerprint: each for each in plan.incidents}
-    changed = [each for fp, each in after.items() if each != before.incidents.get(fp)]
-    firing = sum(each.is_firing for each in after.values())
-    return After(changed, noted, plan.groups, plan.orders, plan.held, firing)
+
+
+def _touched(before: Mapping[str, Incident], after: Mapping[str, Incident]) -> set[str]:
+    """Keys of the groups whose incidents changed, and of those that explain such: their messages count them."""
+    keys: set[str] = set()
+    for fp, each in after.items():
+        known = before.get(fp)
+        if known is each:
+            continue
+        for one in (each, *((known,) if known else ())):
+            keys.add(one.finding.group_key)
+            cause = after.get(one.suppressed_by.partition(":")[2])
+            if cause is not None:
+                keys.add(cause.finding.group_key)
+    return keys
 
 
 def _by_fingerprint(findings: Iterable[Finding]) -> dict[str, Finding]:

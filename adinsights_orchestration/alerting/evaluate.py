@@ -8,10 +8,11 @@ followed from it, so an evaluation that dies at any point is simply done again.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
+from uuid import uuid4
 
 import sqlalchemy as sa
 
@@ -19,9 +20,12 @@ from adinsights_orchestration.alerting import outbox, rows
 from adinsights_orchestration.alerting.engine import After, Before, Surroundings, advance
 from adinsights_orchestration.alerting.facts import Facts
 from adinsights_orchestration.alerting.grouping import Op, Options
-from adinsights_orchestration.alerting.model import Policy
+from adinsights_orchestration.alerting.inhibition import Graph
+from adinsights_orchestration.alerting.matching import Silence
+from adinsights_orchestration.alerting.model import Incident, Policy
 from adinsights_orchestration.alerting.rows import Event
 from adinsights_orchestration.alerting.rules.rule import Judged, Rule, judge
+from adinsights_orchestration.alerting.standing import Standing
 from adinsights_orchestration.ops_store.connecting import lock_key
 from adinsights_orchestration.ops_store.store import OpsStore
 
@@ -66,7 +70,7 @@ class Evaluation:
     held: int = 0
 
 
-def run(store: OpsStore, read: Read, policies: Policies, now: datetime) -> Evaluation:
+def run(store: OpsStore, read: Read, policies: Policies, now: datetime, standing: Standing | None = None) -> Evaluation:
     """Evaluates once.
 
     Args:
@@ -75,17 +79,25 @@ def run(store: OpsStore, read: Read, policies: Policies, now: datetime) -> Evalu
             the next is to remember.
         policies: What is judged and how it is told.
         now: The moment.
+        standing: What this process knows of its last evaluation, brought to this one; then it costs what changed.
 
     Raises:
         OpsStoreError: The ops store does not answer; nothing has happened.
     """
+    standing = standing or Standing()
     with store.exclusive(LOCK) as mine:
         if not mine:
             return Evaluation(skipped="another evaluation is at work")
         with store.begin() as connection:
             # The section's lock is on a connection of its own, which may be lost while this one goes on.
             connection.execute(sa.select(sa.func.pg_advisory_xact_lock(lock_key(f"{LOCK}:rows"))))
-            return _evaluate(connection, read, policies, now)
+            known = replace(standing)
+            standing.forget()
+            done, after, mark = _evaluate(connection, read, policies, now, known)
+        # Committed: only now it is how things stand. Whatever failed before leaves nothing that is believed.
+        standing.incidents, standing.silences, standing.mark = after.kept, after.silences, mark
+        standing.graph, standing.unsettled = after.graph, after.unsettled
+        return done
 
 
 def hold(connection: sa.Connection) -> None:
@@ -93,26 +105,55 @@ def hold(connection: sa.Connection) -> None:
     connection.execute(sa.select(sa.func.pg_advisory_xact_lock(lock_key(f"{LOCK}:rows"))))
 
 
-def _evaluate(connection: sa.Connection, read: Read, policies: Policies, now: datetime) -> Evaluation:
+@dataclass(frozen=True)
+class _Left:
+    """What an evaluation leaves for the next one of its process."""
+
+    kept: dict[str, Incident]
+    silences: Sequence[Silence]
+    graph: Graph
+    unsettled: Collection[str]
+
+
+def _evaluate(
+    connection: sa.Connection, read: Read, policies: Policies, now: datetime, standing: Standing
+) -> tuple[Evaluation, _Left, str]:
     memory = rows.load_memory(connection)
+    mark = str(memory.get("mark", ""))
     facts, remembered = read(connection, now, memory)
     judged = judge(policies.rules, facts)
+    silences = rows.load_silences(connection, now)
+    in_force = [each for each in silences if each.starts_at <= now]
+    before = _before(connection, judged, policies, now, standing if mark and mark == standing.mark else None)
+    same = mark != "" and mark == standing.mark and in_force == standing.silences and facts.graph is standing.graph
     after = advance(
-        _before(connection, judged, policies, now),
+        replace(before, same_around=same, unsettled=standing.unsettled),
         judged.findings,
         judged.unfound,
-        Surroundings(policies.options, facts.graph, rows.load_silences(connection, now), policies.believed),
+        Surroundings(policies.options, facts.graph, silences, policies.believed),
         now,
     )
+    if after.incidents or not mark:
+        mark = uuid4().hex
     _write(connection, after, now)
-    rows.save_memory(connection, {**remembered, "held": list(after.held)}, now)
+    rows.save_memory(connection, {**remembered, "held": list(after.held), "mark": mark}, now)
     rows.prune(connection, KEEP_EVENTS, now)
     changes = Counter(each.change.value for each in after.transitions)
-    return Evaluation("", after.firing, changes, len(after.orders), len(after.held))
+    kept = {**before.incidents, **{each.fingerprint: each for each in after.incidents}}
+    if after.incidents:
+        kept = {fp: each for fp, each in kept.items() if each.is_open}
+    done = Evaluation("", after.firing, changes, len(after.orders), len(after.held))
+    return done, _Left(kept, in_force, facts.graph, after.unsettled), mark
 
 
-def _before(connection: sa.Connection, judged: Judged, policies: Policies, now: datetime) -> Before:
-    incidents = rows.load_incidents(connection, {each.fingerprint for each in judged.findings})
+def _before(
+    connection: sa.Connection, judged: Judged, policies: Policies, now: datetime, standing: Standing | None
+) -> Before:
+    found = {each.fingerprint for each in judged.findings}
+    if standing is None:
+        incidents = rows.load_incidents(connection, found)
+    else:
+        incidents = {**standing.incidents, **rows.load_named(connection, found - standing.incidents.keys())}
     keys = {each.group_key for each in judged.findings}
     keys |= {each.finding.group_key for each in incidents.values() if each.is_open}
     storm = policies.options.storm

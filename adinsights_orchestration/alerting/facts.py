@@ -202,6 +202,7 @@ class Facts:
         night: What the night has done; None where nothing is known of it.
         availability: The API's, by the length of the window.
         disks: Those that this deployment writes to.
+        memo: Findings that were made of the very same fact before, for rules that speak of very many.
     """
 
     now: datetime
@@ -222,6 +223,7 @@ class Facts:
     night: NightDone | None = None
     availability: Mapping[timedelta, Availability] = field(default_factory=dict)
     disks: Sequence[Disk] = ()
+    memo: dict[Any, Any] = field(default_factory=dict)
 
     def tenant_name(self, tenant_id: UUID) -> str:
         """The tenant's name for people; its id where the registry does not know it any more."""

@@ -88,28 +88,37 @@ def _by_graph(incidents: list[Incident], graph: Graph, causes: dict[str, list[st
             by_asset[asset, tenant].append(each.fingerprint)
         for asset in each.finding.explains:
             named[asset, tenant].append(each.fingerprint)
+    explaining: dict[tuple[str, str | None], list[str]] = {}
     for each in incidents:
         asset = each.finding.asset
         if asset is None or not each.finding.is_symptom:
             continue
-        for tenant in dict.fromkeys((None, each.finding.tenant)):
-            explaining = [fp for parent in graph.upstream_of(asset) for fp in by_asset.get((parent, tenant), ())]
-            explaining += named.get((asset, tenant), ())
-            causes[each.fingerprint] += [fp for fp in explaining if fp != each.fingerprint]
+        for place in dict.fromkeys(((asset, None), (asset, each.finding.tenant))):
+            if place not in explaining:
+                upstream = (fp for parent in graph.upstream_of(asset) for fp in by_asset.get((parent, place[1]), ()))
+                explaining[place] = [*upstream, *named.get(place, ())]
+            causes[each.fingerprint] += [fp for fp in explaining[place] if fp != each.fingerprint]
 
 
 def _by_rule(incidents: list[Incident], rule: Inhibition, causes: dict[str, list[str]]) -> None:
     sources: dict[tuple[str, ...], list[str]] = defaultdict(list)
-    for each in (one for one in incidents if one.is_firing):
+    of_source, of_target = _names(rule.source, incidents), _names(rule.target, incidents)
+    for each in (one for one in incidents if one.finding.rule in of_source and one.is_firing):
         labels = each.all_labels
         # What is source and target at once is not explained by its like.
         if all_match(rule.source, labels) and not all_match(rule.target, labels):
             sources[tuple(labels.get(name, "") for name in rule.equal)].append(each.fingerprint)
-    for each in incidents if sources else ():
+    for each in (one for one in incidents if one.finding.rule in of_target) if sources else ():
         labels = each.all_labels
         if all_match(rule.target, labels):
             explaining = sources.get(tuple(labels.get(name, "") for name in rule.equal), ())
             causes[each.fingerprint] += [fp for fp in explaining if fp != each.fingerprint]
+
+
+def _names(matchers: Iterable[Matcher], incidents: Iterable[Incident]) -> set[str]:
+    """Those rules' names among the incidents that the matchers do not rule out."""
+    asked = [matcher for matcher in matchers if matcher.name == "rule"]
+    return {name for name in {each.finding.rule for each in incidents} if all_match(asked, {"rule": name})}
 
 
 def _without_circles(causes: Mapping[str, list[str]]) -> dict[str, str]:

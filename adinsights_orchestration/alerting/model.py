@@ -81,13 +81,14 @@ class Finding:
 
 
 @lru_cache(maxsize=65536)
-def _digest(identity: str) -> str:
+def _digest(rule: str, tenant: str | None, resource: str, labels: tuple[tuple[str, str], ...]) -> str:
+    identity = json.dumps([rule, tenant, resource, labels], ensure_ascii=True)
     return hashlib.sha256(identity.encode()).hexdigest()
 
 
 def fingerprint(rule: str, tenant: str | None, resource: str, labels: Mapping[str, str]) -> str:
     """Returns the digest of what names an incident."""
-    return _digest(json.dumps([rule, tenant, resource, sorted(labels.items())], ensure_ascii=True))
+    return _digest(rule, tenant, resource, tuple(sorted(labels.items())))
 
 
 class State(StrEnum):

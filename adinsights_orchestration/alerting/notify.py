@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 
@@ -54,7 +54,13 @@ def suppressions(
 
 
 def plan(
-    groups: Mapping[str, Group], incidents: Iterable[Incident], options: Options, now: datetime, *, opened_lately: int
+    groups: Mapping[str, Group],
+    incidents: Iterable[Incident],
+    options: Options,
+    now: datetime,
+    *,
+    opened_lately: int,
+    touched: Collection[str] | None = None,
 ) -> Plan:
     """Returns what is to be said now.
 
@@ -64,8 +70,9 @@ def plan(
         options: How to tell.
         now: The moment.
         opened_lately: How many groups opened a message within the storm's time.
+        touched: Keys of the groups of which something changed since the last plan; None where that is not known.
     """
-    return _Planner(groups, list(incidents), options, now).run(opened_lately)
+    return _Planner(groups, list(incidents), options, now).run(opened_lately, touched)
 
 
 class _Planner:
@@ -84,9 +91,11 @@ class _Planner:
         self._orders: list[Order] = []
         self._notices: dict[str, Reason] = {}
 
-    def run(self, opened_lately: int) -> Plan:
+    def run(self, opened_lately: int, touched: Collection[str] | None) -> Plan:
         opening: list[Flush] = []
         for key in sorted(self._members.keys() | self._groups.keys()):
+            if touched is not None and key not in touched and self._rests(key):
+                continue
             flush = self._flush(key)
             if flush.reason is Reason.FIRST and not flush.matter.key.startswith(STORM_RULE):
                 opening.append(flush)
@@ -102,6 +111,13 @@ class _Planner:
         return Plan(
             self._kept, self._changed, self._orders, [wording.title(each.matter) for each in held], self._notices
         )
+
+    def _rests(self, key: str) -> bool:
+        """Whether time alone gives the group nothing to do yet."""
+        group, timing = self._groups.get(key), self._options.timing
+        if group is None or group.flush_at is None or (self._options.escalation is not None and not group.escalated):
+            return False
+        return self._now < group.flush_at <= self._now + max(timing.group_wait, timing.group_interval)
 
     def _flush(self, key: str) -> Flush:
         group, members = self._groups.get(key) or Group(key), self._members.get(key, [])

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -22,10 +23,9 @@ from adinsights_orchestration.alerting.facts import (
     ProviderFact,
     SyncErrors,
 )
-from adinsights_orchestration.alerting.inhibition import Graph
 from adinsights_orchestration.alerting.night import night_at
-from adinsights_orchestration.alerting.places import Places
 from adinsights_orchestration.alerting.rules import budget
+from adinsights_orchestration.alerting.standing import REREAD, Connections, Standing
 from adinsights_orchestration.freshness.model import Freshness
 from adinsights_orchestration.freshness.sla import Sla, SlaTable
 from adinsights_orchestration.freshness.states import load_place
@@ -68,6 +68,7 @@ def read(
     sla: SlaTable,
     now: datetime,
     beside: Beside,
+    standing: Standing | None = None,
 ) -> Facts:
     """Reads everything.
 
@@ -78,18 +79,23 @@ def read(
         sla: The levels.
         now: The moment.
         beside: What is known from elsewhere.
+        standing: What this process read before; of connections only what changed since is read.
     """
+    standing = standing or Standing()
     snapshot = last_snapshot(store, connection)
     registry = snapshot.registry if snapshot else NEVER_READ
-    served = {one.partition_key: one for one in registry.connections if one.partition_key}
+    served, tenants = standing.of_registry(registry)
+    places, graph = standing.around(settings, sla, beside.topology)
+    known = _refreshed(connection, standing.connections, served, now)
+    standing.connections = known
     place = load_place(connection)
     return Facts(
         now=now,
         sla=sla,
-        places=Places.of(settings, beside.topology),
-        tenants={tenant.id: tenant for tenant in registry.tenants},
-        connections=_connections(connection, served),
-        providers=_providers(connection),
+        places=places,
+        tenants=tenants,
+        connections=list(known.facts.values()),
+        providers=known.providers,
         freshness_at=place.read_at if place else None,
         sync_errors=_sync_errors(connection, now, sla[Sla.SYNC_ERRORS].window or timedelta(minutes=30)),
         components=load_components(connection),
@@ -97,17 +103,45 @@ def read(
             OpenFinding(one.kind, one.subject, one.detail, one.first_seen_at) for one in open_findings(connection)
         ],
         events=beside.events,
-        graph=Graph(beside.topology),
+        graph=graph,
         held=beside.held,
         served=served,
         empty_syncs=history.empty_syncs(connection, round(sla[Sla.EMPTY_SYNCS].warn), now),
         night=history.night_done(connection, night_at(now, sla)),
         availability=history.availability(connection, budget.windows(sla), now),
         disks=beside.disks,
+        memo=standing.memo,
     )
 
 
-def _connections(connection: sa.Connection, served: Mapping[str, Connection]) -> list[ConnectionFact]:
+def _refreshed(
+    connection: sa.Connection, before: Connections | None, served: Mapping[str, Connection], now: datetime
+) -> Connections:
+    """The connections as they are now; where that is all, only rows that freshness wrote since last time are read."""
+    if before is not None and before.served is served and before.holds(now):
+        changed = _rows_of(connection, served, _ROWS.evaluated_at > before.read_at - REREAD)
+        gone = {key for key, fact in changed.items() if fact is None}
+        new = {key: fact for key, fact in changed.items() if fact is not None and before.facts.get(key) != fact}
+        facts = before.facts
+        if new or not gone.isdisjoint(facts):
+            facts = {key: fact for key, fact in {**facts, **new}.items() if key not in gone}
+        count, total = connection.execute(
+            sa.select(sa.func.count().filter(_ROWS.state.not_in(_QUIET)), sa.func.count())
+        ).one()
+        if count == len(facts):
+            same = not changed and total == before.total
+            providers = before.providers if same else _providers(connection)
+            return Connections(now, before.whole_at, facts, providers, served, total)
+    found = _rows_of(connection, served, _ROWS.state.not_in(_QUIET))
+    facts = {key: fact for key, fact in found.items() if fact is not None}
+    total = connection.execute(sa.select(sa.func.count()).select_from(connection_freshness)).scalar_one()
+    return Connections(now, now, facts, _providers(connection), served, total)
+
+
+def _rows_of(
+    connection: sa.Connection, served: Mapping[str, Connection], which: sa.ColumnElement[bool]
+) -> dict[str, ConnectionFact | None]:
+    """Rows as facts by partition; None for a connection that is well."""
     query = sa.select(
         _ROWS.partition_key,
         _ROWS.provider,
@@ -120,24 +154,26 @@ def _connections(connection: sa.Connection, served: Mapping[str, Connection]) ->
         _ROWS.failures,
         _ROWS.last_job_id,
         _ROWS.last_job_ended_at,
-    ).where(_ROWS.state.not_in(_QUIET))
-    return [
-        ConnectionFact(
-            partition=row.partition_key,
-            provider=Provider(row.provider),
-            tenant_id=row.tenant_id,
-            state=Freshness(row.state),
-            detail=row.detail,
-            since=row.since,
-            deadline=row.deadline,
-            last_success=row.last_success_at,
-            failures=row.failures,
-            last_job=row.last_job_id,
-            failed_at=row.last_job_ended_at if row.failures else None,
-            connection_id=one.connection_id if (one := served.get(row.partition_key)) else None,
-        )
-        for row in connection.execute(query)
-    ]
+    ).where(which)
+    rows = connection.execute(query)
+    return {row.partition_key: None if row.state in _QUIET else _fact(row, served) for row in rows}
+
+
+def _fact(row: sa.Row[Any], served: Mapping[str, Connection]) -> ConnectionFact:
+    return ConnectionFact(
+        partition=row.partition_key,
+        provider=Provider(row.provider),
+        tenant_id=row.tenant_id,
+        state=Freshness(row.state),
+        detail=row.detail,
+        since=row.since,
+        deadline=row.deadline,
+        last_success=row.last_success_at,
+        failures=row.failures,
+        last_job=row.last_job_id,
+        failed_at=row.last_job_ended_at if row.failures else None,
+        connection_id=one.connection_id if (one := served.get(row.partition_key)) else None,
+    )
 
 
 def _providers(connection: sa.Connection) -> dict[Provider, ProviderFact]:

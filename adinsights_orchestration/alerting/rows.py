@@ -54,6 +54,15 @@ def load_incidents(connection: sa.Connection, found: Collection[str] = ()) -> di
     return {row.fingerprint: _incident(row) for row in rows}
 
 
+def load_named(connection: sa.Connection, found: Collection[str]) -> dict[str, Incident]:
+    """Returns the incidents of the given fingerprints that there are."""
+    if not found:
+        return {}
+    wanted = sa.func.unnest(sa.bindparam("found", list(found), type_=sa.ARRAY(sa.Text)))
+    query = sa.select(alert_incident).where(alert_incident.c.fingerprint.in_(sa.select(wanted)))
+    return {row.fingerprint: _incident(row) for row in connection.execute(query)}
+
+
 def find_incidents(connection: sa.Connection, beginning: str) -> list[Incident]:
     """Returns the incidents whose fingerprint begins so; open or not."""
     which = alert_incident.c.fingerprint.startswith(beginning, autoescape=True)
@@ -61,9 +70,11 @@ def find_incidents(connection: sa.Connection, beginning: str) -> list[Incident]:
 
 
 def save_incidents(connection: sa.Connection, incidents: Sequence[Incident]) -> None:
-    """Writes new and changed incidents."""
+    """Writes new and changed incidents; whoever remembers how they were finds that out by the mark."""
     if not incidents:
         return
+    gone = sa.update(cursor).where(cursor.c.name == _MEMORY).values(value=cursor.c.value.op("-")("mark"))
+    connection.execute(gone)
     upsert = insert(alert_incident)
     changed = {column.name: column for column in upsert.excluded if column.name != "fingerprint"}
     upsert = upsert.on_conflict_do_update(index_elements=[alert_incident.c.fingerprint], set_=changed)

@@ -14,6 +14,7 @@ from adinsights_orchestration.alerting.automation import default_policies, evalu
 from adinsights_orchestration.alerting.evaluate import Evaluation
 from adinsights_orchestration.alerting.message import plain_text
 from adinsights_orchestration.alerting.sinks import Sinks
+from adinsights_orchestration.alerting.standing import Standing
 from adinsights_orchestration.clock import TickClock
 from adinsights_orchestration.environments import Environment
 from adinsights_orchestration.freshness.sla import load_sla
@@ -36,6 +37,7 @@ class Plant:
         self.store, self.now, self.channel = store, NOON, Channel()
         self.sinks = Sinks({"main": self.channel}, ("main",))
         self.policies = default_policies(self.sinks)
+        self.standing: Standing | None = Standing()
 
     def connection(self, key: str, state: str, provider: str = "meta", tenant: UUID | None = None, **more: Any) -> None:
         row: dict[str, Any] = {
@@ -71,7 +73,7 @@ class Plant:
                 connection.execute(sa.insert(cursor).values(name="freshness", value=value, updated_at=self.now))
             if probed:
                 connection.execute(sa.update(component_health).values(checked_at=self.now))
-        done = evaluate_once(PRODUCTION, self.store, SLA, self.policies, self.now, self.instance)
+        done = evaluate_once(PRODUCTION, self.store, SLA, self.policies, self.now, self.instance, self.standing)
         self.deliver()
         return done
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta
+from typing import cast
 from zoneinfo import ZoneInfo
 
 from adinsights_orchestration.alerting.facts import ConnectionFact, Facts, SyncErrors
@@ -113,8 +114,11 @@ def _finding(
     *,
     since: datetime | None = None,
 ) -> Finding:
+    known = facts.memo.get((one.partition, rule))
+    if known is not None and known[0] is one and known[1].severity is severity:
+        return cast("Finding", known[1])
     section = "a-connection-is-stale" if rule in (STALE, NO_RECENT_SYNC) else "a-connection-does-not-sync"
-    return Finding(
+    found = Finding(
         rule=rule,
         resource=one.partition,
         severity=severity,
@@ -132,6 +136,8 @@ def _finding(
         asset="/".join(one.provider.asset_path),
         is_symptom=rule != MISCONFIGURED,
     )
+    facts.memo[one.partition, rule] = (one, found)
+    return found
 
 
 _NEXT = {
