@@ -8,6 +8,7 @@ never print.
 
 from __future__ import annotations
 
+from datetime import date
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -583,6 +584,96 @@ class RetentionSettings(_Group):
     )
 
 
+class Encryption(StrEnum):
+    """What an object store encrypts the archive's objects with, where it is asked to at each write."""
+
+    BUCKET = "bucket"
+    AES256 = "AES256"
+    KMS = "aws:kms"
+
+
+class AuditLogSettings(_Group):
+    """The archive of the audit log: where it lies and how it is written."""
+
+    archive_url: str = _setting(
+        (PROJECT_ROOT / ".local" / "audit_archive").as_uri(),
+        "The archive's root: `file:///folder`, `s3://bucket/prefix` or `gs://bucket/prefix`.",
+        consequence="Moving it means copying all of it: manifests name keys below the root.",
+        pattern=r"^(file:///|s3://[^/]|gs://[^/])",
+    )
+    first_day: date = _setting(
+        date(2024, 1, 1),
+        "The oldest day (UTC) that may hold rows.",
+        consequence="Older rows are counted in every run and neither archived nor deleted.",
+    )
+    settle_minutes: int = _setting(
+        120,
+        "How long after its end (midnight UTC) a day is archived.",
+        unit="min",
+        consequence="A row that is committed later is found before the day is deleted, and archived then.",
+        ge=0,
+        le=24 * 60,
+    )
+    object_megabytes: int = _setting(
+        64,
+        "Largest content of one object, before compression.",
+        unit="MiB",
+        consequence="A tenant's larger day is several objects; it is also what an archiving process holds in memory.",
+        ge=1,
+        le=256,
+    )
+    s3_endpoint: str | None = _setting(
+        None,
+        "Address of an S3-compatible server; empty: AWS's own.",
+        consequence="It must refuse to overwrite (If-None-Match); `adinsights doctor` proves it.",
+        pattern="^https?://",
+    )
+    s3_region: str = _setting("us-east-1", "The bucket's region.", consequence="A wrong one is refused by S3.")
+    s3_access_key_id: SecretStr | None = _setting(
+        None,
+        "Access key; empty: the process's own credentials (AWS_* variables, instance or pod role).",
+        consequence="Keys do not expire by themselves; a role's do, and are renewed without a restart.",
+    )
+    s3_secret_access_key: SecretStr | None = _setting(
+        None, "Secret of the access key.", consequence="A wrong one fails the first write."
+    )
+    encryption: Encryption = _setting(
+        Encryption.BUCKET,
+        "`bucket`: as the bucket's default says; `AES256`, `aws:kms`: asked for at each write (S3).",
+        consequence="With `aws:kms` the role needs the key too, for reading as well.",
+    )
+    kms_key_id: str | None = _setting(
+        None, "The KMS key for `aws:kms`; empty: the account's own.", consequence="Without its rights nothing is read."
+    )
+    gcs_endpoint: str | None = _setting(
+        None, "Address of a GCS-compatible server; empty: Google's own.", consequence="For tests.", pattern="^https?://"
+    )
+    request_timeout_seconds: float = _setting(
+        60.0,
+        "Deadline of one request to the object store.",
+        unit="s",
+        consequence="An upload that takes longer is tried again.",
+        gt=0,
+        le=600,
+    )
+    retry_seconds: float = _setting(
+        180.0,
+        "How long a request is tried again that failed for the store's own reasons.",
+        unit="s",
+        consequence="After that the run fails; the next one takes up where it stopped.",
+        ge=0,
+        le=3600,
+    )
+    at_once: int = _setting(
+        8,
+        "Objects that are written or read at once.",
+        unit="objects",
+        consequence="More hide the distance to a far store, and hold more in memory.",
+        ge=1,
+        le=64,
+    )
+
+
 class LogSettings(_Group):
     """Logs: one JSON object a line."""
 
@@ -631,6 +722,7 @@ class Settings(BaseSettings):
     health: HealthSettings = HealthSettings()
     alerting: AlertingSettings = AlertingSettings()
     retention: RetentionSettings = RetentionSettings()
+    audit_log: AuditLogSettings = AuditLogSettings()
     log: LogSettings = LogSettings()
 
 

@@ -65,7 +65,9 @@ _POSTGRES = {
     Kind.TEXT: sql.SQL("octet_length({0}) || ':' || {0}"),
     Kind.INTEGER: sql.SQL("{}::text"),
     Kind.BOOLEAN: sql.SQL("{}::text"),
-    Kind.MOMENT: sql.SQL("(extract(epoch from {}) * 1000000)::bigint::text"),
+    Kind.MOMENT: sql.SQL(
+        "case when isfinite({0}) then (extract(epoch from {0}) * 1000000)::bigint::text else {0}::text end"
+    ),
     Kind.OTHER: sql.SQL("octet_length({0}::text) || ':' || {0}::text"),
 }
 _DUCKDB = {

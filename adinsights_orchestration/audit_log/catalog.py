@@ -1,0 +1,45 @@
+"""What a declared table looks like now, asked of Postgres.
+
+Belongs here: its columns, its server's version, whether an index helps. Does not belong here: rights and row level
+security (`access`).
+"""
+
+from __future__ import annotations
+
+from adinsights_orchestration.audit_log.source import Column, Source, SourceError
+from adinsights_orchestration.backend.database import Cursor
+
+
+def columns_of(cursor: Cursor, source: Source) -> tuple[Column, ...]:
+    """The table's columns in its order, checked against the declaration.
+
+    Raises:
+        SourceError: The table or a column is missing, or the database's text is not UTF-8.
+    """
+    encoding = cursor.execute("select getdatabaseencoding()").fetchone()
+    if encoding is not None and encoding[0] != "UTF8":
+        raise SourceError(
+            f"the database's text is {encoding[0]}, not UTF8", next_step="The archive could not tell it truly."
+        )
+    cursor.execute(
+        """select attname, format_type(atttypid, atttypmod) from pg_attribute
+            where attrelid = to_regclass(%s) and attnum > 0 and not attisdropped order by attnum""",
+        (source.table,),
+    )
+    columns = tuple(Column(str(name), str(type_)) for name, type_ in cursor.fetchall())
+    if not columns:
+        raise SourceError(f"there is no table {source.table}", next_step="Check that the address names its database.")
+    source.check(columns)
+    return columns
+
+
+def has_time_index(cursor: Cursor, source: Source) -> bool:
+    """Whether an index begins with the time, or with the tenant and then the time."""
+    cursor.execute(
+        """select array(select a.attname::text from unnest(i.indkey) with ordinality k (attnum, place)
+                          join pg_attribute a on a.attrelid = i.indrelid and a.attnum = k.attnum order by place)
+             from pg_index i where i.indrelid = to_regclass(%s) and i.indisvalid and i.indpred is null""",
+        (source.table,),
+    )
+    wanted = ([source.time], [source.tenant, source.time])
+    return any(list(row[0])[: len(each)] == each for row in cursor.fetchall() for each in wanted)

@@ -1,0 +1,355 @@
+"""The archive's ledger in the ops store: what stands where of every tenant's day, moved by compare-and-set.
+
+Belongs here: statements on the ledger's tables. Does not belong here: deciding what to archive or delete. The archive
+itself is what is right: a manifest that the chain has and the ledger lacks (its writer died in between) is recorded
+from the chain, and a ledger that was lost is made anew from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Any
+from uuid import UUID
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert
+
+from adinsights_orchestration.audit_log.manifest import Manifest, ManifestKind
+from adinsights_orchestration.audit_log.model import FOLLOWS, IN_FORCE, UNFINISHED, Chunk, Digest, State
+from adinsights_orchestration.audit_log.source import Column
+from adinsights_orchestration.errors import AdinsightsError
+from adinsights_orchestration.ops_store.audit_tables import audit_chunk, audit_day, audit_manifest
+from adinsights_orchestration.ops_store.store import OpsStore
+
+At = tuple[UUID, date]
+_ROWS_PER_STATEMENT = 500
+_CHUNK_KEY = ("source", "tenant_id", "day", "revision")
+
+
+class LedgerConflictError(AdinsightsError):
+    """The ledger says otherwise than this process believes; it stopped before doing anything more."""
+
+
+@dataclass(frozen=True, slots=True)
+class InForce:
+    """What the ledger has of a tenant's day that is archived.
+
+    Attributes:
+        revision: The revision in force.
+        state: Sealed, deleting or deleted.
+        rows: How many the archive holds.
+        left: What of them is expected in the table.
+        deleted_rows: How many have been deleted there.
+    """
+
+    revision: int
+    state: State
+    rows: int
+    left: Digest
+    deleted_rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class ArchivedDay:
+    """A day's newest revision that is sealed.
+
+    Attributes:
+        day: The day.
+        revision: How often it has been archived.
+        rows: How many the archive holds.
+        size: In bytes.
+        files: Objects.
+        columns: The table's columns at that time, of which the fast digests are.
+        server_major: The major version of the server that computed them.
+        sealed_at: When.
+    """
+
+    day: date
+    revision: int
+    rows: int
+    size: int
+    files: int
+    columns: tuple[Column, ...]
+    server_major: int
+    sealed_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How a day was read.
+
+    Attributes:
+        columns: The table's columns.
+        server_major: The server's major version.
+        run: The run that reads it.
+        started_at: When it began.
+    """
+
+    columns: tuple[Column, ...]
+    server_major: int
+    run: UUID
+    started_at: datetime
+
+
+class ArchiveLedger:
+    """The ledger of one table.
+
+    Args:
+        store: Where it is.
+        source: The table's name in the archive.
+    """
+
+    def __init__(self, store: OpsStore, source: str) -> None:
+        self._store = store
+        self.source = source
+
+    def head(self) -> tuple[int, str]:
+        """Number and hash of the last manifest; 0 and nothing before the first."""
+        query = sa.select(audit_manifest.c.sequence, audit_manifest.c.hash).where(self._is(audit_manifest))
+        with self._store.begin() as connection:
+            row = connection.execute(query.order_by(audit_manifest.c.sequence.desc()).limit(1)).first()
+        return (row.sequence, row.hash) if row is not None else (0, "")
+
+    def manifests_about(self, day: date) -> list[int]:
+        """The numbers of the manifests that are about a day, in order; together they say what holds of it."""
+        table = audit_manifest
+        query = sa.select(table.c.sequence).where(self._is(table), table.c.first_day <= day, day <= table.c.last_day)
+        with self._store.begin() as connection:
+            return list(connection.execute(query.order_by(table.c.sequence)).scalars())
+
+    def in_force(self, first: date, last: date) -> dict[At, InForce]:
+        """What is archived of these days, by tenant and day."""
+        table = audit_chunk
+        states = [state.value for state in IN_FORCE]
+        query = sa.select(table).where(self._is(table), table.c.day.between(first, last), table.c.state.in_(states))
+        with self._store.begin() as connection:
+            rows = connection.execute(query).all()
+        return {(row.tenant_id, row.day): _in_force(row) for row in rows}
+
+    def days(self, first: date, last: date) -> dict[date, ArchivedDay]:
+        """The days of these that are archived, each with its newest revision."""
+        table = audit_day
+        query = (
+            sa.select(table)
+            .where(self._is(table), table.c.day.between(first, last), table.c.sequence.is_not(None))
+            .order_by(table.c.day, table.c.revision)
+        )
+        with self._store.begin() as connection:
+            return {row.day: _archived_day(row) for row in connection.execute(query)}
+
+    def plan(self, chunks: Sequence[Chunk], reading: Reading, now: datetime) -> None:
+        """Commits that these chunks are about to be written; what a dead run planned of the same is forgotten."""
+        with self._store.begin() as connection:
+            for day, revision in sorted({(chunk.day, chunk.revision) for chunk in chunks}):
+                self._begin_day(connection, day, revision, reading)
+            if self._put(connection, chunks, State.PLANNED, now, over=UNFINISHED) != len(chunks):
+                raise LedgerConflictError("a chunk that is to be written is archived already", next_step=_AGAIN)
+
+    def advance(self, chunks: Sequence[Chunk], before: State, after: State, now: datetime) -> None:
+        """Moves chunks from one state to the next.
+
+        Raises:
+            LedgerConflictError: One of them is not in the state before.
+        """
+        if after not in FOLLOWS[before]:
+            raise ValueError(f"{after} does not follow on {before}")
+        with self._store.begin() as connection:
+            moved = connection.execute(
+                sa.update(audit_chunk)
+                .where(self._is(audit_chunk), audit_chunk.c.state == before.value, self._are(chunks))
+                .values(state=after.value, changed_at=now)
+            ).rowcount
+            if moved != len(chunks):
+                raise LedgerConflictError(
+                    f"{len(chunks) - moved} of {len(chunks)} chunks are not {before} any more", next_step=_AGAIN
+                )
+
+    def record(self, manifest: Manifest, now: datetime, reading: Reading | None = None) -> None:
+        """Records a manifest that stands in the chain, and what it changes, all at once; twice is once.
+
+        Args:
+            manifest: The manifest.
+            now: The moment.
+            reading: How its day was read; None where that is not known, because the chain is caught up with.
+
+        Raises:
+            LedgerConflictError: The ledger has another manifest of this number, or lacks the one before.
+        """
+        with self._store.begin() as connection:
+            if not self._add_manifest(connection, manifest):
+                return
+            if manifest.kind is ManifestKind.DAY:
+                self._seal_day(connection, manifest, now, reading)
+                self._seal_chunks(connection, manifest, now)
+            elif manifest.kind is ManifestKind.TOMBSTONE:
+                self._bury(connection, manifest, now)
+
+    def _add_manifest(self, connection: sa.Connection, manifest: Manifest) -> bool:
+        table, sequence = audit_manifest, manifest.sequence
+        query = sa.select(table.c.sequence, table.c.hash).where(
+            self._is(table), table.c.sequence.in_([sequence - 1, sequence])
+        )
+        known = {row.sequence: row.hash for row in connection.execute(query)}
+        if sequence in known and known[sequence] == manifest.hash:
+            return False
+        if sequence in known or known.get(sequence - 1, "") != manifest.previous:
+            raise LedgerConflictError(
+                f"the ledger knows another chain of {self.source} than the archive holds",
+                place=f"manifest {sequence}",
+                next_step="docs/runbook.md says what to do: a broken audit chain.",
+            )
+        connection.execute(
+            sa.insert(table).values(
+                source=self.source,
+                sequence=sequence,
+                kind=manifest.kind.value,
+                hash=manifest.hash,
+                first_day=manifest.first_day,
+                last_day=manifest.last_day,
+                written_at=manifest.written_at,
+            )
+        )
+        return True
+
+    def _begin_day(self, connection: sa.Connection, day: date, revision: int, reading: Reading) -> None:
+        row = insert(audit_day).values(
+            source=self.source, day=day, revision=revision, **_read_values(reading), started_at=reading.started_at
+        )
+        connection.execute(
+            row.on_conflict_do_update(
+                index_elements=[audit_day.c.source, audit_day.c.day, audit_day.c.revision],
+                set_={**_read_values(reading), "started_at": reading.started_at},
+                where=audit_day.c.sequence.is_(None),
+            )
+        )
+
+    def _seal_day(self, connection: sa.Connection, manifest: Manifest, now: datetime, reading: Reading | None) -> None:
+        of_day = [file.columns for file in manifest.files]
+        if reading is None:
+            columns = _columns_value(of_day[-1]) if of_day else []
+            values: dict[str, Any] = {"columns": columns, "server_major": manifest.server_major}
+        else:
+            values = _read_values(reading)
+        sealed = {
+            "sequence": manifest.sequence,
+            "rows": manifest.rows,
+            "bytes": manifest.size,
+            "files": len(manifest.files),
+            "sealed_at": manifest.written_at,
+        }
+        started_at = reading.started_at if reading is not None else now
+        row = insert(audit_day).values(
+            source=self.source,
+            day=manifest.first_day,
+            revision=manifest.revision,
+            started_at=started_at,
+            **values,
+            **sealed,
+        )
+        connection.execute(
+            row.on_conflict_do_update(
+                index_elements=[audit_day.c.source, audit_day.c.day, audit_day.c.revision], set_=sealed
+            )
+        )
+
+    def _seal_chunks(self, connection: sa.Connection, manifest: Manifest, now: datetime) -> None:
+        new = [chunk for chunk in manifest.chunks if chunk.revision == manifest.revision]
+        if not new:
+            return
+        connection.execute(
+            sa.update(audit_chunk)
+            .where(
+                self._is(audit_chunk),
+                audit_chunk.c.day == manifest.first_day,
+                audit_chunk.c.tenant_id.in_([chunk.tenant for chunk in new]),
+                audit_chunk.c.revision < manifest.revision,
+                audit_chunk.c.state != State.SUPERSEDED.value,
+            )
+            .values(state=State.SUPERSEDED.value, changed_at=now)
+        )
+        self._put(connection, new, State.SEALED, now, over=tuple(State))
+
+    def _put(
+        self,
+        connection: sa.Connection,
+        chunks: Sequence[Chunk],
+        state: State,
+        now: datetime,
+        *,
+        over: tuple[State, ...],
+    ) -> int:
+        """Writes chunks, over those of the same revision that are in one of these states; returns how many."""
+        done = 0
+        for start in range(0, len(chunks), _ROWS_PER_STATEMENT):
+            part = [self._values(chunk, state, now) for chunk in chunks[start : start + _ROWS_PER_STATEMENT]]
+            row = insert(audit_chunk).values(part)
+            changed = {each.name: row.excluded[each.name] for each in audit_chunk.c if each.name not in _CHUNK_KEY}
+            row = row.on_conflict_do_update(
+                index_elements=[audit_chunk.c[name] for name in _CHUNK_KEY],
+                set_=changed,
+                where=audit_chunk.c.state.in_([each.value for each in over]),
+            )
+            done += connection.execute(row, execution_options={"preserve_rowcount": True}).rowcount
+        return done
+
+    def _bury(self, connection: sa.Connection, manifest: Manifest, now: datetime) -> None:
+        for chunk in manifest.chunks:
+            connection.execute(
+                sa.update(audit_chunk)
+                .where(
+                    self._is(audit_chunk),
+                    audit_chunk.c.tenant_id == chunk.tenant,
+                    audit_chunk.c.day == chunk.day,
+                    audit_chunk.c.revision <= chunk.revision,
+                )
+                .values(state=State.SUPERSEDED.value, changed_at=now)
+            )
+
+    def _values(self, chunk: Chunk, state: State, now: datetime) -> dict[str, Any]:
+        return {
+            "source": self.source,
+            "tenant_id": chunk.tenant,
+            "day": chunk.day,
+            "revision": chunk.revision,
+            "state": state.value,
+            "changed_at": now,
+            "rows": chunk.rows,
+            "portable": chunk.portable,
+            "left_rows": chunk.live.rows,
+            "left_portable": chunk.live.portable,
+            "left_fast": chunk.live.fast,
+        }
+
+    def _is(self, table: sa.Table) -> sa.ColumnElement[bool]:
+        return table.c.source == self.source
+
+    def _are(self, chunks: Sequence[Chunk]) -> sa.ColumnElement[bool]:
+        keys = sa.tuple_(audit_chunk.c.tenant_id, audit_chunk.c.day, audit_chunk.c.revision)
+        return keys.in_([(chunk.tenant, chunk.day, chunk.revision) for chunk in chunks])
+
+
+_AGAIN = "Another process is at work on the same days; the next run takes up what is left."
+
+
+def _read_values(reading: Reading) -> dict[str, Any]:
+    return {
+        "columns": _columns_value(reading.columns),
+        "server_major": reading.server_major,
+        "run_id": str(reading.run),
+    }
+
+
+def _columns_value(columns: Iterable[Column]) -> list[list[str]]:
+    return [[column.name, column.type] for column in columns]
+
+
+def _in_force(row: sa.Row[Any]) -> InForce:
+    left = Digest(row.left_rows, int(row.left_portable), int(row.left_fast))
+    return InForce(row.revision, State(row.state), row.rows, left, row.deleted_rows)
+
+
+def _archived_day(row: sa.Row[Any]) -> ArchivedDay:
+    columns = tuple(Column(name, type_) for name, type_ in row.columns)
+    return ArchivedDay(row.day, row.revision, row.rows, row.bytes, row.files, columns, row.server_major, row.sealed_at)

@@ -1,0 +1,71 @@
+"""What the archive's tests share: a backend with tenants, a folder, and an archiver between them."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+from pydantic import SecretStr
+
+from adinsights_orchestration.audit_log.archive import Archiver
+from adinsights_orchestration.audit_log.folder import Folder
+from adinsights_orchestration.audit_log.report import ArchiveReport
+from adinsights_orchestration.audit_log.source import AUDIT_LOG
+from adinsights_orchestration.audit_log.store import Store
+from adinsights_orchestration.ops_store.store import OpsStore
+from adinsights_orchestration.settings import AuditLogSettings, BackendSettings, OpsStoreSettings, Settings
+from tests.audit_log.rows import FIRST, Row, insert, some_rows
+from tests.backend.backend_tables import Backend, create_backend
+from tests.conftest import PostgresServer
+
+NOW = datetime(2024, 2, 1, 3, tzinfo=UTC)
+DAYS = 6
+LAST = FIRST + timedelta(days=DAYS - 1)
+
+
+@dataclass
+class Place:
+    """A backend's audit log, an archive in a folder, and the ops store between them."""
+
+    backend: Backend
+    ops: OpsStore
+    settings: Settings
+    tenants: list[UUID]
+    folder: Path
+    now: datetime = NOW
+    rows: list[Row] = field(default_factory=list)
+
+    @property
+    def store(self) -> Folder:
+        return Folder(self.folder)
+
+    def archiver(self, store: Store | None = None) -> Archiver:
+        return Archiver(self.settings, self.ops, AUDIT_LOG, store or self.store, clock=lambda: self.now)
+
+    def archive(self, first: date = FIRST, last: date = LAST, store: Store | None = None) -> ArchiveReport:
+        return self.archiver(store).run(first, last, actor="a test")
+
+    def add(self, rows: list[Row]) -> None:
+        insert(self.backend.dsn, rows)
+        self.rows += rows
+
+
+@pytest.fixture
+def place(postgres_server: PostgresServer, ops_store: OpsStore, tmp_path: Path) -> Place:
+    """Three tenants with six days of rows, and an empty archive."""
+    backend = create_backend(postgres_server.create_database)
+    ops_dsn = ops_store._settings.dsn
+    folder = tmp_path / "archive"
+    settings = Settings(
+        backend=BackendSettings(dsn=SecretStr(backend.dsn)),
+        ops_store=OpsStoreSettings(dsn=ops_dsn),
+        audit_log=AuditLogSettings(archive_url=folder.as_uri(), first_day=FIRST),
+    )
+    tenants = sorted(backend.add_tenant(f"Tenant {number}") for number in range(3))
+    made = Place(backend, ops_store, settings, tenants, folder)
+    made.add(some_rows(tenants, DAYS, 40, rng=random.Random(7)))
+    return made
