@@ -10,17 +10,20 @@ from __future__ import annotations
 
 from datetime import date, timedelta
 
+from pydantic import SecretStr
+
 from adinsights_orchestration.audit_log import chain, days, journal
 from adinsights_orchestration.audit_log.ledger import ArchiveLedger
+from adinsights_orchestration.audit_log.reaching import dsn_of
 from adinsights_orchestration.audit_log.report import ArchiveReport
 from adinsights_orchestration.audit_log.sealing import Parts, RangeRun
-from adinsights_orchestration.audit_log.source import Place, Source
+from adinsights_orchestration.audit_log.source import Source
 from adinsights_orchestration.audit_log.store import Store, open_store
 from adinsights_orchestration.backend.database import BackendDatabase
 from adinsights_orchestration.clock import Clock, elapsed_seconds, utc_now
 from adinsights_orchestration.errors import AdinsightsError
 from adinsights_orchestration.ops_store.store import OpsStore
-from adinsights_orchestration.settings import BackendSettings, Settings
+from adinsights_orchestration.settings import Settings
 
 
 class ArchiveError(AdinsightsError):
@@ -32,17 +35,9 @@ def lock_name(source: Source) -> str:
     return f"audit_log:{source.name}"
 
 
-def dsn_of(settings: Settings, source: Source) -> str:
-    """The address of the database that the table lies in."""
-    group = settings.backend if source.place is Place.BACKEND else settings.ops_store
-    return group.dsn.get_secret_value()
-
-
 def database_of(settings: Settings, source: Source) -> BackendDatabase:
-    """A handle on the database that the table lies in."""
-    if source.place is Place.BACKEND:
-        return BackendDatabase(settings.backend)
-    return BackendDatabase(BackendSettings(dsn=settings.ops_store.dsn))
+    """A handle on the table's database, with the role that archives."""
+    return BackendDatabase(settings.backend.model_copy(update={"dsn": SecretStr(dsn_of(settings, source))}))
 
 
 class Archiver:
