@@ -108,7 +108,8 @@ def advance(
         after[fp], changes = machine.step(incident, observation, policy, now)
         noted += changes
     moved = {fp for fp, each in after.items() if each is not before.incidents.get(fp)}
-    if moved or not before.same_around or surroundings.options.hours:
+    waits = surroundings.options.hours or any(map(notify.is_recovering, after.values()))
+    if moved or waits or not before.same_around:
         _quieten(after, surroundings, now)
     open_ones = [each for each in after.values() if each.is_open]
     touched = {*_touched(before.incidents, after), *before.unsettled} if before.same_around else None

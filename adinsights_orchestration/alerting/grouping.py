@@ -66,6 +66,7 @@ class Options:
         hours: Office hours of a severity.
         escalation: The next contact for pages.
         inhibitions: Explanations by labels, beside those of the graph.
+        grace: How long what a cause explained stays quiet after the cause is over: it recovers by itself mostly.
     """
 
     routes: Routes
@@ -74,6 +75,7 @@ class Options:
     hours: Mapping[Severity, Hours] = field(default_factory=dict)
     escalation: Escalation | None = None
     inhibitions: tuple[Inhibition, ...] = ()
+    grace: timedelta = timedelta(minutes=5)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,21 +13,26 @@ import json
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from adinsights_orchestration.alerting import wording
 from adinsights_orchestration.alerting.flush import Flush
 from adinsights_orchestration.alerting.grouping import STORM_RULE, Group, Op, Options, Order, Plan, Reason
 from adinsights_orchestration.alerting.inhibition import Graph, inhibited
 from adinsights_orchestration.alerting.matching import Silence
-from adinsights_orchestration.alerting.message import Message, to_json
+from adinsights_orchestration.alerting.message import Message, Severity, to_json
 from adinsights_orchestration.alerting.model import Incident
+
+_RECOVERING = "recovering:"
 
 
 def suppressions(
     incidents: Iterable[Incident], graph: Graph, silences: Sequence[Silence], options: Options, now: datetime
 ) -> dict[str, str]:
-    """Returns what keeps each quiet incident quiet: `explained:<fingerprint>`, `out of hours`, `silenced:<id>`.
+    """Returns what keeps each quiet incident quiet.
+
+    `explained:<fingerprint>`, `out of hours`, `silenced:<id>`, or `recovering:<until>:<severity>`: its cause is over,
+    and it may be soon; what gets worse meanwhile is told.
 
     Args:
         incidents: All that fire, or were told and are over.
@@ -50,7 +55,32 @@ def suppressions(
             silence = next((one for one in in_force if one.covers(labels, now)), None)
             if silence is not None:
                 quiet[each.fingerprint] = f"silenced:{silence.id}"
+    firing = {each.fingerprint for each in found if each.is_firing}
+    for each in found:
+        if each.fingerprint not in quiet and each.suppressed_by and options.grace:
+            recovering = _recovering(each, firing, options.grace, now)
+            if recovering:
+                quiet[each.fingerprint] = recovering
     return quiet
+
+
+def is_recovering(incident: Incident) -> bool:
+    """Whether it is kept quiet because its cause is only just over."""
+    return incident.suppressed_by.startswith(_RECOVERING)
+
+
+def _recovering(incident: Incident, firing: Collection[str], grace: timedelta, now: datetime) -> str:
+    kind, _, rest = incident.suppressed_by.partition(":")
+    longest = round((now + grace).timestamp())
+    if kind == "explained":
+        # A cause that goes on and is only less urgent now explains nothing: that is told at once.
+        return "" if rest in firing else f"{_RECOVERING}{longest}:{incident.severity.value}"
+    if not is_recovering(incident):
+        return ""
+    until, _, severity = rest.partition(":")
+    worse = incident.severity.rank > Severity(severity).rank
+    kept = min(int(until), longest)  # the clock may have been set back
+    return "" if worse or now.timestamp() >= kept else f"{_RECOVERING}{kept}:{severity}"
 
 
 def plan(

@@ -115,7 +115,9 @@ def _through_ours(history: History) -> Ours:
     seconds = timedelta(seconds=1)
     timing = Timing(WAIT * seconds, INTERVAL * seconds, REPEAT * seconds, linger=timedelta(hours=1))
     matches = Matcher.parse("kind=cause"), Matcher.parse("kind=symptom")
-    options = Options(Routes(("main",)), timing, None, inhibitions=(Inhibition((matches[0],), (matches[1],)),))
+    inhibitions = (Inhibition((matches[0],), (matches[1],)),)
+    # Alertmanager tells what was inhibited in the moment in which its cause is over.
+    options = Options(Routes(("main",)), timing, None, inhibitions=inhibitions, grace=timedelta())
     silences = [
         Silence(
             number,

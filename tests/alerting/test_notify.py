@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import time, timedelta
 from typing import Any
 
@@ -141,14 +142,70 @@ def test_a_stale_sync_explains_its_tenants_stale_dashboard_and_nobody_elses() ->
     assert posts["dashboard_stale"].lines == ("1 kept quiet: explained.",)
 
 
-def test_what_is_still_so_when_its_cause_is_over_is_told_then() -> None:
-    world = World(graph=Graph(TOPOLOGY))
-    cause = finding("airbyte", rule="component_down", explains=("airbyte/meta",))
-    effect = finding("acme-meta", tenant="acme", asset="airbyte/meta", is_symptom=True)
-    world.tick(cause, effect)
+def opened(world: World) -> list[str]:
+    """Groups whose first message the last tick ordered."""
+    assert world.after is not None
+    return [each.group for each in world.after.orders if each.op is Op.POST]
+
+
+AT_ONCE = Options(MAIN, Timing(group_interval=timedelta(seconds=1)))  # a group may speak in every tick
+
+
+def explained_and_released() -> tuple[World, Callable[..., Finding]]:
+    """A world in which a cause has just ended, and its symptom has not."""
+    world = World(AT_ONCE, graph=Graph(TOPOLOGY))
+    cause = finding("airbyte", rule="component_down", severity=Severity.PAGE, explains=("airbyte/meta",))
+
+    def effect(severity: Severity = Severity.WARN) -> Finding:
+        return finding("acme-meta", severity, tenant="acme", asset="airbyte/meta", is_symptom=True)
+
+    world.tick(cause, effect())
     assert world.said() == [("post", "first")]
-    world.tick(effect, after=FIVE)
-    assert [each.group for each in world.after.orders if each.op is Op.POST] == ["connection_stale"]  # type: ignore[union-attr]
+    world.tick(effect())
+    assert opened(world) == []
+    return world, effect
+
+
+def test_what_is_still_so_five_minutes_after_its_cause_is_told_then() -> None:
+    world, effect = explained_and_released()
+    world.tick(effect(), after=FIVE - timedelta(seconds=1))
+    assert opened(world) == []
+    world.tick(effect(), after=timedelta(seconds=1))
+    assert opened(world) == ["connection_stale"]
+
+
+def test_what_recovers_soon_after_its_cause_is_never_told() -> None:
+    world, effect = explained_and_released()
+    world.tick(effect())
+    for _ in range(4):
+        world.tick(after=FIVE)
+    assert {each.group for each in world.orders} == {"component_down"}
+
+
+def test_what_gets_worse_while_it_was_to_recover_is_told_at_once() -> None:
+    world, effect = explained_and_released()
+    world.tick(effect(Severity.PAGE))
+    assert opened(world) == ["connection_stale"]
+
+
+def test_a_clock_that_is_set_back_prolongs_the_time_to_recover_by_no_more_than_itself() -> None:
+    world, effect = explained_and_released()
+    world.tick(effect(), after=-timedelta(hours=8))
+    assert opened(world) == []
+    world.tick(effect(), after=FIVE)
+    assert opened(world) == ["connection_stale"]
+
+
+def test_a_cause_that_goes_on_and_is_less_urgent_now_gives_no_time_to_recover() -> None:
+    world = World(AT_ONCE, graph=Graph(TOPOLOGY))
+    effect = finding("acme-meta", Severity.PAGE, tenant="acme", asset="airbyte/meta", is_symptom=True)
+
+    def cause(severity: Severity) -> Finding:
+        return finding("airbyte", severity, rule="component_down", explains=("airbyte/meta",))
+
+    world.tick(cause(Severity.PAGE), effect)
+    world.tick(cause(Severity.WARN), effect)
+    assert opened(world) == ["connection_stale"]
 
 
 def test_what_was_explained_and_goes_with_its_cause_is_never_told() -> None:
