@@ -39,6 +39,7 @@ class Automation(StrEnum):
     OVERVIEW = "overview_publish"
     ALERT_EVALUATE = "alert_evaluate"
     ALERT_DELIVER = "alert_deliver"
+    ARCHIVE = "audit_log_archive"
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +94,7 @@ UNATTENDED: dict[Environment, dict[Automation, Unattended]] = {
         Automation.DBT_NIGHTLY: _in_the_stack(_runs(cron="0 3 * * *")),
         Automation.DBT_FRESHNESS: _in_the_stack(_runs(cron="*/30 * * * *")),
         Automation.PRUNE: _in_the_stack(_runs(cron="30 4 * * *")),
+        Automation.ARCHIVE: _in_the_stack(_runs(cron="0 4 * * *")),
         Automation.DEAD_RUNS: _in_the_stack(_tick(30)),
         Automation.FRESHNESS: _in_the_stack(_tick(15)),
         Automation.HEALTH: _in_the_stack(_tick(30)),
@@ -110,6 +112,7 @@ UNATTENDED: dict[Environment, dict[Automation, Unattended]] = {
         Automation.DBT_NIGHTLY: _runs(cron="0 3 * * *"),
         Automation.DBT_FRESHNESS: _runs(cron="0 6 * * *"),
         Automation.PRUNE: _runs(cron="30 4 * * *"),
+        Automation.ARCHIVE: _runs(cron="0 4 * * *"),
         Automation.DEAD_RUNS: _tick(60),
         Automation.FRESHNESS: _tick(60),
         Automation.HEALTH: _tick(30),
@@ -127,6 +130,7 @@ UNATTENDED: dict[Environment, dict[Automation, Unattended]] = {
         Automation.DBT_NIGHTLY: _runs(cron="0 3 * * *"),
         Automation.DBT_FRESHNESS: _runs(cron="*/30 * * * *"),  # a quarter of the shortest limit, two hours
         Automation.PRUNE: _runs(cron="30 4 * * *"),
+        Automation.ARCHIVE: _runs(cron="0 4 * * *"),
         Automation.DEAD_RUNS: _tick(60),
         Automation.FRESHNESS: _tick(30),
         Automation.HEALTH: _tick(30),

@@ -8,6 +8,7 @@ the others as if nobody had begun: the next one does them again, and finds their
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import date, timedelta
 
 from pydantic import SecretStr
@@ -61,7 +62,15 @@ class Archiver:
         self._clock = clock
         self._ledger = ArchiveLedger(ops, source.name)
 
-    def run(self, first: date, last: date, *, actor: str, run_id: str | None = None) -> ArchiveReport:
+    def run(
+        self,
+        first: date,
+        last: date,
+        *,
+        actor: str,
+        run_id: str | None = None,
+        report_to: Callable[[ArchiveReport], None] = lambda _: None,
+    ) -> ArchiveReport:
         """Archives the days from the first to the last; those that are as they were archived stay as they are.
 
         Args:
@@ -69,6 +78,7 @@ class Archiver:
             last: The last one, included; must be closed.
             actor: Who asked, for the audit rows.
             run_id: The Dagster run.
+            report_to: Given the report in the end, also when the run fails on one of the days.
 
         Raises:
             ArchiveError: A day is not closed yet, or somebody else archives the same table.
@@ -81,7 +91,7 @@ class Archiver:
                     f"{self._source.name} is being archived or deleted from already",
                     next_step="Wait for the other run; what it leaves can be archived afterwards.",
                 )
-            return self._locked(first, last, actor, run_id)
+            return self._locked(first, last, actor, run_id, report_to)
 
     def catch_up(self) -> None:
         """Records manifests that the chain has and the ledger lacks: their writer died in between."""
@@ -111,7 +121,9 @@ class Archiver:
                 f" closed one is {closed}.",
             )
 
-    def _locked(self, first: date, last: date, actor: str, run_id: str | None) -> ArchiveReport:
+    def _locked(
+        self, first: date, last: date, actor: str, run_id: str | None, report_to: Callable[[ArchiveReport], None]
+    ) -> ArchiveReport:
         began = elapsed_seconds()
         self.catch_up()
         journal.close_dead_runs(self._ops, self._source.name, self._clock())
@@ -125,6 +137,7 @@ class Archiver:
             raise
         finally:
             report.seconds = elapsed_seconds() - began
+            report_to(report)
             with journal.unless_failing(error):
                 journal.close_run(self._ops, self._source.name, run, self._clock(), report.summary(), error)
         return report

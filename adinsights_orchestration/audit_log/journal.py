@@ -69,6 +69,13 @@ def close_run(
         _end_run(connection, run, now, summary, error)
 
 
+def note(ops: OpsStore, source: str, kind: str, *, actor: str, now: datetime, summary: Mapping[str, Any]) -> None:
+    """Journals what changed nothing: that somebody verified the archive, or read it."""
+    run = open_run(ops, source, kind, actor=actor, now=now)
+    with ops.begin() as connection:
+        _end_run(connection, run, now, summary)
+
+
 def close_dead_runs(ops: OpsStore, source: str, now: datetime) -> None:
     """Closes the entries of archive runs that died; the caller holds the table's lock, so none of them is alive."""
     for row in _open_runs(ops, source, "archive"):

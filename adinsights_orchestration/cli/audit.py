@@ -1,0 +1,20 @@
+"""`adinsights audit`: the group of commands about the audit log.
+
+Belongs here: the group. Does not belong here: its commands (`audit_archive`).
+"""
+
+from __future__ import annotations
+
+import typer
+
+from adinsights_orchestration.cli import audit_archive
+
+app = typer.Typer(help="The audit log: its archive.", no_args_is_help=True, rich_markup_mode=None)
+
+
+@app.callback()
+def _group() -> None:
+    """The audit log: its archive."""
+
+
+audit_archive.register(app)

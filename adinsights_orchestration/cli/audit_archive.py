@@ -1,0 +1,215 @@
+"""`adinsights audit archive`, `verify`, `query`, `status`: the archive from the command line.
+
+Belongs here: asking and showing. Does not belong here: the work (`audit_log`). `verify` and `query` need the store and
+no database; what they were asked for is journalled where the ops store answers.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import date, timedelta
+from typing import TYPE_CHECKING, Annotated, Any
+from uuid import UUID
+
+import typer
+
+from adinsights_orchestration.cli import process
+from adinsights_orchestration.cli.entry import EXIT_NOT_WELL
+from adinsights_orchestration.clock import utc_now
+from adinsights_orchestration.errors import ConfigurationError, OpsStoreError
+
+if TYPE_CHECKING:
+    from adinsights_orchestration.audit_log.verify import VerifyReport
+    from adinsights_orchestration.settings import Settings
+
+_DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
+FromOption = Annotated[str, typer.Option("--from", metavar="DAY", help="First day (UTC), YYYY-MM-DD.")]
+ToOption = Annotated[str, typer.Option("--to", metavar="DAY", help="Last day (UTC), included.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the commands to the group."""
+    app.command("archive")(archive)
+    app.command("verify")(verify)
+    app.command("query")(query)
+    app.command("status")(status)
+
+
+def archive(first: FromOption = "", last: ToOption = "", as_json: process.JsonOption = False) -> None:
+    """Archive closed days, in one scan of the table; all that are missing, unless days are named."""
+    from adinsights_orchestration.audit_log.archive import Archiver
+    from adinsights_orchestration.audit_log.source import AUDIT_LOG
+    from adinsights_orchestration.cli.runs import requester
+
+    settings = process.settings()
+    store = process.open_ops_store(settings)
+    begin, end = _range(settings, first, last)
+    report = Archiver(settings, store, AUDIT_LOG).run(begin, end, actor=requester())
+    if as_json:
+        process.print_json({"run": str(report.run), **report.summary()})
+        return
+    summary = report.summary()
+    process.say(
+        f"{summary['rows']:,} rows of {summary['days']} days; {summary['sealed']} sealed in {summary['seconds']} s,"
+        f" {summary['objects']} objects, {summary['bytes']:,} bytes"
+    )
+
+
+def verify(
+    first: FromOption = "",
+    last: ToOption = "",
+    head: Annotated[str, typer.Option(help="A manifest hash that the chain must have come by.")] = "",
+    as_json: process.JsonOption = False,
+) -> None:
+    """Prove a range from the archive alone: the chain, every object, all digests. Exit code 0: it holds."""
+    from adinsights_orchestration.audit_log.source import AUDIT_LOG
+    from adinsights_orchestration.audit_log.store import open_store
+    from adinsights_orchestration.audit_log.verify import verify_range
+
+    settings = process.settings()
+    log = settings.audit_log
+    begin, end = _range(settings, first, last)
+    report = verify_range(open_store(log), AUDIT_LOG, begin, end, at_once=log.at_once, head=head)
+    _journal(settings, "verify", {"first": str(begin), "last": str(end), "problems": len(report.problems)})
+    if as_json:
+        process.print_json(_document(report))
+    else:
+        process.say(
+            f"{report.rows:,} rows in {report.objects} objects ({report.size:,} bytes) of {report.days} days are as"
+            f" they were sealed; {report.manifests} manifests, head {report.head or 'none'}"
+        )
+        for day in report.missing:
+            process.say(f"{day}: not archived", style="yellow")
+        for problem in report.problems:
+            process.say(problem, style="red")
+    raise typer.Exit(EXIT_NOT_WELL if report.problems or report.missing else 0)
+
+
+def query(
+    tenant: Annotated[str, typer.Option(help="Only this tenant's rows (its id).")] = "",
+    action: Annotated[str, typer.Option(help="Only rows of this action.")] = "",
+    resource_type: Annotated[str, typer.Option("--resource-type", help="Only rows about this kind.")] = "",
+    first: FromOption = "",
+    last: ToOption = "",
+    limit: Annotated[int, typer.Option(help="At most so many rows, the newest.", min=1)] = 100,
+    sql: Annotated[str, typer.Option(help="A SELECT over the view audit_log instead.")] = "",
+    as_json: process.JsonOption = False,
+) -> None:
+    """Read the archive where it lies. The rows hold personal data: they go to your terminal and nowhere else."""
+    from adinsights_orchestration.audit_log.query import Question, ask
+    from adinsights_orchestration.audit_log.source import AUDIT_LOG
+    from adinsights_orchestration.audit_log.store import open_store
+
+    settings = process.settings()
+    question = Question(
+        tenant=_tenant(tenant),
+        action=action or None,
+        resource_type=resource_type or None,
+        first=_day(first, "--from"),
+        last=_day(last, "--to"),
+        limit=limit,
+        sql=sql or None,
+    )
+    answer = ask(open_store(settings.audit_log), AUDIT_LOG, question, at_once=settings.audit_log.at_once)
+    _journal(settings, "query", {"tenant": tenant or None, "rows": len(answer.rows), "sql": bool(sql)})
+    rows = [dict(zip(answer.columns, map(_shown, row), strict=True)) for row in answer.rows]
+    process.print_rows(rows, as_json=as_json, empty="no row", title=f"{len(rows):,} rows of {answer.objects} objects")
+
+
+def status(as_json: process.JsonOption = False) -> None:
+    """Show which days are archived, and the runs of the last days."""
+    from adinsights_orchestration.audit_log.days import last_closed, missing, ranges
+    from adinsights_orchestration.audit_log.ledger import ArchiveLedger
+    from adinsights_orchestration.audit_log.source import AUDIT_LOG
+
+    settings = process.settings()
+    log = settings.audit_log
+    ledger = ArchiveLedger(process.open_ops_store(settings), AUDIT_LOG.name)
+    closed = last_closed(utc_now(), timedelta(minutes=log.settle_minutes))
+    days = ledger.days(log.first_day, closed)
+    gaps = ranges(missing(log.first_day, closed, days))
+    sequence, head = ledger.head()
+    document = {
+        "archive": log.archive_url,
+        "days": len(days),
+        "rows": sum(day.rows for day in days.values()),
+        "bytes": sum(day.size for day in days.values()),
+        "objects": sum(day.files for day in days.values()),
+        "manifests": sequence,
+        "head": head,
+        "newest_day": str(max(days)) if days else None,
+        "missing": [[str(begin), str(end)] for begin, end in gaps],
+    }
+    if as_json:
+        process.print_json(document)
+    else:
+        process.print_rows(
+            [{"what": name, "is": _shown(value)} for name, value in document.items() if name != "missing"],
+            as_json=False,
+            empty="",
+            title="the audit log's archive",
+        )
+        for begin, end in gaps:
+            process.say(f"not archived: {begin} to {end}", style="yellow")
+    raise typer.Exit(EXIT_NOT_WELL if gaps else 0)
+
+
+def _range(settings: Settings, first: str, last: str) -> tuple[date, date]:
+    from adinsights_orchestration.audit_log.days import last_closed
+
+    log = settings.audit_log
+    closed = last_closed(utc_now(), timedelta(minutes=log.settle_minutes))
+    return _day(first, "--from") or log.first_day, _day(last, "--to") or closed
+
+
+def _day(text: str, option: str) -> date | None:
+    if not text:
+        return None
+    try:
+        if _DAY.fullmatch(text):
+            return date.fromisoformat(text)
+    except ValueError:
+        pass
+    raise ConfigurationError(f"{text!r} is no day", place=option, next_step="Write it as 2026-01-31; days are UTC.")
+
+
+def _tenant(text: str) -> UUID | None:
+    try:
+        return UUID(text) if text else None
+    except ValueError:
+        raise ConfigurationError(
+            f"{text!r} is no tenant's id", place="--tenant", next_step="`adinsights registry show` lists them."
+        ) from None
+
+
+def _document(report: VerifyReport) -> dict[str, Any]:
+    return {
+        "manifests": report.manifests,
+        "head": report.head,
+        "days": report.days,
+        "rows": report.rows,
+        "objects": report.objects,
+        "bytes": report.size,
+        "missing": [str(day) for day in report.missing],
+        "problems": report.problems,
+    }
+
+
+def _shown(value: object) -> str:
+    return "" if value is None else str(value)
+
+
+def _journal(settings: Settings, kind: str, summary: dict[str, Any]) -> None:
+    """Who read or proved what; without an ops store, the archive can be read all the same, and says so."""
+    from adinsights_orchestration.audit_log.journal import note
+    from adinsights_orchestration.audit_log.source import AUDIT_LOG
+    from adinsights_orchestration.cli.runs import requester
+    from adinsights_orchestration.ops_store.store import OpsStore
+
+    store = OpsStore(settings.ops_store)
+    try:
+        note(store, AUDIT_LOG.name, kind, actor=requester(), now=utc_now(), summary=summary)
+    except OpsStoreError:
+        process.say("The ops store does not answer: this is not in its journal.", style="yellow")
+    finally:
+        store.dispose()
