@@ -32,6 +32,7 @@ class Automation(StrEnum):
     DBT_NIGHTLY = "dbt_nightly"
     DBT_FRESHNESS = "dbt_source_freshness"
     PRUNE = "history_prune"
+    RETENTION = "audit_log_retention"
     DEAD_RUNS = "dead_runs"
     FRESHNESS = "freshness_evaluate"
     HEALTH = "health_probe"
@@ -95,6 +96,7 @@ UNATTENDED: dict[Environment, dict[Automation, Unattended]] = {
         Automation.DBT_FRESHNESS: _in_the_stack(_runs(cron="*/30 * * * *")),
         Automation.PRUNE: _in_the_stack(_runs(cron="30 4 * * *")),
         Automation.ARCHIVE: _in_the_stack(_runs(cron="0 4 * * *")),
+        Automation.RETENTION: _in_the_stack(_runs(cron="0 5 * * *")),
         Automation.DEAD_RUNS: _in_the_stack(_tick(30)),
         Automation.FRESHNESS: _in_the_stack(_tick(15)),
         Automation.HEALTH: _in_the_stack(_tick(30)),
@@ -113,6 +115,7 @@ UNATTENDED: dict[Environment, dict[Automation, Unattended]] = {
         Automation.DBT_FRESHNESS: _runs(cron="0 6 * * *"),
         Automation.PRUNE: _runs(cron="30 4 * * *"),
         Automation.ARCHIVE: _runs(cron="0 4 * * *"),
+        Automation.RETENTION: _runs(cron="0 5 * * *"),
         Automation.DEAD_RUNS: _tick(60),
         Automation.FRESHNESS: _tick(60),
         Automation.HEALTH: _tick(30),
@@ -131,6 +134,7 @@ UNATTENDED: dict[Environment, dict[Automation, Unattended]] = {
         Automation.DBT_FRESHNESS: _runs(cron="*/30 * * * *"),  # a quarter of the shortest limit, two hours
         Automation.PRUNE: _runs(cron="30 4 * * *"),
         Automation.ARCHIVE: _runs(cron="0 4 * * *"),
+        Automation.RETENTION: _runs(cron="0 5 * * *"),
         Automation.DEAD_RUNS: _tick(60),
         Automation.FRESHNESS: _tick(30),
         Automation.HEALTH: _tick(30),

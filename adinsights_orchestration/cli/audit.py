@@ -1,20 +1,21 @@
 """`adinsights audit`: the group of commands about the audit log.
 
-Belongs here: the group. Does not belong here: its commands (`audit_archive`).
+Belongs here: the group. Does not belong here: its commands (`audit_archive`, `audit_retention`).
 """
 
 from __future__ import annotations
 
 import typer
 
-from adinsights_orchestration.cli import audit_archive
+from adinsights_orchestration.cli import audit_archive, audit_retention
 
-app = typer.Typer(help="The audit log: its archive.", no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(help="The audit log: its archive, and its retention.", no_args_is_help=True, rich_markup_mode=None)
 
 
 @app.callback()
 def _group() -> None:
-    """The audit log: its archive."""
+    """The audit log: its archive, and its retention."""
 
 
 audit_archive.register(app)
+audit_retention.register(app)

@@ -1,0 +1,80 @@
+"""`adinsights audit retention`: what would be deleted, and deleting it.
+
+Belongs here: asking, and showing the answer. Does not belong here: deciding and deleting (`audit_log`).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from adinsights_orchestration.cli import process
+from adinsights_orchestration.cli.entry import EXIT_NOT_WELL
+from adinsights_orchestration.clock import utc_now
+
+if TYPE_CHECKING:
+    from adinsights_orchestration.audit_log.retention import RetentionReport
+
+ApplyOption = Annotated[bool, typer.Option("--apply", help="Do it; without this only what would be done is told.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the command to the group."""
+    app.command()(retention)
+
+
+def retention(apply: ApplyOption = False, as_json: process.JsonOption = False) -> None:
+    """Delete audit rows that are past their window and proven archived. Tells what would go; deletes with --apply."""
+    from adinsights_orchestration.audit_log.again import archive_again
+    from adinsights_orchestration.audit_log.retention import Retention
+    from adinsights_orchestration.audit_log.source import AUDIT_LOG
+    from adinsights_orchestration.cli.runs import requester
+
+    settings = process.settings()
+    store = process.open_ops_store(settings)
+    report = Retention(settings, store, AUDIT_LOG, utc_now, requester(), archive_again(settings, store), apply).run()
+    if as_json:
+        process.print_json(_document(report))
+    else:
+        process.print_rows(_rows(report), as_json=False, empty="no row is past its window", title=_title(report))
+        for line in _left(report):
+            process.say(line, style="yellow")
+        if report.dry_run and report.rows:
+            process.say("Nothing was deleted. `adinsights audit retention --apply` does it.")
+    raise typer.Exit(EXIT_NOT_WELL if report.unequal or report.blocked or report.left else 0)
+
+
+def _title(report: RetentionReport) -> str:
+    verb = "would go" if report.dry_run else "deleted"
+    return f"{report.rows:,} rows {verb} (archive {report.archive.value})"
+
+
+def _rows(report: RetentionReport) -> list[dict[str, Any]]:
+    found = report.by_tenant_and_month().items()
+    return [{"tenant": str(tenant), "month": month, "rows": rows} for (tenant, month), rows in found]
+
+
+def _left(report: RetentionReport) -> list[str]:
+    lines = [
+        f"{tenant} {day}: differs from its archive; it stays until it is archived anew"
+        for tenant, day in report.unequal
+    ]
+    lines += [f"{tenant} {day}: {how}; it goes another time" for (tenant, day), how in report.blocked.items()]
+    return lines + ([f"{len(report.left)} tenants' days were left for the next run"] if report.left else [])
+
+
+def _document(report: RetentionReport) -> dict[str, Any]:
+    return {
+        "source": report.source,
+        "dry_run": report.dry_run,
+        "archive": report.archive.value,
+        "rows": report.rows,
+        "by_tenant_and_month": _rows(report),
+        "unequal": [{"tenant": str(tenant), "day": day.isoformat()} for tenant, day in report.unequal],
+        "gone": len(report.gone),
+        "blocked": len(report.blocked),
+        "left": len(report.left),
+        "transactions": report.transactions,
+        "longest_seconds": round(report.longest_seconds, 3),
+    }
