@@ -68,6 +68,7 @@ class CountingSink:
         return self._taken("post", notice)
 
     def update(self, notice: Notice, ref: str) -> Outcome:  # noqa: ARG002
+        self.messages.append(notice.message)
         return self._taken("update", notice)
 
     def reply(self, notice: Notice, root: str) -> Outcome:  # noqa: ARG002

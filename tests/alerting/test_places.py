@@ -6,6 +6,8 @@ import re
 from uuid import UUID
 
 from adinsights_orchestration.alerting.places import Places
+from adinsights_orchestration.alerting.rules.catalog import RULES
+from adinsights_orchestration.alerting.rules.rule import RULE_FAILED
 from adinsights_orchestration.settings import Settings
 from adinsights_orchestration.tenants.model import Provider
 from adinsights_orchestration.topology.model import Dashboard, Topology
@@ -42,3 +44,14 @@ def test_a_connection_links_its_partition_its_job_its_dashboards_and_the_runbook
         "Spend": "https://bi.example.com/superset/dashboard/spend/",
         "Runbook": f"{settings.runbook_url}#x",
     }
+
+
+def test_every_rule_has_its_row_in_the_table_and_every_row_its_rule() -> None:
+    page = (ROOT / "docs" / "alerts.md").read_text()
+    table = page[page.index("## What is watched") : page.index("Levels come from")]
+    watched = {
+        name for row in re.findall(r"^\| (`.*?) \|", table, re.MULTILINE) for name in re.findall(r"`(\w+)`", row)
+    }
+    rules = {name for rule in RULES for name in rule.speaks_of} | {RULE_FAILED}
+    assert rules - watched == set()
+    assert watched - rules == set()
