@@ -451,9 +451,10 @@ class HealthSettings(_Group):
     )
     object_store_url: str | None = _setting(
         None,
-        "The object store: `file:///folder`, or an `http(s)://` address that answers HEAD.",
-        consequence="Without it the object store is not watched.",
-        pattern="^(file|https?)://",
+        "The object store: `s3://bucket/prefix`, `gs://bucket/prefix`, `file:///folder`, or an `http(s)://` address "
+        "that answers HEAD.",
+        consequence="Without it the object store is not watched. For S3 and GCS listing must be allowed.",
+        pattern="^(file|https?|s3|gs)://",
     )
     scheduler_heartbeat: str | None = _setting(
         None,
@@ -496,6 +497,12 @@ class HealthSettings(_Group):
         None,
         "Where `adinsights status --json` is kept as a file, for a load balancer or dashboard; replaced as a whole.",
         consequence="Without it nothing is written; with it, a reader must look at `as_of` as well.",
+    )
+    status_url: str | None = _setting(
+        None,
+        "Where the same is kept as an object: `s3://bucket/key`, `gs://bucket/key` or `file:///folder/file`.",
+        consequence="As for the file. It is written twice a minute, which an object store counts as requests.",
+        pattern="^(s3|gs|file)://.*/.*[^/]$",
     )
 
 

@@ -1,4 +1,4 @@
-"""The status as a file: what a load balancer or a dashboard reads that cannot ask the ops store.
+"""The status as a file or an object: what a load balancer or a dashboard reads that cannot ask the ops store.
 
 Belongs here: writing it. Does not belong here: when (`automation`). A file outlives whoever wrote it: without an ops
 store it says `down`, and its readers have to look at `as_of`.
@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import json
 from datetime import datetime
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 from adinsights_orchestration.errors import AdinsightsError
+from adinsights_orchestration.objects import ObjectError, replace_object
 from adinsights_orchestration.ops_store.store import OpsStore
 from adinsights_orchestration.redaction import redact_value
 from adinsights_orchestration.settings import Settings
@@ -17,26 +20,28 @@ from adinsights_orchestration.status.model import Status, to_json
 from adinsights_orchestration.status.reading import status_or_down
 from adinsights_orchestration.whole_file import replace_whole
 
+_OBJECT_SECONDS = 15.0  # a tick has a minute, and the overview is to be written in it too
+
 
 class StatusFileError(AdinsightsError):
     """The status file could not be replaced; the one before it is whole, and grows old."""
 
 
 def write_status_file(settings: Settings, store: OpsStore, now: datetime) -> Status | None:
-    """Takes the picture and writes it where `health.status_path` says.
+    """Takes the picture and writes it where `health.status_path` and `health.status_url` say.
 
     Args:
-        settings: With the path; without one nothing is read or written.
+        settings: With the places; without any nothing is read or written.
         store: The ops store; one that does not answer is written as `down`.
         now: The moment.
 
     Returns:
-        What was written; None without a path.
+        What was written; None without a place.
 
     Raises:
         StatusFileError: The file could not be written.
     """
-    if settings.health.status_path is None:
+    if not _places(settings):
         return None
     status = status_or_down(settings, store, now)
     keep(settings, status)
@@ -44,17 +49,46 @@ def write_status_file(settings: Settings, store: OpsStore, now: datetime) -> Sta
 
 
 def keep(settings: Settings, status: Status) -> None:
-    """Writes a status where `health.status_path` says; without a path nothing is written.
+    """Writes a status wherever the settings say; a place that cannot be written keeps no other from it.
 
     Raises:
-        StatusFileError: The file could not be written.
+        StatusFileError: One of the places could not be written; the first of them.
     """
-    path = settings.health.status_path
-    if path is None:
-        return
-    content = json.dumps(redact_value(to_json(status)), indent=2, ensure_ascii=False) + "\n"
+    content = (json.dumps(redact_value(to_json(status)), indent=2, ensure_ascii=False) + "\n").encode()
+    failures = [failure for place in _places(settings) if (failure := _write(place, content)) is not None]
+    if failures:
+        raise failures[0]
+
+
+def _places(settings: Settings) -> list[Path | str]:
+    """Files as paths, objects as addresses."""
+    path, url = settings.health.status_path, settings.health.status_url
+    local = url is not None and url.startswith("file:")
+    places: list[Path | str] = [path] if path else []
+    return [*places, Path(unquote(urlsplit(url).path)) if local else url] if url else places
+
+
+def _write(place: Path | str, content: bytes) -> StatusFileError | None:
     try:
-        replace_whole(path, content.encode())
+        _write_file(place, content) if isinstance(place, Path) else _write_object(place, content)
+    except StatusFileError as failure:
+        return failure
+    return None
+
+
+def _write_object(url: str, content: bytes) -> None:
+    place = "ADINSIGHTS_HEALTH__STATUS_URL"
+    try:
+        replace_object(url, content, timeout_seconds=_OBJECT_SECONDS, place=place)
+    except ObjectError as error:
+        raise StatusFileError(
+            f"the status object could not be written: {error.problem}", place=place, next_step=error.next_step
+        ) from error
+
+
+def _write_file(path: Path, content: bytes) -> None:
+    try:
+        replace_whole(path, content)
     except OSError as error:
         raise StatusFileError(
             f"the status file could not be written ({error.strerror or error})",

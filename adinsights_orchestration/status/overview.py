@@ -85,11 +85,15 @@ def render(status: Status, links: Links) -> str:
         status: The picture.
         links: For the rows that are not of the picture itself.
     """
+    components = ["### Components", "", *_components(status)]
+    connections = [f"### Connections: {_counts(status)}", _evaluated(status), *_connections(status, links)]
+    # Late connections are not looked for below sixteen components that are well.
+    calm = all(each.health in (Health.OK, Health.UNKNOWN) for each in status.components)
+    connections_first = calm and status.freshness.health is Health.DEGRADED
     parts = [
         [f"## {_OVERALL[status.overall]}", _as_of(status)],
         [f"- {_text(reason)}" for reason in status.reasons],
-        ["### Components", "", *_components(status)],
-        [f"### Connections: {_counts(status)}", _evaluated(status), *_connections(status, links)],
+        *((connections, components) if connections_first else (components, connections)),
         _providers(status, links),
         ["### Also", "", *_others(status, links)],
     ]

@@ -76,6 +76,15 @@ def test_late_connections_lead_to_their_partitions_and_say_why(world: World) -> 
     assert rows[0][6] == "Last success 09:00; late."
 
 
+def test_late_connections_stand_above_components_that_are_well_and_below_one_that_is_not(world: World) -> None:
+    world.evaluated([late("acme/meta-1f0c2a9b")])
+    page = _page(world)
+    assert page.index("### Connections") < page.index("### Components")
+    world.read({Component.WAREHOUSE: Health.DOWN})
+    page = _page(world)
+    assert page.index("### Components") < page.index("### Connections")
+
+
 def test_a_cut_list_says_of_how_many_and_counts_stay_exact(world: World) -> None:
     world.evaluated([late(f"acme/meta-{number:03}") for number in range(45)])
     page = _page(world)

@@ -20,6 +20,7 @@ from adinsights_orchestration.health import background
 from adinsights_orchestration.health.asking import Asking
 from adinsights_orchestration.health.model import Component, Health, Reading
 from adinsights_orchestration.health.web import Trouble
+from adinsights_orchestration.objects import SCHEMES, ObjectError, ask_store
 
 _SHORTEST_CONNECT_SECONDS = 2  # libpq takes less for this
 
@@ -49,11 +50,14 @@ async def warehouse(ask: Asking) -> Reading:
 
 
 async def object_store(ask: Asking) -> Reading:
-    """The object store's folder can be written and has room, or its address answers."""
+    """The object store's folder can be written and has room, its bucket can be listed, or its address answers."""
     url = ask.settings.health.object_store_url
     assert url is not None
-    if url.startswith("file:"):
+    scheme = urlsplit(url).scheme
+    if scheme == "file":
         return await _folder(ask, Path(unquote(urlsplit(url).path)))
+    if scheme in SCHEMES:
+        return await _bucket(ask, url)
     reply = await ask.web.ask(url, method="HEAD")
     if isinstance(reply, Trouble):
         return ask.down(Component.OBJECT_STORE, reply)
@@ -63,6 +67,22 @@ async def object_store(ask: Asking) -> Reading:
         return ask.down(Component.OBJECT_STORE, trouble)
     detail = f"answers (HTTP {reply.status})"
     return ask.reading(Component.OBJECT_STORE, Health.OK, "ok", detail, latency_ms=reply.latency_ms)
+
+
+async def _bucket(ask: Asking, url: str) -> Reading:
+    component, began = Component.OBJECT_STORE, monotonic()
+
+    def question() -> None:
+        ask_store(url, timeout_seconds=ask.timeout_seconds, place="ADINSIGHTS_HEALTH__OBJECT_STORE_URL")
+
+    try:
+        await background.ask("object store", question, ask.timeout_seconds)
+    except (TimeoutError, background.StillHangingError):
+        return ask.down(component, _late(ask, began))
+    except ObjectError as error:
+        return ask.down(component, Trouble(error.state, error.problem, (monotonic() - began) * 1000))
+    latency = (monotonic() - began) * 1000
+    return ask.reading(component, Health.OK, "ok", "its bucket can be listed", latency_ms=latency)
 
 
 async def _folder(ask: Asking, folder: Path) -> Reading:
