@@ -1,19 +1,21 @@
 """Object stores as this project uses them beside the archive: one object that is replaced, and whether a store answers.
 
 Belongs here: opening S3 and GCS by address, two requests, and what their failures mean in one word. Does not belong
-here: what is written, and the archive, whose objects are never replaced. Credentials are the process' own: variables
-`AWS_*` and `GOOGLE_*`, or the role of the machine.
+here: what is written, and the archive, whose objects are never replaced. Both are reached in the same way: as the
+settings of the archive say, else with the process' own credentials.
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from adinsights_orchestration.errors import AdinsightsError
+from adinsights_orchestration.settings import AuditLogSettings
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
@@ -47,6 +49,29 @@ class ObjectError(AdinsightsError):
 
 
 @dataclass(frozen=True, slots=True)
+class Access:
+    """How stores are reached; what is None, the process' own environment says.
+
+    Attributes:
+        s3: obstore's configuration of an S3 store.
+        gcs_endpoint: Address of a GCS-compatible server.
+    """
+
+    s3: Mapping[str, str] = field(repr=False)
+    gcs_endpoint: str | None = None
+
+    @classmethod
+    def of(cls, settings: AuditLogSettings) -> Access:
+        """The archive's access."""
+        key, secret = settings.s3_access_key_id, settings.s3_secret_access_key
+        s3 = {"region": settings.s3_region}
+        s3 |= {"endpoint": settings.s3_endpoint} if settings.s3_endpoint else {}
+        if key and secret:
+            s3 |= {"access_key_id": key.get_secret_value(), "secret_access_key": secret.get_secret_value()}
+        return cls(s3, settings.gcs_endpoint)
+
+
+@dataclass(frozen=True, slots=True)
 class Address:
     """An address of an object store, taken apart.
 
@@ -65,12 +90,13 @@ class Address:
         return cls(f"{parts.scheme}://{parts.netloc}", parts.path.strip("/"))
 
 
-def replace_object(url: str, content: bytes, *, timeout_seconds: float, place: str) -> None:
+def replace_object(url: str, content: bytes, access: Access, *, timeout_seconds: float, place: str) -> None:
     """Replaces a JSON object as a whole, by one request; no cache between it and its readers may keep it.
 
     Args:
         url: `s3://bucket/key` or `gs://bucket/key`.
         content: All of it.
+        access: How stores are reached.
         timeout_seconds: How long that may take, with what is tried again.
         place: The setting that names it, for the error.
 
@@ -83,13 +109,13 @@ def replace_object(url: str, content: bytes, *, timeout_seconds: float, place: s
     address = Address.of(url)
     attributes: Any = {"Content-Type": "application/json", "Cache-Control": "no-store"}
     try:
-        store = _open(address.store, timeout_seconds, retries=2)
+        store = _open(address.store, access, timeout_seconds, retries=2)
         obstore.put(store, address.key, content, attributes=attributes, use_multipart=False)
     except (BaseError, OSError, ValueError) as error:
         raise _told(error, place) from None
 
 
-def ask_store(url: str, *, timeout_seconds: float, place: str) -> None:
+def ask_store(url: str, access: Access, *, timeout_seconds: float, place: str) -> None:
     """Asks a store for a listing of what is never there: address, credentials and bucket are right when it answers.
 
     Raises:
@@ -100,23 +126,26 @@ def ask_store(url: str, *, timeout_seconds: float, place: str) -> None:
 
     address = Address.of(url)
     try:
-        store = _open(address.store, timeout_seconds, retries=0)
+        store = _open(address.store, access, timeout_seconds, retries=0)
         for _ in obstore.list(store, "/".join(part for part in (address.key, _EMPTY_FOLDER) if part)):
             break
     except (BaseError, OSError, ValueError) as error:
         raise _told(error, place) from None
 
 
-def _open(store: str, timeout_seconds: float, *, retries: int) -> ObjectStore:
-    from obstore.store import from_url
+def _open(store: str, access: Access, timeout_seconds: float, *, retries: int) -> ObjectStore:
+    from obstore.store import GCSStore, S3Store
 
-    timeout = timedelta(seconds=timeout_seconds)
-    return from_url(
-        store,
-        # Stores speak HTTPS unless the deployment names an endpoint of its own (AWS_ENDPOINT_URL) that does not.
-        client_options={"timeout": timeout, "connect_timeout": timeout, "allow_http": True},
-        retry_config={"max_retries": retries, "retry_timeout": timeout},
-    )
+    timeout, parts = timedelta(seconds=timeout_seconds), urlsplit(store)
+    # Stores speak HTTPS unless the deployment names an endpoint of its own that does not.
+    client: Any = {"timeout": timeout, "connect_timeout": timeout, "allow_http": True}
+    retry: Any = {"max_retries": retries, "retry_timeout": timeout}
+    if parts.scheme == "s3":
+        return S3Store(parts.netloc, config=dict(access.s3), client_options=client, retry_config=retry)  # type: ignore[arg-type]
+    options: dict[str, Any] = {}
+    if access.gcs_endpoint:
+        options = {"url": access.gcs_endpoint, "skip_signature": True}
+    return GCSStore(parts.netloc, client_options=client, retry_config=retry, **options)
 
 
 def _told(error: Exception, place: str) -> ObjectError:
@@ -138,5 +167,5 @@ def _told(error: Exception, place: str) -> ObjectError:
         state,
         f"the object store does not serve us: {said}",
         place=place,
-        next_step="Check the address, the credentials (AWS_*, GOOGLE_* or the machine's role) and the bucket.",
+        next_step="Check address, bucket and access: ADINSIGHTS_AUDIT_LOG__S3_*, else the process' own.",
     )

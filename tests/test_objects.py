@@ -18,6 +18,7 @@ import dagster as dg
 import obstore
 import pytest
 from obstore.store import S3Store
+from pydantic import SecretStr
 
 from adinsights_orchestration.environments import Environment
 from adinsights_orchestration.freshness.sla import load_sla
@@ -27,7 +28,7 @@ from adinsights_orchestration.health.catalog import CATALOG
 from adinsights_orchestration.health.model import Component, Health, Reading
 from adinsights_orchestration.health.web import Web
 from adinsights_orchestration.ops_store.store import OpsStore
-from adinsights_orchestration.settings import HealthSettings, Settings
+from adinsights_orchestration.settings import AuditLogSettings, HealthSettings, Settings
 from adinsights_orchestration.status.file import StatusFileError, write_status_file
 from tests.conftest import free_port
 from tests.status.world import NOON, World
@@ -112,24 +113,19 @@ def _make_bucket(server: S3, log: Path) -> None:
             return
 
 
-@pytest.fixture(autouse=True)
-def _credentials(s3: S3, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a deployment gives its processes."""
-    given = {"ACCESS_KEY_ID": KEY, "SECRET_ACCESS_KEY": SECRET, "REGION": "us-east-1"}
-    for name, value in {**given, "ENDPOINT_URL": s3.url}.items():
-        monkeypatch.setenv(f"AWS_{name}", value)
-
-
 # --------------------------------------------------------------------------------------------------------- the status
 
 
-def _settings(**health: Any) -> Settings:
-    return Settings(environment=Environment.PRODUCTION, health=HealthSettings(**health))
+def _settings(endpoint: str, secret: str = SECRET, **health: Any) -> Settings:
+    access = AuditLogSettings(
+        s3_endpoint=endpoint, s3_access_key_id=SecretStr(KEY), s3_secret_access_key=SecretStr(secret)
+    )
+    return Settings(environment=Environment.PRODUCTION, audit_log=access, health=HealthSettings(**health))
 
 
 def test_the_status_is_kept_as_an_object_and_replaced_as_a_whole(s3: S3, ops_store: OpsStore) -> None:
     World(ops_store).well()
-    settings = _settings(status_url=f"s3://{BUCKET}/status/now.json")
+    settings = _settings(s3.url, status_url=f"s3://{BUCKET}/status/now.json")
     for moment in (NOON, NOON + timedelta(seconds=30)):
         write_status_file(settings, ops_store, moment)
         content, attributes = s3.get("status/now.json")
@@ -137,20 +133,22 @@ def test_the_status_is_kept_as_an_object_and_replaced_as_a_whole(s3: S3, ops_sto
         assert (attributes["Content-Type"], attributes["Cache-Control"]) == ("application/json", "no-store")
 
 
-def test_a_file_and_an_address_of_a_file_hold_the_same(ops_store: OpsStore, tmp_path: Path) -> None:
+def test_a_file_and_an_address_of_a_file_hold_the_same(s3: S3, ops_store: OpsStore, tmp_path: Path) -> None:
     World(ops_store).well()
     other = tmp_path / "a folder" / "status.json"
-    write_status_file(_settings(status_path=tmp_path / "status.json", status_url=other.as_uri()), ops_store, NOON)
+    settings = _settings(s3.url, status_path=tmp_path / "status.json", status_url=other.as_uri())
+    write_status_file(settings, ops_store, NOON)
     assert json.loads(other.read_text())["overall"] == "ok"
     assert other.read_text() == (tmp_path / "status.json").read_text()
 
 
 def test_a_store_that_refuses_is_told_without_its_secret_and_keeps_no_file_from_being_written(
-    ops_store: OpsStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    s3: S3, ops_store: OpsStore, tmp_path: Path
 ) -> None:
     World(ops_store).well()
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "another-canary")
-    settings = _settings(status_path=tmp_path / "status.json", status_url=f"s3://{BUCKET}/status.json")
+    settings = _settings(
+        s3.url, "another-canary", status_path=tmp_path / "status.json", status_url=f"s3://{BUCKET}/status.json"
+    )
     with pytest.raises(StatusFileError, match="the object store does not serve us") as raised:
         write_status_file(settings, ops_store, NOON)
     assert raised.value.place == "ADINSIGHTS_HEALTH__STATUS_URL"
@@ -161,39 +159,40 @@ def test_a_store_that_refuses_is_told_without_its_secret_and_keeps_no_file_from_
 # ----------------------------------------------------------------------------------------------------------- the probe
 
 
-def _probe(store: OpsStore, instance: dg.DagsterInstance, url: str, seconds: float = 10) -> Reading:
-    settings = _settings(object_store_url=url, probe_timeout_seconds=seconds)
+def _probe(store: OpsStore, settings: Settings) -> tuple[Reading, tuple[Health, str]]:
+    seconds = settings.health.probe_timeout_seconds
     known, web = recorded.read(store, NOON, timedelta(minutes=5)), Web(seconds)
-    ask = Asking(settings, load_sla(Environment.PRODUCTION), web, store, known, lambda: NOON, instance)
-    (reading,) = asyncio.run(tick.ask_all(ask, {Component.OBJECT_STORE: CATALOG[Component.OBJECT_STORE]}))
-    return reading
-
-
-def test_a_bucket_is_well_when_it_can_be_listed_and_says_why_when_not(
-    ops_store: OpsStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
     with dg.DagsterInstance.ephemeral() as instance:
-        assert _seen(_probe(ops_store, instance, f"s3://{BUCKET}/archive")) == (Health.OK, "ok")
-        assert _seen(_probe(ops_store, instance, "s3://nobody-made-this")) == (Health.DOWN, "no_bucket")
-        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "another-canary")
-        refused = _probe(ops_store, instance, f"s3://{BUCKET}/archive")
-        assert _seen(refused) == (Health.DOWN, "refuses")
-        assert "SignatureDoesNotMatch" in refused.detail
-        assert "canary" not in repr(refused)
+        ask = Asking(settings, load_sla(Environment.PRODUCTION), web, store, known, lambda: NOON, instance)
+        (reading,) = asyncio.run(tick.ask_all(ask, {Component.OBJECT_STORE: CATALOG[Component.OBJECT_STORE]}))
+    return reading, (reading.health, reading.state)
 
 
-def test_a_store_that_is_not_there_is_down_by_what_is_wrong(
-    ops_store: OpsStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with dg.DagsterInstance.ephemeral() as instance, socket.create_server(("127.0.0.1", 0)) as silent:
+def test_a_bucket_is_well_when_it_can_be_listed_and_says_why_when_not(s3: S3, ops_store: OpsStore) -> None:
+    archive = f"s3://{BUCKET}/archive"
+    assert _probe(ops_store, _settings(s3.url, object_store_url=archive))[1] == (Health.OK, "ok")
+    missing = _settings(s3.url, object_store_url="s3://nobody-made-this")
+    assert _probe(ops_store, missing)[1] == (Health.DOWN, "no_bucket")
+    refused, seen = _probe(ops_store, _settings(s3.url, "another-canary", object_store_url=archive))
+    assert seen == (Health.DOWN, "refuses")
+    assert "SignatureDoesNotMatch" in refused.detail
+    assert "canary" not in repr(refused)
+
+
+def test_credentials_may_be_the_process_own(s3: S3, ops_store: OpsStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", KEY)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
+    own = AuditLogSettings(s3_endpoint=s3.url)
+    settings = _settings(s3.url, object_store_url=f"s3://{BUCKET}").model_copy(update={"audit_log": own})
+    assert _probe(ops_store, settings)[1] == (Health.OK, "ok")
+
+
+def test_a_store_that_is_not_there_is_down_by_what_is_wrong(ops_store: OpsStore) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
         for endpoint, state in (
             (f"http://127.0.0.1:{free_port()}", "refused"),
             ("http://no-such-host.invalid", "dns"),
             (f"http://127.0.0.1:{silent.getsockname()[1]}", "timeout"),
         ):
-            monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
-            assert _seen(_probe(ops_store, instance, f"s3://{BUCKET}", seconds=1.5)) == (Health.DOWN, state)
-
-
-def _seen(reading: Reading) -> tuple[Health, str]:
-    return reading.health, reading.state
+            settings = _settings(endpoint, object_store_url=f"s3://{BUCKET}", probe_timeout_seconds=1.5)
+            assert _probe(ops_store, settings)[1] == (Health.DOWN, state)

@@ -12,7 +12,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from adinsights_orchestration.errors import AdinsightsError
-from adinsights_orchestration.objects import ObjectError, replace_object
+from adinsights_orchestration.objects import Access, ObjectError, replace_object
 from adinsights_orchestration.ops_store.store import OpsStore
 from adinsights_orchestration.redaction import redact_value
 from adinsights_orchestration.settings import Settings
@@ -55,7 +55,8 @@ def keep(settings: Settings, status: Status) -> None:
         StatusFileError: One of the places could not be written; the first of them.
     """
     content = (json.dumps(redact_value(to_json(status)), indent=2, ensure_ascii=False) + "\n").encode()
-    failures = [failure for place in _places(settings) if (failure := _write(place, content)) is not None]
+    access = Access.of(settings.audit_log)
+    failures = [failure for place in _places(settings) if (failure := _write(place, content, access)) is not None]
     if failures:
         raise failures[0]
 
@@ -68,18 +69,18 @@ def _places(settings: Settings) -> list[Path | str]:
     return [*places, Path(unquote(urlsplit(url).path)) if local else url] if url else places
 
 
-def _write(place: Path | str, content: bytes) -> StatusFileError | None:
+def _write(place: Path | str, content: bytes, access: Access) -> StatusFileError | None:
     try:
-        _write_file(place, content) if isinstance(place, Path) else _write_object(place, content)
+        _write_file(place, content) if isinstance(place, Path) else _write_object(place, content, access)
     except StatusFileError as failure:
         return failure
     return None
 
 
-def _write_object(url: str, content: bytes) -> None:
+def _write_object(url: str, content: bytes, access: Access) -> None:
     place = "ADINSIGHTS_HEALTH__STATUS_URL"
     try:
-        replace_object(url, content, timeout_seconds=_OBJECT_SECONDS, place=place)
+        replace_object(url, content, access, timeout_seconds=_OBJECT_SECONDS, place=place)
     except ObjectError as error:
         raise StatusFileError(
             f"the status object could not be written: {error.problem}", place=place, next_step=error.next_step

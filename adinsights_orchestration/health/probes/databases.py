@@ -20,7 +20,7 @@ from adinsights_orchestration.health import background
 from adinsights_orchestration.health.asking import Asking
 from adinsights_orchestration.health.model import Component, Health, Reading
 from adinsights_orchestration.health.web import Trouble
-from adinsights_orchestration.objects import SCHEMES, ObjectError, ask_store
+from adinsights_orchestration.objects import SCHEMES, Access, ObjectError, ask_store
 
 _SHORTEST_CONNECT_SECONDS = 2  # libpq takes less for this
 
@@ -73,7 +73,8 @@ async def _bucket(ask: Asking, url: str) -> Reading:
     component, began = Component.OBJECT_STORE, monotonic()
 
     def question() -> None:
-        ask_store(url, timeout_seconds=ask.timeout_seconds, place="ADINSIGHTS_HEALTH__OBJECT_STORE_URL")
+        access = Access.of(ask.settings.audit_log)
+        ask_store(url, access, timeout_seconds=ask.timeout_seconds, place="ADINSIGHTS_HEALTH__OBJECT_STORE_URL")
 
     try:
         await background.ask("object store", question, ask.timeout_seconds)
