@@ -15,6 +15,8 @@ from adinsights_orchestration.alerting.message import Severity, Standing, span
 from adinsights_orchestration.alerting.model import Incident
 from adinsights_orchestration.alerting.wording import Matter
 
+OUT_OF_HOURS = "out of hours"
+
 
 class Flush:
     """One group at one moment: what its incidents amount to, and whether it speaks."""
@@ -26,7 +28,10 @@ class Flush:
         firing = sorted((each for each in members if each.is_firing), key=_order_of)
         visible = [each for each in firing if not each.suppressed_by]
         self.ended = sorted((each for each in members if not each.is_firing and each.told), key=_order_of)
-        self.quietly_ended = [each for each in self.ended if each.suppressed_by]
+        # An end outside of hours is told when they open; one that is silenced or explained is not told at all.
+        self.held = [each for each in self.ended if each.suppressed_by == OUT_OF_HOURS]
+        self.quietly_ended = [each for each in self.ended if each.suppressed_by and each not in self.held]
+        self.tellable = [each for each in self.ended if not each.suppressed_by]
         found = [rule for each in visible for rule in explained.get(each.fingerprint, ())]
         began = [each.finding.since for each in visible or firing or self.ended]
         self.severity = max((each.severity for each in visible), key=lambda one: one.rank, default=Severity.WARN)
@@ -44,10 +49,11 @@ class Flush:
         )
         self.fires = bool(firing)
         self.is_due = group.flush_at is not None and group.flush_at <= now
-        self.is_over = self.is_due and group.is_open and not firing
+        self.is_over = self.is_due and group.is_open and not firing and not self.held
+        self.unacked_pages = [each for each in visible if each.severity is Severity.PAGE and each.acked_at is None]
         self.reason: Reason | None = None
 
-    def decide(self, timing: Timing, escalation: Escalation | None) -> None:
+    def decide(self, timing: Timing, escalation: Sequence[Escalation]) -> None:
         """Finds out whether the group speaks."""
         group, visible = self.group, self.matter.visible
         worsened = [each for each in visible if each.told and _is_worse(each)]
@@ -60,19 +66,18 @@ class Flush:
             is_open=group.is_open,
             firing=len(visible),
             new=sum(not each.told for each in visible),
-            ended=len(self.ended) - len(self.quietly_ended),
+            ended=len(self.tellable),
             worsened=bool(worsened),
             repeat_is_due=unacked and told_at < self._now - timing.repeat_interval,
         )
         if self.reason is None and self._escalates(escalation):
             self.reason = Reason.ESCALATED
 
-    def _escalates(self, escalation: Escalation | None) -> bool:
+    def _escalates(self, escalation: Sequence[Escalation]) -> bool:
         group = self.group
-        if escalation is None or not group.is_open or group.escalated or group.opened_at is None:
+        if group.escalated >= len(escalation) or not group.is_open or group.unacked_at is None:
             return False
-        pages = [each for each in self.matter.visible if each.severity is Severity.PAGE and each.acked_at is None]
-        return bool(pages) and self._now - group.opened_at >= escalation.after
+        return bool(self.unacked_pages) and self._now - group.unacked_at >= escalation[group.escalated].after
 
     def matter_of(self, group: Group) -> Matter:
         """The matter, as the group's episode has it."""
@@ -83,7 +88,7 @@ class Flush:
 
     def words(self, reason: Reason, group: Group) -> str:
         """What the story says."""
-        visible, ended = self.matter.visible, [each for each in self.ended if not each.suppressed_by]
+        visible, ended = self.matter.visible, self.tellable
         over = f" Over: {wording.named(ended)}." if ended else ""
         match reason:
             case Reason.MORE:

@@ -49,10 +49,15 @@ class Storm:
 
 @dataclass(frozen=True, slots=True)
 class Escalation:
-    """Whom a page goes to as well that nobody acknowledged."""
+    """The next contact: whom a page goes to as well that nobody has acknowledged for so long.
+
+    Attributes:
+        after: How long, since the page was told.
+        to: The contact, which may depend on the incident's owner.
+    """
 
     after: timedelta
-    sink: str
+    to: Routes
 
 
 @dataclass(frozen=True)
@@ -64,7 +69,7 @@ class Options:
         timing: When.
         storm: How many messages may be opened at once; None for any number.
         hours: Office hours of a severity.
-        escalation: The next contact for pages.
+        escalation: The next contacts for pages, one after another.
         inhibitions: Explanations by labels, beside those of the graph.
         grace: How long what a cause explained stays quiet after the cause is over: it recovers by itself mostly.
     """
@@ -73,7 +78,7 @@ class Options:
     timing: Timing = Timing()
     storm: Storm | None = Storm()
     hours: Mapping[Severity, Hours] = field(default_factory=dict)
-    escalation: Escalation | None = None
+    escalation: tuple[Escalation, ...] = ()
     inhibitions: tuple[Inhibition, ...] = ()
     grace: timedelta = timedelta(minutes=5)
 
@@ -94,7 +99,8 @@ class Group:
     title: str = ""
     severity: Severity = Severity.WARN
     most: int = 0
-    escalated: bool = False
+    escalated: int = 0
+    unacked_at: datetime | None = None
     shown: str = ""
 
     @property

@@ -8,15 +8,29 @@ must match the whole value, and a label that is not there counts as empty.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, time
+from enum import StrEnum
 from functools import cached_property
 from zoneinfo import ZoneInfo
 
 from adinsights_orchestration.errors import ConfigurationError
 
-LABELS_TO_MATCH = ("rule", "tenant", "resource", "severity", "provider", "component", "job", "asset", "check", "kind")
+LABELS_TO_MATCH = (
+    "rule",
+    "tenant",
+    "resource",
+    "severity",
+    "owner",
+    "audience",
+    "provider",
+    "component",
+    "job",
+    "asset",
+    "check",
+    "kind",
+)
 _MATCHER = re.compile(r"^\s*([a-z_]+)\s*(=~|!~|!=|=)\s*(.*?)\s*$", re.DOTALL)
 _LONGEST_PATTERN = 200
 
@@ -77,17 +91,26 @@ def all_match(matchers: Iterable[Matcher], labels: Mapping[str, str]) -> bool:
     return all(matcher.matches(labels) for matcher in matchers)
 
 
+class Quiet(StrEnum):
+    """Why nobody wants to hear of it: somebody said so, or work goes on that makes such alerts."""
+
+    SILENCED = "silenced"
+    MAINTENANCE = "maintenance"
+
+
 @dataclass(frozen=True)
 class Silence:
     """What somebody does not want to hear of for a while.
 
     Attributes:
-        id: Its number.
+        id: Its number; 0 where the configuration has it.
         matchers: What it covers; all must be met.
         starts_at: From when.
         ends_at: Until when, that moment not included.
         author: Who wants it.
         reason: Why.
+        kind: What sort of quiet it is.
+        name: What the configuration calls it; empty where somebody asked for it.
     """
 
     id: int
@@ -96,6 +119,13 @@ class Silence:
     ends_at: datetime
     author: str
     reason: str
+    kind: Quiet = Quiet.SILENCED
+    name: str = ""
+
+    @property
+    def label(self) -> str:
+        """What incidents that it keeps quiet say of it: `silenced:7`, `maintenance:warehouse upgrade`."""
+        return f"{self.kind}:{self.name or self.id}"
 
     def covers(self, labels: Mapping[str, str], now: datetime) -> bool:
         """Whether it keeps an incident with these labels quiet now."""
@@ -118,7 +148,7 @@ class Hours:
     days: frozenset[int] = frozenset(range(5))
     begin: time = time(8)
     end: time = time(17)
-    holidays: frozenset[date] = frozenset()
+    holidays: Container[date] = frozenset()
 
     def are_now(self, now: datetime) -> bool:
         """Whether somebody is there."""

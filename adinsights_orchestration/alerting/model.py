@@ -15,6 +15,7 @@ from enum import StrEnum
 from functools import lru_cache
 from typing import TypeAlias
 
+from adinsights_orchestration.alerting.audience import CUSTOMERS, noticed
 from adinsights_orchestration.alerting.message import Link, Severity
 
 SHORT_ID = 10  # characters of a fingerprint that people type
@@ -224,6 +225,8 @@ class Incident:
         """What silences, routes and inhibitions may ask for."""
         finding = self.finding
         own = {"rule": finding.rule, "resource": finding.resource, "severity": self.severity.value}
+        own |= {"owner": finding.owner.partition("@")[0]} if finding.owner else {}
+        own |= {"audience": CUSTOMERS} if noticed(finding.rule, finding.labels) else {}
         return {**finding.labels, **own, **({"tenant": finding.tenant} if finding.tenant else {})}
 
 

@@ -16,7 +16,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from adinsights_orchestration.alerting import wording
-from adinsights_orchestration.alerting.flush import Flush
+from adinsights_orchestration.alerting.flush import OUT_OF_HOURS, Flush
 from adinsights_orchestration.alerting.grouping import STORM_RULE, Group, Op, Options, Order, Plan, Reason
 from adinsights_orchestration.alerting.inhibition import Graph, inhibited
 from adinsights_orchestration.alerting.matching import Silence
@@ -31,7 +31,7 @@ def suppressions(
 ) -> dict[str, str]:
     """Returns what keeps each quiet incident quiet.
 
-    `explained:<fingerprint>`, `out of hours`, `silenced:<id>`, or `recovering:<until>:<severity>`: its cause is over,
+    `explained:<fingerprint>`, `out of hours`, `silenced:<id>`, `maintenance:<name>`, or `recovering:<until>:<severity>`: its cause is over,
     and it may be soon; what gets worse meanwhile is told.
 
     Args:
@@ -49,12 +49,12 @@ def suppressions(
             continue
         hours = options.hours.get(each.severity)
         if hours is not None and not hours.are_now(now):
-            quiet[each.fingerprint] = "out of hours"
+            quiet[each.fingerprint] = OUT_OF_HOURS
         elif in_force:
             labels = each.all_labels
             silence = next((one for one in in_force if one.covers(labels, now)), None)
             if silence is not None:
-                quiet[each.fingerprint] = f"silenced:{silence.id}"
+                quiet[each.fingerprint] = silence.label
     firing = {each.fingerprint for each in found if each.is_firing}
     for each in found:
         if each.fingerprint not in quiet and each.suppressed_by and options.grace:
@@ -178,7 +178,7 @@ class _Planner:
             group = self._edit(flush, group, Reason.EDITED)
         if flush.is_over:
             group = replace(group, shown="")
-        group = self._rested(flush, group)
+        group = self._rested(flush, self._watched(flush, group))
         self._book(flush)
         if group != before:
             self._kept.append(group)
@@ -190,6 +190,13 @@ class _Planner:
         closed_at = min(group.closed_at or self._now, self._now)
         over = flush.is_due and not group.is_open and self._now - closed_at >= self._options.timing.linger
         return replace(group, closed_at=closed_at, flush_at=None if over else group.flush_at)
+
+    def _watched(self, flush: Flush, group: Group) -> Group:
+        """The group with since when its readers know of a page that nobody has taken on; from there contacts count."""
+        waits = group.is_open and any(each.told or flush.reason is not None for each in flush.unacked_pages)
+        if not waits:
+            return replace(group, unacked_at=None, escalated=0)
+        return replace(group, unacked_at=min(group.unacked_at or self._now, self._now))
 
     def _speak(self, flush: Flush, group: Group) -> Group:
         reason = flush.reason
@@ -206,19 +213,21 @@ class _Planner:
                 severity=flush.severity,
                 title=wording.title(flush.matter),
                 most=0,
-                escalated=False,
+                escalated=0,
+                unacked_at=None,
                 shown="",
             )
         group = replace(group, told_at=self._now)
         if reason is Reason.ESCALATED:
-            group = replace(group, escalated=True)
-        words = flush.words(reason, group)
+            group = replace(group, escalated=group.escalated + 1)
+        words, readers = flush.words(reason, group), group.sinks
         group = self._edit(flush, group, reason)
         if reason is Reason.FIRST:
             return group
         broadcast = reason in (Reason.WORSENED, Reason.REPEAT, Reason.ESCALATED)
         line = wording.story(flush.matter_of(group), words, self._now, broadcast=broadcast)
-        return self._order(group, Op.REPLY, reason, line, group.sinks)
+        # Whoever gets the whole message only now needs no line about what is new in it.
+        return self._order(group, Op.REPLY, reason, line, readers)
 
     def _edit(self, flush: Flush, group: Group, reason: Reason) -> Group:
         """Makes the first message say how the group stands, where it does not yet."""
@@ -237,7 +246,8 @@ class _Planner:
             if changed and old:
                 group = self._order(group, Op.UPDATE, reason, message, old)
             if new:
-                group = self._order(group, Op.POST, reason, message, new)
+                note = flush.words(reason, group) if reason is Reason.ESCALATED else ""
+                group = self._order(group, Op.POST, reason, replace(message, note=note), new)
         return group
 
     def _sinks(self, flush: Flush, group: Group) -> tuple[str, ...]:
@@ -246,9 +256,9 @@ class _Planner:
             if each.told and each.told_severity is each.severity and found:
                 continue  # its routes are among them already
             found += [sink for sink in self._options.routes.sinks_for(each.all_labels) if sink not in found]
-        escalation = self._options.escalation
-        if escalation is not None and group.escalated and escalation.sink not in found:
-            found.append(escalation.sink)
+        for step in self._options.escalation[: group.escalated]:
+            for each in flush.unacked_pages:
+                found += [sink for sink in step.to.sinks_for(each.all_labels) if sink not in found]
         return tuple(found)
 
     def _order(self, group: Group, op: Op, reason: Reason, message: Message, sinks: Iterable[str]) -> Group:
@@ -263,9 +273,10 @@ class _Planner:
             if not each.told or each.told_severity is not each.severity:
                 self._changed.append(replace(each, told=True, told_severity=each.severity))
         everything = spoke or flush.is_over or not flush.group.is_open
-        told_off = [*flush.ended] if everything else [*flush.quietly_ended] if flush.is_due else []
+        told_off = [*flush.tellable] if everything else []
+        told_off += flush.quietly_ended if everything or flush.is_due else []
         # What a notice leaves out because it is kept quiet, its readers do not know of any more.
-        told_off += [each for each in flush.matter.hidden if each.told and spoke]
+        told_off += [each for each in flush.matter.hidden if each.told and spoke and each.suppressed_by != OUT_OF_HOURS]
         self._changed += [replace(each, told=False, told_severity=None) for each in told_off]
 
 

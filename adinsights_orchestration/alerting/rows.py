@@ -17,7 +17,7 @@ from pydantic import TypeAdapter
 from sqlalchemy.dialects.postgresql import insert
 
 from adinsights_orchestration.alerting.grouping import Group
-from adinsights_orchestration.alerting.matching import Matcher, Silence
+from adinsights_orchestration.alerting.matching import Matcher, Quiet, Silence
 from adinsights_orchestration.alerting.message import Severity
 from adinsights_orchestration.alerting.model import Finding, Incident, State, Transition
 from adinsights_orchestration.ops_store.alert_tables import alert_event, alert_group, alert_incident, alert_silence
@@ -158,6 +158,7 @@ def load_silences(connection: sa.Connection, after: datetime) -> list[Silence]:
             row.ends_at,
             row.author,
             row.reason,
+            Quiet(row.kind),
         )
         for row in connection.execute(query)
     ]
@@ -171,6 +172,7 @@ def add_silence(connection: sa.Connection, silence: Silence, now: datetime) -> i
         "ends_at": silence.ends_at,
         "author": silence.author,
         "reason": silence.reason,
+        "kind": silence.kind.value,
         "created_at": now,
     }
     added = connection.execute(sa.insert(alert_silence).values(row).returning(alert_silence.c.id))

@@ -67,7 +67,8 @@ alert_group = sa.Table(
     sa.Column("title", sa.Text, nullable=False),
     sa.Column("severity", sa.Text, nullable=False),  # the worst of this episode
     sa.Column("most", sa.Integer, nullable=False),  # the most incidents at once in this episode
-    sa.Column("escalated", sa.Boolean, nullable=False),
+    sa.Column("escalated", sa.Integer, nullable=False),  # how many further contacts were told
+    _moment("unacked_at"),  # since when its readers know of a page that nobody has taken on
     sa.Column("shown", sa.Text, nullable=False),  # the digest of what the message says; empty while none is open
 )
 
@@ -135,7 +136,7 @@ sa.Index("ix_alert_event_fingerprint", alert_event.c.fingerprint, alert_event.c.
 sa.Index("ix_alert_event_group_key", alert_event.c.group_key, alert_event.c.id)
 sa.Index("ix_alert_event_at", alert_event.c.at)
 
-# What somebody does not want to hear of for a while.
+# What somebody does not want to hear of for a while: a silence, or a window that a job opened around its own work.
 alert_silence = sa.Table(
     "alert_silence",
     metadata,
@@ -145,7 +146,9 @@ alert_silence = sa.Table(
     _moment("ends_at", nullable=False),
     sa.Column("author", sa.Text, nullable=False),
     sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("kind", sa.Text, nullable=False, server_default="silenced"),
     _moment("created_at", nullable=False),
+    sa.CheckConstraint("kind in ('silenced','maintenance')", name="kind"),
     sa.CheckConstraint("ends_at >= starts_at", name="ends_after_start"),
 )
 sa.Index("ix_alert_silence_ends_at", alert_silence.c.ends_at)
