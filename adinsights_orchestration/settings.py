@@ -11,10 +11,10 @@ from __future__ import annotations
 from datetime import date
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 from uuid import UUID
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, model_validator
 from pydantic.config import JsonDict
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
@@ -509,6 +509,11 @@ class HealthSettings(_Group):
 class AlertingSettings(_Group):
     """Who is told, and what watches alerting itself."""
 
+    alerts_path: Path | None = _setting(
+        None,
+        "Optional file in the shape of `alerting/alerts.yaml`; each of its sections replaces the shipped one.",
+        consequence="Without it the shipped routes and contacts hold; a wrong file stops the start, with its line.",
+    )
     ping_url: SecretStr | None = _setting(
         None,
         "Address that is asked after every evaluation of alerts; its owner tells people when no request comes.",
@@ -681,6 +686,64 @@ class AuditLogSettings(_Group):
     )
 
 
+class SmtpSecurity(StrEnum):
+    """How the connection to the mail server is protected."""
+
+    STARTTLS = "starttls"
+    TLS = "tls"
+    NONE = "none"
+
+
+class SmtpSettings(_Group):
+    """The mail server that takes alerts."""
+
+    host: str | None = _setting(
+        None, "Host name of the mail server.", consequence="Without it no alert is mailed; other channels say it."
+    )
+    port: int = _setting(
+        587,
+        "Port: 587 with `starttls`, 465 with `tls`.",
+        unit="TCP port",
+        consequence="On a wrong one nothing answers: the fallback channel takes over and says so.",
+        ge=1,
+        le=65535,
+    )
+    security: SmtpSecurity = _setting(
+        SmtpSecurity.STARTTLS,
+        "`starttls`, `tls` from the first byte, or `none`.",
+        consequence="With the first two a certificate that is not valid for the host refuses every mail.",
+    )
+    ca_path: Path | None = _setting(
+        None,
+        "Certificate authorities to trust instead of the system's, as PEM.",
+        consequence="Needed where the mail server's certificate is of an authority of one's own.",
+    )
+    user: str | None = _setting(None, "User to log in as.", consequence="Without it nobody logs in.")
+    password: SecretStr | None = _setting(
+        None, "The user's password.", consequence="A wrong one refuses every mail; the fallback channel says so."
+    )
+    sender: str = _setting(
+        "adinsights-alerts@localhost",
+        "Address that alerts are sent from; its domain is in every Message-ID.",
+        consequence="One that the server does not let this user send from is refused, or lands in the spam folder.",
+        pattern=r"^[A-Za-z0-9._+-]{1,64}@[A-Za-z0-9-]{1,63}(\.[A-Za-z0-9-]{1,63})*$",
+    )
+    timeout_seconds: float = _setting(
+        15.0,
+        "Deadline of one mail, from connecting to the server's last word.",
+        unit="s",
+        consequence="A mail whose text was sent by then and not answered is sent again under the same Message-ID.",
+        gt=0,
+        le=19,
+    )
+
+    @model_validator(mode="after")
+    def _passwords_are_encrypted(self) -> Self:
+        if self.security is SmtpSecurity.NONE and self.user and self.host not in ("localhost", "127.0.0.1", "::1"):
+            raise ValueError("a password is not sent in the clear: set SECURITY to starttls or tls")
+        return self
+
+
 class LogSettings(_Group):
     """Logs: one JSON object a line."""
 
@@ -730,6 +793,7 @@ class Settings(BaseSettings):
     alerting: AlertingSettings = AlertingSettings()
     retention: RetentionSettings = RetentionSettings()
     audit_log: AuditLogSettings = AuditLogSettings()
+    smtp: SmtpSettings = SmtpSettings()
     log: LogSettings = LogSettings()
 
 

@@ -12,7 +12,8 @@ import sqlalchemy as sa
 
 from adinsights_orchestration.alerting import dagster_events, deliver, disks, evaluate, reading, rows
 from adinsights_orchestration.alerting.backend_rules import run_backend_rules
-from adinsights_orchestration.alerting.channels import configured_sinks
+from adinsights_orchestration.alerting.channels import build_sinks, policies_of
+from adinsights_orchestration.alerting.configuration import load_alerts
 from adinsights_orchestration.alerting.dagster_events import JobsSeen
 from adinsights_orchestration.alerting.deliver import Delivered
 from adinsights_orchestration.alerting.evaluate import Evaluation, Memory, Policies
@@ -48,16 +49,18 @@ def build_alerting(
     Args:
         settings: The settings of this process.
         store: The ops store.
-        sinks: Where messages go; the log where there is nothing else.
+        sinks: Where all messages go, whatever the alert file says; the channels that it names when None.
         clock: The clock.
 
     Raises:
-        ConfigurationError: The SLA table is wrong.
+        ConfigurationError: The SLA table or the alert file is wrong.
     """
     sla = load_sla(settings.environment, settings.freshness.sla_path)
-    channels = sinks or configured_sinks(settings)
-    sensors = [_evaluating(settings, store, sla, channels, clock), _delivering(settings, store, channels, clock)]
-    job = _job(settings, store, sla, channels, clock)
+    config = load_alerts(settings.alerting.alerts_path, settings.home_timezone)
+    channels = sinks or build_sinks(settings, config)
+    told_by = policies_of(config, channels) if sinks is None else default_policies(channels)
+    sensors = [_evaluating(settings, store, sla, told_by, clock), _delivering(settings, store, channels, clock)]
+    job = _job(settings, store, sla, told_by, channels, clock)
     return dg.Definitions(jobs=[job], sensors=[sensor for sensor in sensors if sensor is not None])
 
 
@@ -104,12 +107,11 @@ def expected_automations(settings: Settings) -> dict[str, float | None]:
 
 
 def _evaluating(
-    settings: Settings, store: OpsStore, sla: SlaTable, sinks: Sinks, clock: Clock
+    settings: Settings, store: OpsStore, sla: SlaTable, policies: Policies, clock: Clock
 ) -> dg.SensorDefinition | None:
     unattended = declared(settings, Automation.ALERT_EVALUATE)
     if unattended is None:
         return None
-    policies = default_policies(sinks)
     url = settings.alerting.ping_url
     standing = Standing()
     ping = DeadMansPing(url.get_secret_value(), settings.alerting.ping_timeout_seconds) if url else None
@@ -133,9 +135,9 @@ def _evaluating(
     return alert_evaluate
 
 
-def _job(settings: Settings, store: OpsStore, sla: SlaTable, sinks: Sinks, clock: Clock) -> dg.JobDefinition:
-    policies = default_policies(sinks)
-
+def _job(
+    settings: Settings, store: OpsStore, sla: SlaTable, policies: Policies, sinks: Sinks, clock: Clock
+) -> dg.JobDefinition:
     @dg.op(
         name="evaluate_and_deliver",
         description="Evaluates all rules, sends what there is to say, and has the backend evaluate its own.",

@@ -16,7 +16,8 @@ from uuid import uuid4
 
 import sqlalchemy as sa
 
-from adinsights_orchestration.alerting import outbox, rows
+from adinsights_orchestration.alerting import digest, outbox, rows
+from adinsights_orchestration.alerting.digest import Digest
 from adinsights_orchestration.alerting.engine import After, Before, Surroundings, advance
 from adinsights_orchestration.alerting.facts import Facts
 from adinsights_orchestration.alerting.grouping import Op, Options
@@ -26,6 +27,7 @@ from adinsights_orchestration.alerting.model import Incident, Policy
 from adinsights_orchestration.alerting.rows import Event
 from adinsights_orchestration.alerting.rules.rule import Judged, Rule, judge
 from adinsights_orchestration.alerting.standing import Standing
+from adinsights_orchestration.alerting.windows import Window, in_force
 from adinsights_orchestration.ops_store.connecting import lock_key
 from adinsights_orchestration.ops_store.store import OpsStore
 
@@ -44,11 +46,15 @@ class Policies:
         rules: What is judged.
         options: How it is told.
         believed: How soon a rule is believed, by the rule's name.
+        windows: Quiet times that the configuration knows.
+        digests: Daily summaries.
     """
 
     rules: Sequence[Rule]
     options: Options
     believed: Mapping[str, Policy] = field(default_factory=dict)
+    windows: Sequence[Window] = ()
+    digests: Sequence[Digest] = ()
 
 
 @dataclass(frozen=True)
@@ -122,10 +128,10 @@ def _evaluate(
     mark = str(memory.get("mark", ""))
     facts, remembered = read(connection, now, memory)
     judged = judge(policies.rules, facts)
-    silences = rows.load_silences(connection, now)
-    in_force = [each for each in silences if each.starts_at <= now]
+    silences = [*rows.load_silences(connection, now), *in_force(policies.windows, now)]
+    quiet = [each for each in silences if each.starts_at <= now]
     before = _before(connection, judged, policies, now, standing if mark and mark == standing.mark else None)
-    same = mark != "" and mark == standing.mark and in_force == standing.silences and facts.graph is standing.graph
+    same = mark != "" and mark == standing.mark and quiet == standing.silences and facts.graph is standing.graph
     after = advance(
         replace(before, same_around=same, unsettled=standing.unsettled),
         judged.findings,
@@ -136,14 +142,32 @@ def _evaluate(
     if after.incidents or not mark:
         mark = uuid4().hex
     _write(connection, after, now)
-    rows.save_memory(connection, {**remembered, "held": list(after.held), "mark": mark}, now)
+    digested = _digests(connection, policies.digests, memory.get("digests", {}), now)
+    remembered = {**remembered, "held": list(after.held), "digests": digested, "mark": mark}
+    rows.save_memory(connection, remembered, now)
     rows.prune(connection, KEEP_EVENTS, now)
     changes = Counter(each.change.value for each in after.transitions)
     kept = {**before.incidents, **{each.fingerprint: each for each in after.incidents}}
     if after.incidents:
         kept = {fp: each for fp, each in kept.items() if each.is_open}
     done = Evaluation("", after.firing, changes, len(after.orders), len(after.held))
-    return done, _Left(kept, in_force, facts.graph, after.unsettled), mark
+    return done, _Left(kept, quiet, facts.graph, after.unsettled), mark
+
+
+def _digests(
+    connection: sa.Connection, digests: Sequence[Digest], told: Mapping[str, str], now: datetime
+) -> dict[str, str]:
+    """Puts the digests that are due into the outbox; returns up to when each has told."""
+    remembered: dict[str, str] = {}
+    for each in digests:
+        last = told.get(each.sink)
+        remembered[each.sink] = last or now.isoformat()
+        since = each.since(now, datetime.fromisoformat(last)) if last else None
+        if since is not None:
+            remembered[each.sink] = now.isoformat()
+            order = digest.order(each, rows.load_lately(connection, since, now), since, now)
+            outbox.enqueue(connection, [order] if order else [], now)
+    return remembered
 
 
 def _before(

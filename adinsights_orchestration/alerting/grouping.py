@@ -129,6 +129,7 @@ class Reason(StrEnum):
     ESCALATED = "escalated"
     ROUTED = "routed"
     EDITED = "edited"
+    DIGEST = "digest"
 
 
 @dataclass(frozen=True, slots=True)

@@ -70,6 +70,7 @@ class Item:
         ended: When it was over; None while it is not.
         facts: What else to know, by name: age against its SLA, last success, owner, next step.
         links: Where to look.
+        impact: What customers notice of it, in their words; empty where they notice nothing.
     """
 
     incident: str
@@ -82,6 +83,7 @@ class Item:
     ended: datetime | None = None
     facts: tuple[tuple[str, str], ...] = ()
     links: tuple[Link, ...] = ()
+    impact: str = ""
 
 
 @dataclass(frozen=True, slots=True)

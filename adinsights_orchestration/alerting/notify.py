@@ -31,8 +31,8 @@ def suppressions(
 ) -> dict[str, str]:
     """Returns what keeps each quiet incident quiet.
 
-    `explained:<fingerprint>`, `out of hours`, `silenced:<id>`, `maintenance:<name>`, or `recovering:<until>:<severity>`: its cause is over,
-    and it may be soon; what gets worse meanwhile is told.
+    `explained:<fingerprint>`, `out of hours`, `silenced:<id>`, `maintenance:<name>`, or
+    `recovering:<until>:<severity>`: its cause is over, and it may be soon; what gets worse meanwhile is told.
 
     Args:
         incidents: All that fire, or were told and are over.

@@ -16,10 +16,11 @@ import sqlalchemy as sa
 from pydantic import TypeAdapter
 from sqlalchemy.dialects.postgresql import insert
 
+from adinsights_orchestration.alerting.digest import Lately
 from adinsights_orchestration.alerting.grouping import Group
 from adinsights_orchestration.alerting.matching import Matcher, Quiet, Silence
 from adinsights_orchestration.alerting.message import Severity
-from adinsights_orchestration.alerting.model import Finding, Incident, State, Transition
+from adinsights_orchestration.alerting.model import Change, Finding, Incident, State, Transition
 from adinsights_orchestration.ops_store.alert_tables import alert_event, alert_group, alert_incident, alert_silence
 from adinsights_orchestration.ops_store.tables import cursor
 
@@ -138,6 +139,17 @@ def history(connection: sa.Connection, *, fingerprint: str, group_key: str, limi
     which = sa.or_(alert_event.c.fingerprint == fingerprint, alert_event.c.group_key == group_key)
     found = connection.execute(sa.select(*columns).where(which).order_by(alert_event.c.id.desc()).limit(limit))
     return [Event(*row) for row in reversed(found.all())]
+
+
+def load_lately(connection: sa.Connection, since: datetime, until: datetime) -> Lately:
+    """Returns what began and ended within some time, and all that fires now."""
+    ends = (Change.FIRED.value, Change.RESOLVED.value)
+    query = sa.select(alert_event.c.kind, alert_event.c.fingerprint).where(
+        alert_event.c.at > since, alert_event.c.at <= until, alert_event.c.kind.in_(ends)
+    )
+    found = [(row.kind, row.fingerprint) for row in connection.execute(query)]
+    began, ended = (frozenset(fp for kind, fp in found if kind == end) for end in ends)
+    return Lately(began, ended, list(load_incidents(connection, began | ended).values()))
 
 
 def events_of(transitions: Iterable[Transition]) -> list[Event]:

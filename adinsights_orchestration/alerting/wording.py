@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from adinsights_orchestration.alerting.audience import noticed
 from adinsights_orchestration.alerting.message import (
     LONGEST_DETAIL,
     LONGEST_TITLE,
@@ -138,6 +139,7 @@ def item(incident: Incident, now: datetime | None) -> Item:
         ended=incident.ended_at,
         facts=tuple(_facts(incident, now)),
         links=finding.links,
+        impact=clean(noticed(finding.rule, finding.labels, finding.tenant), LONGEST_TITLE),
     )
 
 

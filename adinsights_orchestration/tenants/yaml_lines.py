@@ -37,6 +37,11 @@ class Node:
         return isinstance(self.inner, yaml.MappingNode)
 
     @property
+    def is_list(self) -> bool:
+        """Whether this is a list."""
+        return isinstance(self.inner, yaml.SequenceNode)
+
+    @property
     def is_null(self) -> bool:
         """Whether this is empty."""
         return self.inner.tag == _NULL
@@ -58,6 +63,18 @@ class Node:
             if name not in filled:
                 raise self.error(f"the key {name!r} is missing")
         return filled
+
+    def pairs(self) -> list[tuple[Node, Node]]:
+        """Returns the entries of a mapping with keys of the writer's own, empty ones too; a repeated one is wrong."""
+        if not isinstance(self.inner, yaml.MappingNode):
+            raise self.error("this should be a mapping")
+        found = [(Node(self.file, key), Node(self.file, value)) for key, value in self.inner.value]
+        seen: dict[str, Node] = {}
+        for key, _ in found:
+            if (name := key.text()) in seen:
+                raise key.error(f"the key {name!r} is there twice", f"It first stands in {seen[name].place}.")
+            seen[name] = key
+        return found
 
     def items(self) -> list[Node]:
         """Returns the items of a list."""

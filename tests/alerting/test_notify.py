@@ -301,19 +301,20 @@ def test_outside_its_hours_a_severity_waits_for_the_next_and_a_page_does_not() -
 
 
 def test_a_page_that_nobody_acknowledges_goes_to_the_next_contact_once() -> None:
-    world = World(Options(MAIN, escalation=Escalation(timedelta(minutes=15), "boss")))
+    world = World(Options(MAIN, escalation=(Escalation(timedelta(minutes=15), Routes(("boss",))),)))
     page = stale("a", Severity.PAGE)
     world.tick(page)
     world.tick(page, after=timedelta(minutes=14))
     orders = world.tick(page, after=timedelta(minutes=2))
-    assert [(each.sink, each.op) for each in orders] == [("boss", Op.POST), ("main", Op.REPLY), ("boss", Op.REPLY)]
+    assert [(each.sink, each.op) for each in orders] == [("boss", Op.POST), ("main", Op.REPLY)]
+    assert orders[0].message.note == "Nobody has acknowledged it: the next contact is told."
     assert world.tick(page, after=timedelta(minutes=30)) == []
     world.tick(after=FIVE)
     assert {each.sink for each in world.after.orders if each.op is Op.UPDATE} == {"main", "boss"}  # type: ignore[union-attr]
 
 
 def test_an_acknowledged_page_is_not_escalated() -> None:
-    world = World(Options(MAIN, escalation=Escalation(timedelta(minutes=15), "boss")))
+    world = World(Options(MAIN, escalation=(Escalation(timedelta(minutes=15), Routes(("boss",))),)))
     world.tick(stale("a", Severity.PAGE))
     world.ack("a")
     world.tick(stale("a", Severity.PAGE), after=timedelta(hours=1))

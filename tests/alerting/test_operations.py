@@ -57,14 +57,15 @@ def service(served: tuple[str, Knobs]) -> Iterator[tuple[str, Knobs]]:
 
 
 def settings(url: str, key: str | None = ALERTS_KEY, ping: str | None = None) -> Settings:
-    secrets = {
-        "backend_alerts_key": SecretStr(key) if key else None,
-        "ping_url": SecretStr(ping) if ping else None,
-    }
+    alerting = AlertingSettings(
+        ping_timeout_seconds=0.5,
+        backend_alerts_key=SecretStr(key) if key else None,
+        ping_url=SecretStr(ping) if ping else None,
+    )
     return Settings(
         environment=Environment.PRODUCTION,
         backend=BackendSettings(url=f"{url}/backend", request_timeout_seconds=0.5),
-        alerting=AlertingSettings(ping_timeout_seconds=0.5, **secrets),
+        alerting=alerting,
     )
 
 
