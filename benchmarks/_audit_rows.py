@@ -1,0 +1,96 @@
+"""A backend with a realistic audit log: skewed tenants, many days, JSON of a few hundred bytes."""
+
+from __future__ import annotations
+
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from time import monotonic
+
+import psycopg
+from pydantic import SecretStr
+
+from adinsights_orchestration.local.backend.schema import create_schema
+from adinsights_orchestration.local.postgres import EmbeddedPostgres
+from adinsights_orchestration.ops_store.store import OpsStore
+from adinsights_orchestration.settings import AuditLogSettings, BackendSettings, OpsStoreSettings, Settings
+from benchmarks._machine import free_port
+
+FIRST = date(2024, 1, 1)
+_TENANTS = """
+insert into accounts_tenant
+select md5('tenant' || n)::uuid, 'Tenant ' || n, '2023-01-01' from generate_series(0, %s) n"""
+_ROWS = """
+insert into accounts_auditlog
+select md5('row' || n)::uuid, md5('tenant' || floor({tenants} * power(random(), 2))::int)::uuid,
+       case when random() < 0.8 then md5('user' || floor(random() * 5000)::int)::uuid end,
+       (array['login', 'logout', 'credential_changed', 'role_changed', 'airbyte_sync_triggered'])[1 + n % 5],
+       (array['user', 'credential', 'role', 'airbyte_connection'])[1 + n % 4], md5('resource' || n % 9000),
+       jsonb_build_object('ip', '10.0.' || n % 250 || '.' || n % 199, 'email', md5(n::text) || '@example.com',
+                          'agent', 'Mozilla/5.0 (X11; Linux x86_64) ' || md5((n * 7)::text),
+                          'request', md5((n * 3)::text)),
+       timestamptz '2024-01-01Z' + n * ({days} * interval '1 day' / {rows})
+  from generate_series(0, {rows} - 1) n"""
+
+
+@dataclass(frozen=True)
+class Bench:
+    """A filled backend, an ops store, an empty archive."""
+
+    settings: Settings
+    ops: OpsStore
+    dsn: str
+    bin_dir: Path | None
+
+    def floor_seconds(self) -> float:
+        """Seconds of a binary COPY of the whole table into nothing, by psql where there is one, else by psycopg."""
+        query = (
+            "copy (select id, tenant_id, user_id, action, resource_type, resource_id, metadata, created_at"
+            " from accounts_auditlog) to stdout (format binary)"
+        )
+        began = monotonic()
+        psql = self.bin_dir / "psql" if self.bin_dir else None
+        if psql is not None and psql.exists():
+            with Path("/dev/null").open("wb") as nothing:
+                subprocess.run([str(psql), self.dsn, "-qc", query], stdout=nothing, check=True)
+        else:
+            with psycopg.connect(self.dsn) as connection, connection.cursor() as cursor, cursor.copy(query) as copy:
+                for _ in copy:
+                    pass
+        return monotonic() - began
+
+
+@contextmanager
+def filled(rows: int, tenants: int, days: int) -> Iterator[Bench]:
+    """So many rows of so many tenants over so many days, on a server with durable commits."""
+    with tempfile.TemporaryDirectory(prefix="adinsights-bench-") as folder:
+        Path(folder).chmod(0o755)
+        server = EmbeddedPostgres(
+            Path(folder) / "pg",
+            free_port(),
+            settings={"max_wal_size": "8GB", "shared_buffers": "1GB"},
+            die_with_parent=True,
+        )
+        server.start()
+        try:
+            dsn = server.create_database("backend")
+            create_schema(dsn)
+            with psycopg.connect(dsn, autocommit=True) as connection:
+                connection.execute(_TENANTS, (tenants - 1,))
+                connection.execute(_ROWS.format(tenants=tenants, days=days, rows=rows))
+                connection.execute("vacuum analyze accounts_auditlog")
+            ops = OpsStore(OpsStoreSettings(dsn=SecretStr(server.create_database("ops"))))
+            ops.migrate()
+            settings = Settings(
+                backend=BackendSettings(dsn=SecretStr(dsn)),
+                ops_store=OpsStoreSettings(dsn=SecretStr(server.dsn("ops"))),
+                audit_log=AuditLogSettings(archive_url=(Path(folder) / "archive").as_uri(), first_day=FIRST),
+            )
+            yield Bench(settings, ops, dsn, None)
+            ops.dispose()
+        finally:
+            server.stop()

@@ -1,0 +1,52 @@
+"""The whole archive protocol over a bare binary COPY of the same rows: order, digests, PUT, read-back, manifests.
+
+Target: at least 0.35 of the floor's rows per second at 1,000 and more rows a chunk; memory below 400 MB. ROWS, TENANTS
+and DAYS change the size. `ROWS=5000000 TENANTS=10 DAYS=500` is 1,000 rows a chunk.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from datetime import timedelta
+
+from adinsights_orchestration.audit_log.archive import Archiver
+from adinsights_orchestration.audit_log.source import AUDIT_LOG
+from adinsights_orchestration.audit_log.store import open_store
+from adinsights_orchestration.audit_log.verify import verify_range
+from benchmarks._audit_rows import FIRST, filled
+from benchmarks._machine import cpu_seconds, peak_memory_mb
+
+
+def main() -> None:
+    rows, tenants, days = (int(os.environ.get(name, default)) for name, default in _SIZE.items())
+    with filled(rows, tenants, days) as bench:
+        floor = bench.floor_seconds()
+        cpu, began = cpu_seconds(), time.monotonic()
+        last = FIRST + timedelta(days=days - 1)
+        report = Archiver(bench.settings, bench.ops, AUDIT_LOG).run(FIRST, last, actor="benchmark")
+        seconds, cpu = time.monotonic() - began, cpu_seconds() - cpu
+        proof = verify_range(open_store(bench.settings.audit_log), AUDIT_LOG, FIRST, last)
+    if proof.rows != rows or proof.problems:
+        raise RuntimeError(f"{proof.rows} of {rows} rows are proven; {proof.problems[:3]}")
+    figures = {
+        "benchmark": "archive",
+        "rows": rows,
+        "chunks": report.objects,
+        "rows_per_chunk": round(rows / report.objects),
+        "floor_seconds": round(floor, 2),
+        "seconds": round(seconds, 2),
+        "cpu_seconds": round(cpu, 2),
+        "ratio_of_floor": round(floor / seconds, 3),
+        "objects_per_second": round(report.objects / seconds),
+        "peak_memory_mb": round(peak_memory_mb()),
+        "bytes": report.written,
+    }
+    print(json.dumps(figures))
+
+
+_SIZE = {"ROWS": "5000000", "TENANTS": "10", "DAYS": "500"}
+
+if __name__ == "__main__":
+    main()
