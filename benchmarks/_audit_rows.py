@@ -27,7 +27,7 @@ select md5('tenant' || n)::uuid, 'Tenant ' || n, '2023-01-01' from generate_seri
 _ROWS = """
 insert into accounts_auditlog
 select md5('row' || n)::uuid, md5('tenant' || floor({tenants} * power(random(), 2))::int)::uuid,
-       case when random() < 0.8 then md5('user' || floor(random() * 5000)::int)::uuid end,
+       null,
        (array['login', 'logout', 'credential_changed', 'role_changed', 'airbyte_sync_triggered'])[1 + n % 5],
        (array['user', 'credential', 'role', 'airbyte_connection'])[1 + n % 4], md5('resource' || n % 9000),
        jsonb_build_object('ip', '10.0.' || n % 250 || '.' || n % 199, 'email', md5(n::text) || '@example.com',

@@ -105,7 +105,7 @@ def _literal(value: object) -> str:
         return str(value).lower()
     if isinstance(value, tuple):
         return ",".join(_literal(part) for part in value)
-    return "" if value is None else str(value)
+    return "" if value is None else str(value).replace(PROJECT_ROOT.as_uri(), "file:///<project>")
 
 
 def _markdown(row: SettingRow) -> str:
