@@ -145,7 +145,7 @@ class _Planner:
     def _rests(self, key: str) -> bool:
         """Whether time alone gives the group nothing to do yet."""
         group, timing = self._groups.get(key), self._options.timing
-        if group is None or group.flush_at is None or (self._options.escalation is not None and not group.escalated):
+        if group is None or group.flush_at is None or group.escalated < len(self._options.escalation):
             return False
         return self._now < group.flush_at <= self._now + max(timing.group_wait, timing.group_interval)
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from adinsights_orchestration.doctor.checks import (
     airbyte,
+    alerting,
     backend,
     dagster,
     databases,
@@ -55,4 +56,6 @@ CHECKS: tuple[Check, ...] = (
     Check("run results", backend.run_results),
     Check("run results read", backend.run_results_read),
     Check("health watched", health.watched),
+    Check("alert routes", alerting.routes),
+    Check("mail server", alerting.mail_server),
 )

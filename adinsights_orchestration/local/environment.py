@@ -92,6 +92,9 @@ def _product(local: LocalSettings) -> dict[str, str]:
         "ADINSIGHTS_HEALTH__FRONTEND_URL": f"{service}/frontend/",
         "ADINSIGHTS_HEALTH__SUPERSET_URL": f"{service}/superset",
         "ADINSIGHTS_HEALTH__BACKEND_API_KEY": SERVICE_API_KEY,
+        "ADINSIGHTS_SMTP__HOST": "127.0.0.1",
+        "ADINSIGHTS_SMTP__PORT": str(local.mail_port),
+        "ADINSIGHTS_SMTP__SECURITY": "none",
         "ADINSIGHTS_ALERTING__PING_URL": f"{service}/ping/alerts",
         "ADINSIGHTS_ALERTING__BACKEND_ALERTS_KEY": ALERTS_API_KEY,
     }

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import html
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack, asynccontextmanager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -24,7 +24,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from adinsights_orchestration.clock import Clock, utc_now
 from adinsights_orchestration.errors import AdinsightsError
-from adinsights_orchestration.local import environment, seed
+from adinsights_orchestration.local import environment, mail, seed
 from adinsights_orchestration.local.ad_platforms.accounts import WorldSize
 from adinsights_orchestration.local.ad_platforms.app import create_app as create_ads_app
 from adinsights_orchestration.local.ad_platforms.world import World
@@ -64,7 +64,11 @@ class ServiceAddresses:
 
 
 def create_service(
-    local: LocalSettings, addresses: ServiceAddresses | None = None, *, clock: Clock = utc_now
+    local: LocalSettings,
+    addresses: ServiceAddresses | None = None,
+    *,
+    clock: Clock = utc_now,
+    mail_port: int | None = None,
 ) -> Starlette:
     """Builds the whole service; its databases must be up, and the backend's tables made.
 
@@ -72,6 +76,7 @@ def create_service(
         local: The local stack's settings.
         addresses: Databases; the stack's own when None.
         clock: What time it is, for every part.
+        mail_port: Where mail is taken; nowhere when None.
     """
     where = addresses or ServiceAddresses.of_stack(local)
     knobs = Knobs()
@@ -81,13 +86,16 @@ def create_service(
     fronts = {"/frontend": create_frontend_app(knobs), "/superset": create_superset_app(knobs)}
     fronts |= {"/ping": create_ping_app(knobs, clock=clock)}
     parts = {"/ads": create_ads_app(ads, knobs), "/airbyte": airbyte, "/backend": backend, **fronts}
+    mailbox = mail.Mailbox(mail.declare(knobs))
+    parts["/mail"] = mail.create_mail_app(mailbox)
     control = create_knobs_app(knobs)
 
     @asynccontextmanager
     async def life(_: Starlette) -> AsyncIterator[None]:
         # Starlette runs no lifespan of mounted applications.
         async with airbyte.router.lifespan_context(airbyte):
-            yield
+            with nullcontext() if mail_port is None else _taking_mail(mailbox, mail_port):
+                yield
 
     return Starlette(
         routes=[
@@ -107,7 +115,7 @@ def main() -> int:
     try:
         listener = bind(HOST, local.service_port)
         prepare_backend(local, ServiceAddresses.of_stack(local).backend_dsn)
-        app = create_service(local)
+        app = create_service(local, mail_port=local.mail_port)
     except psycopg.OperationalError as error:
         _log.error("the service needs the stack's Postgres", reason=str(error).strip(), next_step="adinsights local up")
         return 2
@@ -115,6 +123,17 @@ def main() -> int:
     with listener:
         uvicorn.Server(server_config(app)).run(sockets=[listener])
     return 0
+
+
+@contextmanager
+def _taking_mail(mailbox: mail.Mailbox, port: int) -> Iterator[None]:
+    """Takes mail while the block runs; where the port is taken the other parts go on without it."""
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(mail.serving(mailbox, port))
+        except OSError as error:
+            _log.error("no mail is taken", port=port, reason=error.strerror, next_step="ADINSIGHTS_LOCAL_SMTP_PORT")
+        yield
 
 
 class _Rooted:
@@ -179,6 +198,7 @@ _LINKS = {
     ),
     "Frontend and Superset": ("/frontend/", "/superset/health"),
     "Ad platforms": tuple(f"/ads/{connection.provider.value}" for connection in seed.connections()),
+    "Received mail": ("/mail/", "/mail/messages"),
     "Fault knobs": ("/knobs",),
 }
 

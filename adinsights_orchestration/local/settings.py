@@ -45,6 +45,14 @@ class LocalSettings(BaseSettings):
         ge=1,
         le=65535,
     )
+    smtp_port: int | None = _setting(
+        None,
+        "Port at which the loopback service takes mail; empty: 25 above the service's.",
+        unit="port",
+        consequence="With a taken one no mail arrives, and the other channels say what it would have said.",
+        ge=1,
+        le=65535,
+    )
     ui_port: int = _setting(
         3000,
         "Port of the Dagster UI.",
@@ -125,6 +133,11 @@ class LocalSettings(BaseSettings):
         consequence="Must be the one that dbt writes to.",
         pattern="^[a-z_][a-z0-9_]*$",
     )
+
+    @property
+    def mail_port(self) -> int:
+        """Where mail is taken."""
+        return self.smtp_port or self.service_port + 25
 
     @field_validator("state_dir", "connectors_python")
     @classmethod

@@ -1,0 +1,47 @@
+"""Whether alerts reach somebody: the alert file, and the mail server.
+
+Belongs here: verdicts. Does not belong here: reading the file (`alerting.configuration`), the mail's dialogue
+(`alerting.mail`).
+"""
+
+from __future__ import annotations
+
+import smtplib
+
+from adinsights_orchestration.alerting.channels import build_sinks, kind_of, reached
+from adinsights_orchestration.alerting.configuration import load_alerts
+from adinsights_orchestration.alerting.mail import NoEncryptionError, dialogue
+from adinsights_orchestration.doctor.model import Verdict, fail, ok, skipped, warn
+from adinsights_orchestration.doctor.world import CONNECT_SECONDS, World
+from adinsights_orchestration.environments import Environment
+
+
+def routes(world: World) -> Verdict:
+    """The alert file is right, and the channels that it names can be reached."""
+    settings = world.settings
+    config = load_alerts(settings.alerting.alerts_path, settings.home_timezone)
+    instead = {name: by for name, by in reached(config, build_sinks(settings, config)).items() if name != by}
+    said = f"{len(config.contacts)} contacts, {len(config.channels)} channels, {len(config.windows)} windows"
+    if not instead or settings.environment is Environment.LOCAL:
+        return ok(said)
+    kinds = ", ".join(sorted({kind_of(name) for name in instead}))
+    by = ", ".join(sorted(set(instead.values())))
+    return warn(f"{said}; not configured: {kinds}. {by} says it instead", "Configure its server: docs/alerts.md.")
+
+
+def mail_server(world: World) -> Verdict:
+    """The mail server takes our connection and login."""
+    smtp = world.settings.smtp
+    if smtp.host is None:
+        return skipped("no mail server is configured (ADINSIGHTS_SMTP__HOST)")
+    where = f"{smtp.host}:{smtp.port}"
+    try:
+        with dialogue(smtp.model_copy(update={"timeout_seconds": min(smtp.timeout_seconds, CONNECT_SECONDS)})) as up:
+            code, _ = up.noop()
+    except smtplib.SMTPAuthenticationError as error:
+        return fail(f"{where} refuses the login ({error.smtp_code})", "Check ADINSIGHTS_SMTP__USER and __PASSWORD.")
+    except NoEncryptionError:
+        return fail(f"{where} offers no STARTTLS", "Set ADINSIGHTS_SMTP__SECURITY to tls, or ask its owner.")
+    except (OSError, smtplib.SMTPException) as error:
+        return fail(f"{where} does not take the connection: {type(error).__name__}", "Check ADINSIGHTS_SMTP__HOST.")
+    return ok(f"{where} answers {code}, {smtp.security}")
