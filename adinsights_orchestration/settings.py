@@ -534,6 +534,35 @@ class AlertingSettings(_Group):
     )
 
 
+class SlackSettings(_Group):
+    """The Slack workspace that takes alerts."""
+
+    token: SecretStr | None = _setting(
+        None,
+        "The bot's token, `xoxb-...`, of an app made from `deploy/slack-app-manifest.yaml`.",
+        consequence="Without it no alert reaches Slack; the log and other channels say it.",
+    )
+    channel: str = _setting(
+        "#adinsights-alerts",
+        "Where alerts go that the alert file sends to `slack:#adinsights-alerts`: a name with its `#`, or an id.",
+        consequence="The bot must be a member (`/invite`), else every message is refused and the fallback says it.",
+        pattern=r"^(#[a-z0-9_-]{1,80}|[CG][A-Z0-9]{8,20})$",
+    )
+    api_url: str = _setting(
+        "https://slack.com/api",
+        "Base address of Slack's Web API.",
+        consequence="For a workspace behind a proxy of one's own; anything else gets no answer.",
+    )
+    timeout_seconds: int = _setting(
+        4,
+        "Deadline of one request.",
+        unit="s",
+        consequence="A message that was not answered by then is searched for in the channel before it is sent again.",
+        gt=0,
+        le=8,
+    )
+
+
 class RetentionArchive(StrEnum):
     """Whether audit rows may be deleted without having been archived."""
 
@@ -791,6 +820,7 @@ class Settings(BaseSettings):
     freshness: FreshnessSettings = FreshnessSettings()
     health: HealthSettings = HealthSettings()
     alerting: AlertingSettings = AlertingSettings()
+    slack: SlackSettings = SlackSettings()
     retention: RetentionSettings = RetentionSettings()
     audit_log: AuditLogSettings = AuditLogSettings()
     smtp: SmtpSettings = SmtpSettings()

@@ -1,0 +1,109 @@
+"""A reaction in Slack acknowledges: read over real HTTP, kept with who and when, cancelled when it gets worse."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+
+import pytest
+
+from adinsights_orchestration.alerting import deliver, hands, outbox, rows
+from adinsights_orchestration.alerting.engine import Before, Surroundings, advance
+from adinsights_orchestration.alerting.grouping import Options
+from adinsights_orchestration.alerting.matching import Routes
+from adinsights_orchestration.alerting.message import Severity
+from adinsights_orchestration.alerting.model import Absent, Finding
+from adinsights_orchestration.alerting.sinks import Sinks
+from adinsights_orchestration.alerting.slack import make_client
+from adinsights_orchestration.alerting.slack_acks import Acknowledgements
+from adinsights_orchestration.clock import TickClock
+from adinsights_orchestration.local.slack.world import BOT
+from adinsights_orchestration.ops_store.store import OpsStore
+from tests.alerting.slack_support import CHANNEL, LocalSlack, local_slack
+from tests.alerting.support import NOON, finding
+
+MINUTE = timedelta(minutes=1)
+
+
+class Desk:
+    """Alerting with Slack as its only channel, in virtual time."""
+
+    def __init__(self, store: OpsStore, slack: LocalSlack) -> None:
+        self.store, self.slack, self.now = store, slack, NOON
+        sink = slack.sink()
+        self.sinks = Sinks({sink.name: sink}, (sink.name,))
+        self.acks = Acknowledgements(make_client(slack.settings), slack.settings.timeout_seconds)
+
+    def tick(self, *findings: Finding) -> None:
+        self.now += MINUTE
+        with self.store.begin() as connection:
+            before = rows.load_incidents(connection, {each.fingerprint for each in findings})
+            groups = rows.load_groups(connection, [each.group_key for each in findings])
+            options = Options(Routes((f"slack:{CHANNEL}",)))
+            done = advance(Before(before, groups), findings, lambda _: Absent(), Surroundings(options), self.now)
+            rows.save_incidents(connection, done.incidents)
+            rows.save_groups(connection, done.groups)
+            outbox.enqueue(connection, done.orders, self.now)
+        deliver.run(self.store, self.sinks, self.clock())
+
+    def clock(self, budget: float = 40.0) -> TickClock:
+        return TickClock(self.now, budget, lambda: 0.0)
+
+    def react(self, **by: str) -> None:
+        self.slack.world.react(CHANNEL, self.slack.world.roots()[-1].ts, **by)
+
+    def title(self) -> str:
+        return str(self.slack.world.roots()[-1].blocks[0]["text"]["text"])
+
+
+@pytest.fixture
+def desk(ops_store: OpsStore) -> Iterator[Desk]:
+    with local_slack() as slack:
+        yield Desk(ops_store, slack)
+
+
+def test_a_reaction_acknowledges_with_the_person_s_name_and_the_message_shows_it(desk: Desk) -> None:
+    desk.tick(finding("a"))
+    assert desk.acks.collect(desk.store, desk.clock()) == 0
+    desk.react()
+    assert desk.acks.collect(desk.store, desk.clock()) == 1
+    (incident,) = hands.open_incidents(desk.store)
+    assert (incident.acked_by, incident.acked_at) == ("Olivia Oncall (Slack)", desk.now)
+    desk.tick(finding("a"))
+    assert desk.title().startswith(":eyes:")
+    assert desk.acks.collect(desk.store, desk.clock()) == 0, "once"
+
+
+def test_it_is_cancelled_when_it_gets_worse(desk: Desk) -> None:
+    desk.tick(finding("a"))
+    desk.react()
+    desk.acks.collect(desk.store, desk.clock())
+    desk.tick(finding("a", Severity.PAGE))
+    (incident,) = hands.open_incidents(desk.store)
+    assert incident.acked_by is None
+    assert desk.title().startswith(":red_circle:")
+
+
+def test_a_bot_s_reaction_counts_for_nothing(desk: Desk) -> None:
+    desk.tick(finding("a"))
+    desk.react(user=BOT)
+    assert desk.acks.collect(desk.store, desk.clock()) == 0
+    assert hands.open_incidents(desk.store)[0].acked_by is None
+
+
+def test_what_is_over_is_not_asked_about(desk: Desk) -> None:
+    desk.tick(finding("a"))
+    desk.tick()
+    calls = len(desk.slack.world.calls)
+    assert desk.acks.collect(desk.store, desk.clock()) == 0
+    assert len(desk.slack.world.calls) == calls
+
+
+def test_a_tick_without_time_left_asks_nothing_and_a_slack_that_is_down_breaks_nothing(desk: Desk) -> None:
+    desk.tick(finding("a"))
+    desk.react()
+    assert desk.acks.collect(desk.store, desk.clock(budget=1.0)) == 0
+    desk.slack.set("down", True)
+    assert desk.acks.collect(desk.store, desk.clock()) == 0
+    desk.slack.set("down", False)
+    assert desk.acks.collect(desk.store, desk.clock()) == 1
