@@ -25,6 +25,7 @@ from adinsights_orchestration.alerting.reading import Beside
 from adinsights_orchestration.alerting.rows import Event
 from adinsights_orchestration.alerting.rules.catalog import INHIBITIONS, RULES
 from adinsights_orchestration.alerting.sinks import Sinks
+from adinsights_orchestration.alerting.slack_acks import acknowledgements
 from adinsights_orchestration.alerting.standing import Standing
 from adinsights_orchestration.clock import Clock, TickClock, utc_now
 from adinsights_orchestration.environments import UNATTENDED, Automation
@@ -177,6 +178,8 @@ def _delivering(settings: Settings, store: OpsStore, sinks: Sinks, clock: Clock)
     if unattended is None:
         return None
 
+    acks = acknowledgements(settings)
+
     @dg.sensor(
         name=Automation.ALERT_DELIVER.value,
         minimum_interval_seconds=unattended.every_seconds,
@@ -186,9 +189,11 @@ def _delivering(settings: Settings, store: OpsStore, sinks: Sinks, clock: Clock)
     )
     def alert_deliver(context: dg.SensorEvaluationContext) -> dg.SkipReason:  # noqa: ARG001  (Dagster hands it over)
         with timed(_log, "alert delivery") as line:
-            done = deliver.run(store, sinks, TickClock(clock(), BUDGET_SECONDS))
-            line |= dict(done.counts)
-        return dg.SkipReason(told(done))
+            tick = TickClock(clock(), BUDGET_SECONDS)
+            done = deliver.run(store, sinks, tick)
+            taken_on = acks.collect(store, tick) if acks is not None else 0
+            line |= {**done.counts, "acknowledged": taken_on}
+        return dg.SkipReason(told(done) + (f", {taken_on} acknowledged in Slack" if taken_on else ""))
 
     return alert_deliver
 

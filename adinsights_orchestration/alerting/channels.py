@@ -9,14 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from adinsights_orchestration.alerting.configuration import LOG, AlertConfig, load_alerts
+from adinsights_orchestration.alerting.configuration import LOG, SLACK, AlertConfig, load_alerts
 from adinsights_orchestration.alerting.contacts import MAIL
 from adinsights_orchestration.alerting.evaluate import Policies
 from adinsights_orchestration.alerting.mail import MailSink
 from adinsights_orchestration.alerting.rules.catalog import RULES
 from adinsights_orchestration.alerting.sinks import LogSink, Sink, Sinks
+from adinsights_orchestration.alerting.slack import SlackSink, make_client
 from adinsights_orchestration.settings import Settings
 
+# The channel of the shipped routes; where it really is says the setting, so that a token and a channel are enough.
+MAIN_CHANNEL = "slack:#adinsights-alerts"
 Maker = Callable[[str], Sink]  # from a channel's name to its sink
 
 
@@ -31,6 +34,14 @@ def makers(settings: Settings, config: AlertConfig) -> dict[str, Maker]:
             return MailSink(settings.smtp, address, for_customers=contact is not None and contact.for_customers)
 
         found[MAIL] = mail
+    if settings.slack.token is not None:
+        client = make_client(settings.slack)
+
+        def slack(name: str) -> Sink:
+            channel = settings.slack.channel if name == MAIN_CHANNEL else name.partition(":")[2]
+            return SlackSink(channel, client, name=name, timeout_seconds=settings.slack.timeout_seconds)
+
+        found[SLACK] = slack
     return found
 
 

@@ -47,6 +47,7 @@ from adinsights_orchestration.settings import SlackSettings
 
 KIND = "slack"
 EVENT_TYPE = "adinsights_alert"
+SCOPES = frozenset(("chat:write", "reactions:read", "channels:history", "users:read"))
 _PAGE = 200
 _SKEW = timedelta(minutes=2)  # by which Slack's clock and ours may differ
 _FAR_AWAY_SECONDS = 100 * 86400  # Slack schedules up to 120 days ahead
@@ -115,14 +116,21 @@ class SlackSink:
     Args:
         channel: `#its-name` or its id.
         client: As `make_client` makes it.
+        name: What routes and the outbox call it; `slack:` and the channel when None.
         timeout_seconds: The client's deadline of one request.
         clock: What time it is.
     """
 
     def __init__(
-        self, channel: str, client: WebClient, *, timeout_seconds: float = 4.0, clock: Clock = utc_now
+        self,
+        channel: str,
+        client: WebClient,
+        *,
+        name: str | None = None,
+        timeout_seconds: float = 4.0,
+        clock: Clock = utc_now,
     ) -> None:
-        self.name = f"{KIND}:{channel}"
+        self.name = name or f"{KIND}:{channel}"
         # A call may be two requests: a message and its shorter form, or two pages of the history.
         self.traits = Traits(deadline_seconds=2 * timeout_seconds + 1)
         self._channel, self._client, self._timeout, self._clock = channel, client, timeout_seconds, clock
@@ -192,12 +200,7 @@ class SlackSink:
 
     def _known_id(self) -> str:
         if not self._id:
-            at = int(self._clock().timestamp()) + _FAR_AWAY_SECONDS
-            planned = self._client.chat_scheduleMessage(channel=self._channel, post_at=at, text="adinsights")
-            self._id = str(planned["channel"])
-            self._client.chat_deleteScheduledMessage(
-                channel=self._id, scheduled_message_id=str(planned["scheduled_message_id"])
-            )
+            self._id = channel_id(self._client, self._channel, self._clock())
         return self._id
 
     def _said(self, rendered: Rendered, call: Callable[[Rendered], Any]) -> Outcome:
@@ -214,6 +217,21 @@ class SlackSink:
 
     def _meaning(self, error: BaseException) -> Outcome:
         return meaning_of(error, self._clock())
+
+
+def channel_id(client: WebClient, channel: str, now: datetime) -> str:
+    """Returns the id of a channel that is known by its name, with no further scope than that of writing there.
+
+    Raises:
+        SlackApiError: Slack knows no such channel, or does not let us write there.
+    """
+    if not channel.startswith("#"):
+        return channel
+    at = int(now.timestamp()) + _FAR_AWAY_SECONDS
+    planned = client.chat_scheduleMessage(channel=channel, post_at=at, text="adinsights looks for this channel's id")
+    found = str(planned["channel"])
+    client.chat_deleteScheduledMessage(channel=found, scheduled_message_id=str(planned["scheduled_message_id"]))
+    return found
 
 
 def meaning_of(error: BaseException, now: datetime) -> Outcome:

@@ -17,11 +17,12 @@ from slack_sdk import WebClient
 
 from adinsights_orchestration.alerting import hands
 from adinsights_orchestration.alerting.sinks import Later
-from adinsights_orchestration.alerting.slack import ERRORS, KIND, Place, meaning_of
+from adinsights_orchestration.alerting.slack import ERRORS, KIND, Place, make_client, meaning_of
 from adinsights_orchestration.clock import TickClock
 from adinsights_orchestration.logs import get_logger
 from adinsights_orchestration.ops_store.alert_tables import alert_group, alert_incident, alert_outbox
 from adinsights_orchestration.ops_store.store import OpsStore
+from adinsights_orchestration.settings import Settings
 
 MOST_A_TICK = 15  # Slack allows about fifty `reactions.get` a minute; a tick is every 15 s
 _NAMES_KEPT = 1000
@@ -106,6 +107,13 @@ class Acknowledgements:
                 self._people.clear()
             self._people[user] = None if found.get("is_bot") else str(name)
         return self._people[user]
+
+
+def acknowledgements(settings: Settings) -> Acknowledgements | None:
+    """Returns what looks for reactions; None without a token."""
+    if settings.slack.token is None:
+        return None
+    return Acknowledgements(make_client(settings.slack), settings.slack.timeout_seconds)
 
 
 def open_messages(connection: sa.Connection) -> list[Open]:

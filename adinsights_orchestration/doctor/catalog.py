@@ -57,5 +57,6 @@ CHECKS: tuple[Check, ...] = (
     Check("run results read", backend.run_results_read),
     Check("health watched", health.watched),
     Check("alert routes", alerting.routes),
+    Check("Slack", alerting.slack),
     Check("mail server", alerting.mail_server),
 )

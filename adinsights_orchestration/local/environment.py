@@ -18,6 +18,7 @@ from adinsights_orchestration.local.seed import (
     WORKSPACE_ID,
 )
 from adinsights_orchestration.local.settings import PREFIX, LocalSettings
+from adinsights_orchestration.local.slack import world as slack
 
 POSTGRES_USER = "adinsights"
 POSTGRES_PASSWORD = "adinsights-local"  # noqa: S105  (loopback only)
@@ -92,6 +93,8 @@ def _product(local: LocalSettings) -> dict[str, str]:
         "ADINSIGHTS_HEALTH__FRONTEND_URL": f"{service}/frontend/",
         "ADINSIGHTS_HEALTH__SUPERSET_URL": f"{service}/superset",
         "ADINSIGHTS_HEALTH__BACKEND_API_KEY": SERVICE_API_KEY,
+        "ADINSIGHTS_SLACK__TOKEN": slack.TOKEN,
+        "ADINSIGHTS_SLACK__API_URL": f"{service}/slack/api",
         "ADINSIGHTS_SMTP__HOST": "127.0.0.1",
         "ADINSIGHTS_SMTP__PORT": str(local.mail_port),
         "ADINSIGHTS_SMTP__SECURITY": "none",

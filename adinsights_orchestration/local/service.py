@@ -43,6 +43,9 @@ from adinsights_orchestration.local.knobs import Knobs, create_knobs_app
 from adinsights_orchestration.local.ping import create_ping_app
 from adinsights_orchestration.local.serving import bind, server_config
 from adinsights_orchestration.local.settings import LocalSettings, load_local_settings
+from adinsights_orchestration.local.slack.app import create_slack_app
+from adinsights_orchestration.local.slack.world import AREA as SLACK_AREA
+from adinsights_orchestration.local.slack.world import SLACK_KNOBS, SlackWorld
 from adinsights_orchestration.logs import configure_logging, get_logger
 from adinsights_orchestration.settings import load_settings
 
@@ -84,6 +87,7 @@ def create_service(
     airbyte = _airbyte(local, where, knobs, ads, clock)
     backend = create_backend_app(_backend_config(local, where), knobs, clock=clock)
     fronts = {"/frontend": create_frontend_app(knobs), "/superset": create_superset_app(knobs)}
+    fronts |= {"/slack": create_slack_app(SlackWorld(knobs.declare(SLACK_AREA, SLACK_KNOBS), clock))}
     fronts |= {"/ping": create_ping_app(knobs, clock=clock)}
     parts = {"/ads": create_ads_app(ads, knobs), "/airbyte": airbyte, "/backend": backend, **fronts}
     mailbox = mail.Mailbox(mail.declare(knobs))
@@ -198,6 +202,7 @@ _LINKS = {
     ),
     "Frontend and Superset": ("/frontend/", "/superset/health"),
     "Ad platforms": tuple(f"/ads/{connection.provider.value}" for connection in seed.connections()),
+    "Slack": ("/slack/",),
     "Received mail": ("/mail/", "/mail/messages"),
     "Fault knobs": ("/knobs",),
 }

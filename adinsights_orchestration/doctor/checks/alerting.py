@@ -1,4 +1,4 @@
-"""Whether alerts reach somebody: the alert file, and the mail server.
+"""Whether alerts reach somebody: the alert file, Slack, and the mail server.
 
 Belongs here: verdicts. Does not belong here: reading the file (`alerting.configuration`), the mail's dialogue
 (`alerting.mail`).
@@ -11,9 +11,12 @@ import smtplib
 from adinsights_orchestration.alerting.channels import build_sinks, kind_of, reached
 from adinsights_orchestration.alerting.configuration import load_alerts
 from adinsights_orchestration.alerting.mail import NoEncryptionError, dialogue
+from adinsights_orchestration.alerting.slack import ERRORS, SCOPES, channel_id, make_client, meaning_of
+from adinsights_orchestration.clock import utc_now
 from adinsights_orchestration.doctor.model import Verdict, fail, ok, skipped, warn
 from adinsights_orchestration.doctor.world import CONNECT_SECONDS, World
 from adinsights_orchestration.environments import Environment
+from adinsights_orchestration.settings import SlackSettings
 
 
 def routes(world: World) -> Verdict:
@@ -27,6 +30,36 @@ def routes(world: World) -> Verdict:
     kinds = ", ".join(sorted({kind_of(name) for name in instead}))
     by = ", ".join(sorted(set(instead.values())))
     return warn(f"{said}; not configured: {kinds}. {by} says it instead", "Configure its server: docs/alerts.md.")
+
+
+def slack(world: World) -> Verdict:
+    """The token has the scopes that alerts need, and the bot may read and write in the channel."""
+    settings = world.settings.slack
+    if settings.token is None:
+        return skipped("no Slack token is configured (ADINSIGHTS_SLACK__TOKEN)")
+    try:
+        return _slack(settings)
+    except ERRORS as error:
+        reason = getattr(meaning_of(error, utc_now()), "reason", type(error).__name__)
+        if reason in ("channel_not_found", "not_in_channel", "is_archived"):
+            return fail(f"{settings.channel}: {reason}", f"In Slack: /invite the bot to {settings.channel}.")
+        return fail(f"{settings.api_url} answers {reason}", "Check ADINSIGHTS_SLACK__TOKEN: docs/alerts.md.")
+
+
+def _slack(settings: SlackSettings) -> Verdict:
+    client = make_client(settings)
+    answer = client.auth_test()
+    headers = {name.lower(): value for name, value in answer.headers.items()}
+    found = headers.get("x-oauth-scopes", "")
+    has = {each.strip() for each in (found[0] if isinstance(found, list) else str(found)).split(",")}
+    missing = sorted(SCOPES - has)
+    if missing:
+        return fail(
+            f"the token lacks {', '.join(missing)}", "Install the app anew from deploy/slack-app-manifest.yaml."
+        )
+    channel = channel_id(client, settings.channel, utc_now())
+    client.conversations_history(channel=channel, limit=1)
+    return ok(f"{answer['user']} in {answer['team']}, reads and writes {settings.channel}")
 
 
 def mail_server(world: World) -> Verdict:
