@@ -285,7 +285,9 @@ def _retry_after(headers: Mapping[str, Any]) -> float:
 def _word(error: SlackApiError) -> str:
     """Slack's own word; an answer that is not Slack's (a proxy's page) has none."""
     data = error.response.data
-    return str(data.get("error", "")) if isinstance(data, dict) else ""
+    word = str(data.get("error", "")) if isinstance(data, dict) else ""
+    # Where an answer is no JSON, slack-sdk puts a sentence there, with the beginning of what came.
+    return word if word.replace("_", "").isalnum() else ""
 
 
 def _is_too_much(error: BaseException) -> bool:
