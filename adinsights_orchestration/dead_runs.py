@@ -3,7 +3,7 @@
 Belongs here: the Dagster shell around `liveness`. Does not belong here: the decision, and runs that never started
 (Dagster's run monitoring ends those). With the default launcher Dagster asks after no worker: a process that died
 together with its code server leaves its run "started" until its longest runtime is over, and the place in the run
-queue taken for as long.
+queue taken for as long. Of a sync's run that is dead but not failed nobody else may report what the sync brought.
 """
 
 from __future__ import annotations
@@ -105,8 +105,8 @@ def _message(run: StartedRun) -> str:
     worker = run.tags.get(WORKER_TAG)
     return (
         f"The process of this run{f' ({worker})' if worker else ''} is gone: it no longer holds its lock in the ops"
-        " store and has written nothing since. It was killed, or its machine was restarted. What it left undone is done"
-        " by the next run."
+        " store and has written nothing since. It was killed, or its machine was restarted. Syncs that it had started"
+        " go on in Airbyte and are observed. What else it left undone is done by the next run."
     )
 
 

@@ -2,7 +2,8 @@
 
 Belongs here: from a run's partitions or configuration to the engine, and from its outcomes to events. Does not belong
 here: starting and following syncs (`wait`). A run fails when one of its connections failed; Dagster then shows exactly
-the partitions that were planned in it and not materialized as failed, and the others keep what they got.
+the partitions that were planned in it and not materialized as failed, and the others keep what they got. A run proves
+that it lives as long as it follows syncs: whoever observes takes over from one that is dead, and from no other.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,6 +14,7 @@ from pydantic import Field
 from adinsights_orchestration.clock import utc_now
 from adinsights_orchestration.dagster_internals import events
 from adinsights_orchestration.dagster_internals.events import CheckResult
+from adinsights_orchestration.dead_runs import proof_of_life
 from adinsights_orchestration.ingestion import ledger, specs
 from adinsights_orchestration.ingestion.airbyte_models import DATA_TYPES
 from adinsights_orchestration.ingestion.deps import Deps
@@ -100,22 +102,28 @@ def run_syncs(
     Raises:
         Failure: Some partitions failed; its metadata names each with Airbyte's own reason.
     """
-    chosen, failed = choose(deps, keys)
-    for key, reason in failed.items():
-        context.log.error("%s: %s", key, reason)
-    outcomes = sync_and_wait(
-        deps,
-        chosen,
-        run_id=context.run.run_id,
-        requested_by=asked_by(context, config.requested_by),
-        progress=lambda progress: context.log.info(progress.describe()),
-    )
-    for outcome in outcomes:
-        yield from tell_outcome(context, deps, outcome)
-        if not outcome.succeeded:
-            failed[outcome.partition_key] = outcome.reason
-            context.log.error("%s: %s", outcome.partition_key, outcome.reason)
-    finish(failed, len(keys))
+    with proof_of_life(op_context(context), deps.store):
+        chosen, failed = choose(deps, keys)
+        for key, reason in failed.items():
+            context.log.error("%s: %s", key, reason)
+        outcomes = sync_and_wait(
+            deps,
+            chosen,
+            run_id=context.run.run_id,
+            requested_by=asked_by(context, config.requested_by),
+            progress=lambda progress: context.log.info(progress.describe()),
+        )
+        for outcome in outcomes:
+            yield from tell_outcome(context, deps, outcome)
+            if not outcome.succeeded:
+                failed[outcome.partition_key] = outcome.reason
+                context.log.error("%s: %s", outcome.partition_key, outcome.reason)
+        finish(failed, len(keys))
+
+
+def op_context(context: dg.OpExecutionContext | dg.AssetExecutionContext) -> dg.OpExecutionContext:
+    """The op behind an asset, or the op itself."""
+    return context.op_execution_context if isinstance(context, dg.AssetExecutionContext) else context
 
 
 def asked_by(context: dg.OpExecutionContext | dg.AssetExecutionContext, requested_by: str) -> str:

@@ -12,6 +12,7 @@ import dagster as dg
 from pydantic import Field
 
 from adinsights_orchestration.dagster_internals import events
+from adinsights_orchestration.dead_runs import proof_of_life
 from adinsights_orchestration.ingestion import specs
 from adinsights_orchestration.ingestion.assets import MakeDeps, Told, asked_by, finish, tell_outcome
 from adinsights_orchestration.ingestion.deps import Deps
@@ -74,28 +75,29 @@ def _history_job(name: str, repair: Repair, text: str, make_deps: MakeDeps) -> d
     @dg.op(name=REPAIR_OPS[name], description=text, out=dg.Out(dg.Nothing, is_required=False))
     def history(context: dg.OpExecutionContext, config: RepairConfig) -> Told:
         deps = make_deps()
-        connection = find(deps, config.partition)
-        plan = plan_history(deps, [connection], repair)
-        _present(context, name, plan, config.partition, config)
-        obstacles = {step.connection.partition_key: step.obstacle for step in plan.steps if step.obstacle}
-        if config.dry_run or obstacles:
-            finish(obstacles, 1)
-            return
-        if repair is Repair.REFRESH:
-            events.plan_partitions(context, specs.asset_key(connection.provider), [connection.partition_key])
-        outcomes = carry_out_history(
-            deps,
-            plan,
-            run_id=context.run.run_id,
-            requested_by=asked_by(context, config.requested_by),
-            progress=lambda progress: context.log.info(progress.describe()),
-        )
-        failed = {}
-        for outcome in outcomes:
-            yield from tell_outcome(context, deps, outcome)
-            if not outcome.succeeded:
-                failed[outcome.partition_key] = outcome.reason
-        finish(failed, 1)
+        with proof_of_life(context, deps.store):
+            connection = find(deps, config.partition)
+            plan = plan_history(deps, [connection], repair)
+            _present(context, name, plan, config.partition, config)
+            obstacles = {step.connection.partition_key: step.obstacle for step in plan.steps if step.obstacle}
+            if config.dry_run or obstacles:
+                finish(obstacles, 1)
+                return
+            if repair is Repair.REFRESH:
+                events.plan_partitions(context, specs.asset_key(connection.provider), [connection.partition_key])
+            outcomes = carry_out_history(
+                deps,
+                plan,
+                run_id=context.run.run_id,
+                requested_by=asked_by(context, config.requested_by),
+                progress=lambda progress: context.log.info(progress.describe()),
+            )
+            failed = {}
+            for outcome in outcomes:
+                yield from tell_outcome(context, deps, outcome)
+                if not outcome.succeeded:
+                    failed[outcome.partition_key] = outcome.reason
+            finish(failed, 1)
 
     return _job(name, text, history)
 
@@ -109,12 +111,13 @@ def _schema_job(make_deps: MakeDeps) -> dg.JobDefinition:
     @dg.op(name=REPAIR_OPS[SCHEMA_JOB], description=text, out=dg.Out(dg.Nothing, is_required=False))
     def schema(context: dg.OpExecutionContext, config: RepairConfig) -> None:
         deps = make_deps()
-        plan = plan_schema_change(deps, find(deps, config.partition))
-        _present(context, SCHEMA_JOB, plan, config.partition, config)
-        if not config.dry_run and plan.needed:
-            requested_by = asked_by(context, config.requested_by)
-            after = approve_schema_change(deps, plan, run_id=context.run.run_id, requested_by=requested_by)
-            _show(context, after.describe())
+        with proof_of_life(context, deps.store):
+            plan = plan_schema_change(deps, find(deps, config.partition))
+            _present(context, SCHEMA_JOB, plan, config.partition, config)
+            if not config.dry_run and plan.needed:
+                requested_by = asked_by(context, config.requested_by)
+                after = approve_schema_change(deps, plan, run_id=context.run.run_id, requested_by=requested_by)
+                _show(context, after.describe())
 
     return _job(SCHEMA_JOB, text, schema)
 

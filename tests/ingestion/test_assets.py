@@ -16,8 +16,11 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
+from adinsights_orchestration.clock import utc_now
+from adinsights_orchestration.dead_runs import WORKER_TAG, look
 from adinsights_orchestration.ingestion.airbyte_models import JobStatus
 from adinsights_orchestration.ingestion.ledger import Place, Placed
+from adinsights_orchestration.liveness import GONE_AFTER, alive
 from adinsights_orchestration.local.airbyte.model import ConfigType, ConnectionStatus
 from adinsights_orchestration.tenants.model import Connection, Provider
 from tests.conftest import PostgresServer
@@ -216,6 +219,41 @@ def test_a_refused_partition_leaves_no_audit_row(world: DagsterWorld) -> None:
     assert world.audited(paused) == []
 
 
+@pytest.mark.parametrize("by", ["materialization", "refresh", "clear"])
+def test_every_run_that_follows_a_sync_proves_that_it_lives_until_it_is_over(world: DagsterWorld, by: str) -> None:
+    followed = world.add(f"Followed by a {by}")
+    world.held.add(followed.connection_id)
+    lived: list[set[str]] = []
+
+    def look_and_end() -> None:
+        if _followed(world, followed):
+            lived.append(alive(world.store, [world.ledger(followed)[0].run_id]))
+            world.let_end(followed)
+
+    ending = threading.Thread(target=look_and_end)
+    ending.start()
+    if by == "materialization":
+        result = world.materialize(followed)
+    else:
+        result = world.run(f"{by}_connection", by, partition=followed.partition_key, dry_run=False)
+    ending.join()
+    assert result.success
+    assert lived == [{result.run_id}]
+    assert alive(world.store, [result.run_id]) == set()
+    run = world.instance.get_run_by_id(result.run_id)
+    assert run is not None
+    assert WORKER_TAG in run.tags
+
+
+def test_a_dry_run_of_a_repair_proves_that_it_lives_too(world: DagsterWorld) -> None:
+    looked_at = world.add("Looked at")
+    for job, op in (("refresh_connection", "refresh"), ("approve_schema_change", "approve_schema")):
+        result = world.run(job, op, partition=looked_at.partition_key)
+        run = world.instance.get_run_by_id(result.run_id)
+        assert run is not None
+        assert WORKER_TAG in run.tags, job
+
+
 PROGRAM = """
 import sys
 import dagster as dg
@@ -249,17 +287,23 @@ def _killed_while_it_waits(world: DagsterWorld, connection: Connection) -> None:
     process.wait()
 
 
-def test_the_sync_of_a_run_that_was_killed_goes_on_and_is_reported_by_observe(world: DagsterWorld) -> None:
+def test_a_run_that_was_killed_is_found_dead_and_its_sync_goes_on_and_is_reported_by_observe(
+    world: DagsterWorld,
+) -> None:
     orphan = world.add("Orphan")
     world.held.add(orphan.connection_id)
     _killed_while_it_waits(world, orphan)
     (row,) = world.ledger(orphan)
-    run = world.instance.get_run_by_id(row.run_id)
-    assert run is not None
+    while alive(world.store, [row.run_id]):
+        time.sleep(0.05)
     world.let_end(orphan)
     world.tick("ingestion_observe")
     assert world.materialized_jobs(orphan) == []  # the run may still be alive, and would report it itself
-    world.instance.report_run_failed(run)
+    now = utc_now()
+    failed, suspected = look(world.instance, world.store, {}, now, wait=lambda _: None)
+    assert failed == set()  # one look proves nothing
+    failed, _ = look(world.instance, world.store, suspected, now + GONE_AFTER, wait=lambda _: None)
+    assert failed == {row.run_id}
     world.tick("ingestion_observe")
     assert world.materialized_jobs(orphan) == [row.job_id]
     assert world.checks(orphan) == [(True, f"Airbyte job {row.job_id} succeeded: 42 rows.")]
