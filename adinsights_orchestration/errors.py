@@ -36,9 +36,5 @@ class ConfigurationError(AdinsightsError):
     """A setting or a file that a person wrote is wrong; nothing was started."""
 
 
-class RegistryError(AdinsightsError):
-    """The tenant registry could not be read; the last good snapshot stays in force."""
-
-
 class OpsStoreError(AdinsightsError):
     """The ops store is unreachable or not migrated."""

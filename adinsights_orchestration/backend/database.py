@@ -11,12 +11,12 @@ from __future__ import annotations
 import os
 import socket
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import islice
 from math import ceil, inf
-from typing import Any, LiteralString, TypeVar
+from typing import Any, LiteralString
 from uuid import UUID
 
 import psycopg
@@ -41,7 +41,6 @@ _SHORTEST_STATEMENT_SECONDS = 0.001  # Postgres takes 0 for "no limit"
 # A transaction whose client the network has swallowed would keep its locks until the server's keepalive, hours later.
 _IDLE_IN_TRANSACTION = "20s"
 _HANG_UP_AFTER_SECONDS = 1.0  # what the server is given to end a statement by itself
-_T = TypeVar("_T")
 Cursor = psycopg.Cursor[TupleRow]
 
 
@@ -101,13 +100,6 @@ class BackendSession:
         with self.transaction() as cursor:
             _stand_in(cursor, str(tenant_id))
             yield cursor
-
-    def for_each_tenant(self, tenant_ids: Iterable[UUID], work: Callable[[Cursor, UUID], _T]) -> Iterator[_T]:
-        """Yields what `work` returns for each tenant, each in a transaction of its own that is committed by then."""
-        for tenant_id in tenant_ids:
-            with self.in_tenant(tenant_id) as cursor:
-                done = work(cursor, tenant_id)
-            yield done
 
     def row_security(self, table: str) -> RowSecurity:
         """Whether the table's policies bind our role, asked of Postgres."""

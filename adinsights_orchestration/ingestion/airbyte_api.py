@@ -232,10 +232,6 @@ class AirbyteApi:
             if len(rows) < self.page_size:
                 return tuple(found)
 
-    async def set_status(self, connection_id: UUID, status: str) -> None:
-        """Sets a connection `active` or `inactive`."""
-        await self._http.act("PATCH", f"{self._public}/connections/{connection_id}", body={"status": status})
-
     # -------------------------------------------------------------------------------------------- configuration API
 
     async def changes(self, since: datetime, workspaces: Iterable[UUID], *, offset: int = 0) -> ListedJobs:

@@ -127,23 +127,6 @@ def test_a_session_survives_a_failed_statement_and_stands_in_the_next_tenant_aft
         assert _names(session, [two]) == ["c"]
 
 
-def test_work_for_each_tenant_is_committed_tenant_by_tenant(backend: Backend) -> None:
-    tenants = _two_tenants(backend)
-    dsn = backend.role()
-
-    def insert(cursor: psycopg.Cursor[tuple[object, ...]], tenant: UUID) -> UUID:
-        cursor.execute(
-            "insert into accounts_auditlog values (%s, %s, null, 'a', 'b', 'c', '{}', now())", (uuid.uuid4(), tenant)
-        )
-        if tenant == tenants[1]:
-            raise ValueError("the second fails")
-        return tenant
-
-    with pytest.raises(ValueError, match="second"), database_of(dsn).session() as session:
-        assert list(session.for_each_tenant(tenants, insert)) == tenants
-    assert backend.execute("select tenant_id from accounts_auditlog") == [(tenants[0],)]
-
-
 @pytest.mark.parametrize("set_before", [False, True])
 def test_a_statement_without_a_tenant_is_explained_not_quoted(backend: Backend, set_before: bool) -> None:
     tenants = _two_tenants(backend) if set_before else []
