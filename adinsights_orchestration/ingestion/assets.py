@@ -38,6 +38,10 @@ class SyncConfig(dg.Config):
 
     partitions: list[str] = Field(default_factory=list)
     requested_by: str = ""
+    cancel_on_stop: bool = Field(
+        default=False,
+        description="Terminating the run also cancels the syncs in Airbyte that it started, and no others.",
+    )
 
 
 def build_provider_assets(settings: Settings, make_deps: MakeDeps) -> list[dg.AssetsDefinition]:
@@ -90,7 +94,7 @@ def sync_job_text() -> str:
     """What the job and its op say of themselves."""
     return (
         "Syncs the connections whose partition keys are in the configuration, follows them to the end, and fails "
-        "exactly those that failed. Stopping the run does not cancel a sync."
+        "exactly those that failed. Stopping the run cancels no sync unless `cancel_on_stop` is set."
     )
 
 
@@ -112,6 +116,7 @@ def run_syncs(
             run_id=context.run.run_id,
             requested_by=asked_by(context, config.requested_by),
             progress=lambda progress: context.log.info(progress.describe()),
+            cancel=config.cancel_on_stop,
         )
         for outcome in outcomes:
             yield from tell_outcome(context, deps, outcome)
