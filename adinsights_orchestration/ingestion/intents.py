@@ -70,11 +70,12 @@ class FindingKind(StrEnum):
     REFUSED = "start_refused"
     VANISHED = "job_vanished"
     UNKNOWN_CONNECTION = "unknown_connection"
+    UNREADABLE = "connection_jobs_unreadable"
     CONFIG_API = "airbyte_config_api"
 
 
 # A start that Airbyte accepts shows that these are over.
-CLEARED_BY_A_START = (FindingKind.NOT_ACTIVE, FindingKind.MISSING, FindingKind.REFUSED)
+CLEARED_BY_A_START = (FindingKind.NOT_ACTIVE, FindingKind.MISSING, FindingKind.REFUSED, FindingKind.UNREADABLE)
 
 
 @dataclass(frozen=True, slots=True)

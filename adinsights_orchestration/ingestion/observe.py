@@ -27,7 +27,14 @@ from adinsights_orchestration.ingestion.deps import Deps, RegistryView, workspac
 from adinsights_orchestration.ingestion.intents import FindingKind
 from adinsights_orchestration.ingestion.job_feed import Harvest, Limits, changed_since
 from adinsights_orchestration.ingestion.ledger import ObserveAgenda, Position
-from adinsights_orchestration.ingestion.settle import DETAILS_WITHIN, UNSEEN_AFTER, Settled, Settler
+from adinsights_orchestration.ingestion.settle import (
+    ABOUT_ONE,
+    DETAILS_WITHIN,
+    UNSEEN_AFTER,
+    Settled,
+    Settler,
+    note_unreadable,
+)
 
 LOCK = "ingestion_observe"
 _SUBJECT = "airbyte"
@@ -166,10 +173,18 @@ class _Observer:
         with self._deps.store.begin() as connection:
             strangers = ledger.noted(connection, FindingKind.UNKNOWN_CONNECTION)
         known = [subject for subject in strangers if UUID(subject) in self._view.places]
-        for subject in known[:_NEWCOMERS_AT_ONCE]:
+        if len(known) > _NEWCOMERS_AT_ONCE:  # by lot: those that cannot be listed must not take every turn
+            known = self._rng.sample(known, _NEWCOMERS_AT_ONCE)
+        for subject in known:
             since = datetime.fromisoformat(strangers[subject]["since"]) - timedelta(minutes=1)
-            jobs = await self._api.connection_jobs(UUID(subject), since=since)
-            now = self._clock.now()
+            now, key = self._clock.now(), self._view.places[UUID(subject)].partition_key
+            try:
+                jobs = await self._api.connection_jobs(UUID(subject), since=since)
+            except ABOUT_ONE as error:  # it stays unknown, and is asked about again
+                with self._deps.store.begin() as connection:
+                    note_unreadable(connection, key, UUID(subject), error, now)
+                continue
             with self._deps.store.begin() as connection:
+                ledger.clear_notes(connection, (FindingKind.UNREADABLE,), (key,), now)
                 absorb(connection, jobs, self._view, self._deps.rules, self._rng, now)
                 ledger.clear_notes(connection, (FindingKind.UNKNOWN_CONNECTION,), (subject,), now)

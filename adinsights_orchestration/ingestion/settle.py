@@ -18,10 +18,16 @@ from adinsights_orchestration.clock import TickClock
 from adinsights_orchestration.ingestion import intents, ledger
 from adinsights_orchestration.ingestion.absorb import absorb, finish_intents
 from adinsights_orchestration.ingestion.airbyte_api import AirbyteApi
-from adinsights_orchestration.ingestion.airbyte_errors import AirbyteError, NotFoundError
+from adinsights_orchestration.ingestion.airbyte_errors import (
+    AirbyteError,
+    ForbiddenError,
+    InvalidRequestError,
+    MalformedReplyError,
+    NotFoundError,
+)
 from adinsights_orchestration.ingestion.airbyte_models import AirbyteJob
 from adinsights_orchestration.ingestion.deps import Deps, RegistryView
-from adinsights_orchestration.ingestion.intents import Change, Intent
+from adinsights_orchestration.ingestion.intents import Change, FindingKind, Intent
 from adinsights_orchestration.ingestion.ledger import JobRow
 
 UNSEEN_AFTER = timedelta(minutes=10)  # a running job that no listing showed for so long is looked up
@@ -29,6 +35,11 @@ DETAILS_WITHIN = timedelta(days=2)  # reasons that could not be read are asked f
 _AT_ONCE = 20  # single look-ups per tick and kind
 _FEW = 3  # up to so many jobs are looked up by id, more are listed
 _STALE_AT_ONCE = 500
+_LOST_AT_MOST = 500  # lost starts from which a tick chooses
+# A start whose connection's jobs cannot be listed is given up after so long: its schedule makes new ones.
+UNREADABLE_FOR = timedelta(hours=1)
+# What Airbyte says about one connection, not about itself: the others are still worth asking about.
+ABOUT_ONE = (ForbiddenError, NotFoundError, InvalidRequestError, MalformedReplyError)
 
 
 @dataclass(slots=True)
@@ -59,23 +70,46 @@ class Settler:
     view: RegistryView
     rng: random.Random
 
-    async def lost_starts(self, settled: Settled, *, feed_shows_running_jobs: bool) -> None:
+    async def lost_starts(
+        self, settled: Settled, *, feed_shows_running_jobs: bool, only: Collection[int] | None = None
+    ) -> None:
         """Resolves intents whose start was never answered.
 
         Their jobs are normally adopted from the bulk reading. Where that shows finished jobs only, and before it is
-        concluded that no job was made, the connection's own jobs are listed.
+        concluded that no job was made, the connection's own jobs are listed. One connection that cannot be listed is a
+        finding and keeps nobody else waiting.
+
+        Args:
+            settled: Told what is found out.
+            feed_shows_running_jobs: Whether the bulk reading would have shown the jobs.
+            only: The intents to look into; all of them by default.
         """
         now = self.clock.now()
         rules = self.deps.rules
         patience = rules.conclude_after if feed_shows_running_jobs else rules.search_after
         with self.deps.store.begin() as connection:
-            lost = ledger.starting_since(connection, now - patience, _AT_ONCE)
+            lost = ledger.starting_since(connection, now - patience, _LOST_AT_MOST, only)
+            if len(lost) > _AT_ONCE:  # by lot: those that cannot be listed must not take every turn
+                lost = self.rng.sample(lost, _AT_ONCE)
             known = ledger.known_jobs(connection, lost)
         for intent in lost:
             if self.clock.left() <= 0:
                 return
-            jobs = await self.api.connection_jobs(intent.connection_id, since=None)
+            try:
+                jobs = await self.api.connection_jobs(intent.connection_id, since=None)
+            except ABOUT_ONE as error:
+                self._unreadable(intent, error)
+                continue
             self._conclude(intent, jobs, known[intent.id], settled)
+
+    def _unreadable(self, intent: Intent, error: AirbyteError) -> None:
+        now = self.clock.now()
+        assert intent.posted_at is not None
+        with self.deps.store.begin() as connection:
+            note_unreadable(connection, intent.partition_key, intent.connection_id, error, now)
+            if now - intent.posted_at >= UNREADABLE_FOR:
+                why = f"the reply to its start was lost, and its connection's jobs cannot be listed: {error}"
+                ledger.apply_changes(connection, [intents.abandoned(intent, why)], now)
 
     def _conclude(self, intent: Intent, jobs: Sequence[AirbyteJob], known: Collection[int], settled: Settled) -> None:
         now = self.clock.now()
@@ -83,6 +117,7 @@ class Settler:
         if change is None:
             return
         with self.deps.store.begin() as connection:
+            ledger.clear_notes(connection, (FindingKind.UNREADABLE,), (intent.partition_key,), now)
             absorb(connection, jobs, self.view, self.deps.rules, self.rng, now)
             self._apply(change, connection, now)
             finish_intents(connection, self.deps.rules, self.rng, now)
@@ -154,6 +189,18 @@ class Settler:
             with self.deps.store.begin() as connection:
                 absorb(connection, [job], self.view, self.deps.rules, self.rng, self.clock.now())
             settled.explained += 1
+
+
+def note_unreadable(
+    connection: sa.Connection, partition_key: str, connection_id: UUID, error: AirbyteError, now: datetime
+) -> None:
+    """Leaves a finding that a connection's jobs cannot be listed."""
+    detail = {
+        "connection_id": str(connection_id),
+        "problem": str(error),
+        "next_step": "See whether the credentials may read the connection's workspace, and whether it is still there.",
+    }
+    ledger.open_notes(connection, FindingKind.UNREADABLE, {partition_key: detail}, now)
 
 
 async def read_job(api: AirbyteApi, job_id: int) -> AirbyteJob | None:

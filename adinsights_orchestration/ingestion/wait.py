@@ -242,7 +242,8 @@ class _Wait:
         else:
             await self._read_changes()
         settler = Settler(self._deps, self._api, TickClock(self._clock(), _STEP_SECONDS), self._view, self._rng)
-        await settler.lost_starts(Settled(), feed_shows_running_jobs=False)
+        own = {intent.id for intent in self._open}  # other people's lost starts are for the ticks
+        await settler.lost_starts(Settled(), feed_shows_running_jobs=False, only=own)
         if running:
             await settler.unseen_jobs(Settled(), await self._where())
 

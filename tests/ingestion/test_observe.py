@@ -439,6 +439,46 @@ def test_a_start_that_made_no_job_is_planned_again_once_that_is_certain(ops_stor
         assert len(one.jobs()) == 1
 
 
+def never_answered(ingestion: Ingestion) -> None:
+    ingestion.configure(airbyte={"max_concurrent_requests": 10})
+    ingestion.server.set("html_error", True)  # 502: it may have arrived
+    ingestion.trigger()
+    ingestion.server.set("html_error", False)
+    assert {intent.state for intent in ingestion.intents()} == {"starting"}
+
+
+def test_a_connection_whose_jobs_cannot_be_listed_keeps_no_other_lost_start_waiting(ops_store: OpsStore) -> None:
+    with an_ingestion(ops_store, 3) as one:
+        never_answered(one)
+        bad = one.connections[0]
+        one.server.set("forbidden", [str(bad.connection_id)])
+        one.advance(180)
+        report = one.observe()
+        assert (report.problem, report.settled.never_made) == ("", 2)
+        assert one.findings() == {"connection_jobs_unreadable": [bad.partition_key]}
+        states = {intent.partition_key: intent.state for intent in one.intents()}
+        assert states.pop(bad.partition_key) == "starting"
+        assert set(states.values()) == {"planned"}
+        one.advance(3600)
+        one.observe()
+        given_up = next(intent for intent in one.intents() if intent.partition_key == bad.partition_key)
+        assert given_up.state == "abandoned"
+        assert "cannot be listed" in given_up.last_error
+        one.server.set("forbidden", [])
+        one.trigger()
+        assert one.findings() == {}
+
+
+def test_an_airbyte_that_is_down_still_ends_the_tick_while_starts_are_lost(ops_store: OpsStore) -> None:
+    with an_ingestion(ops_store, 2) as one:
+        never_answered(one)
+        one.advance(180)
+        one.server.set("down", True)
+        assert one.observe().problem
+        assert {intent.state for intent in one.intents()} == {"starting"}
+        assert "connection_jobs_unreadable" not in one.findings()
+
+
 def test_a_job_that_was_known_before_is_not_taken_for_a_lost_starts_own(ops_store: OpsStore) -> None:
     with an_ingestion(ops_store) as one:
         one.trigger()

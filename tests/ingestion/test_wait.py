@@ -230,6 +230,22 @@ def test_a_connection_that_is_switched_off_in_airbyte_is_not_started_and_says_so
         assert "state-conflict" in outcome.reason
 
 
+def test_somebody_elses_lost_start_that_cannot_be_looked_into_fails_no_persons_run(ops_store: OpsStore) -> None:
+    with an_ingestion(ops_store, 2) as one:
+        bad, good = one.connections
+        one.connections = [bad]
+        one.server.set("html_error", True)
+        one.trigger()
+        one.server.set("html_error", False)
+        one.server.set("forbidden", [str(bad.connection_id)])
+        one.connections = [bad, good]
+        one.advance(180)
+        problems: set[str] = set()
+        (outcome,) = wait(one, connections=[good], progress=lambda seen: problems.add(seen.problem))
+        assert outcome.succeeded
+        assert problems == {""}
+
+
 def test_a_lost_reply_is_found_again_without_a_second_sync(ops_store: OpsStore) -> None:
     with an_ingestion(ops_store, 2, schedule=BY_HAND, script=failing(duration=timedelta(minutes=4))) as one:
         one.server.set("post_lost_reply_next", 2)

@@ -298,14 +298,18 @@ def _change_row(change: Change) -> dict[str, object]:
     }
 
 
-def starting_since(connection: sa.Connection, before: datetime, limit: int) -> list[Intent]:
-    """Returns intents whose start was sent before the moment and whose reply never came, oldest first."""
+def starting_since(
+    connection: sa.Connection, before: datetime, limit: int, only: Collection[int] | None = None
+) -> list[Intent]:
+    """Returns intents, of `only` these, whose start was sent before the moment and never answered, oldest first."""
     lost = (
         sa.select(*INTENT_COLUMNS)
         .where(sync_intent.c.state == IntentState.STARTING.value, sync_intent.c.posted_at <= before)
         .order_by(sync_intent.c.posted_at)
         .limit(limit)
     )
+    if only is not None:
+        lost = lost.where(sync_intent.c.id.in_(only))
     return [as_intent(row._asdict()) for row in connection.execute(lost)]
 
 

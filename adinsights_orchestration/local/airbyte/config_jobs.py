@@ -28,6 +28,7 @@ from adinsights_orchestration.local.airbyte.http import (
 from adinsights_orchestration.local.airbyte.index import JobQuery
 from adinsights_orchestration.local.airbyte.model import Actor, Attempt, ConfigType, Job, JobStatus, NotFoundError
 from adinsights_orchestration.local.airbyte.moments import epoch
+from adinsights_orchestration.local.airbyte.problems import forbidden
 from adinsights_orchestration.local.airbyte.world import AirbyteWorld
 
 AIRBYTE_VERSION = "1.8.0"
@@ -74,6 +75,8 @@ class ConfigJobs:
         return self._listed(replace(self._query(body), workspace_ids=workspaces))
 
     def _listed(self, query: JobQuery) -> Response:
+        if self._world.forbids(query):
+            return forbidden()
         telling = self._served.telling
         rows = [config_views.job_with_attempts(job, telling) for job in self._world.list_jobs(query)]
         return JSONResponse({"jobs": rows, "totalJobCount": self._world.count_jobs(query)})

@@ -30,6 +30,11 @@ def not_found(kind: str, identifier: str) -> Response:
     return problem(404, "resource-not-found", "The requested resource could not be found.", data=data)
 
 
+def forbidden() -> Response:
+    """403: the credentials are good, but not for this."""
+    return problem(403, "forbidden", "The credentials do not give access to this.")
+
+
 def already_running(message: str) -> Response:
     """409 of the public API: a job of this connection is not finished."""
     return problem(409, "try-again-later", "The request cannot be carried out now.", data={"message": message})

@@ -36,7 +36,7 @@ from adinsights_orchestration.local.airbyte.model import (
     NotActiveError,
     NotFoundError,
 )
-from adinsights_orchestration.local.airbyte.problems import unprocessable
+from adinsights_orchestration.local.airbyte.problems import forbidden, unprocessable
 from adinsights_orchestration.local.airbyte.world import AirbyteWorld
 from adinsights_orchestration.local.knobs import KnobArea
 from adinsights_orchestration.local.serving import drop_connection
@@ -136,6 +136,8 @@ class PublicJobs:
 
     async def _list(self, request: Request) -> Response:
         query = self._query(request)
+        if self._world.forbids(query):
+            return forbidden()
         telling = self._served.telling
         rows = [public_views.job(job, telling) for job in self._world.list_jobs(query)]
         kept = {name: request.query_params[name] for name in _KEPT_IN_LINKS if name in request.query_params}

@@ -135,6 +135,8 @@ class PublicWorkspaces:
     async def _list(self, request: Request) -> Response:
         wanted = workspace_ids(request)
         rows = [row for row in self._resources.workspaces() if wanted is None or row.id in wanted]
+        hidden = self._world.knobs.get("forbidden")
+        rows = [row for row in rows if str(row.id) not in hidden]
         return listing(request, self._world, rows, public_views.workspace)
 
     async def _get(self, request: Request) -> Response:
