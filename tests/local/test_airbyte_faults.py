@@ -63,6 +63,14 @@ def test_credentials_are_refused_a_number_of_times(airbyte: AirbyteServer) -> No
     assert [airbyte.public("GET", "/jobs").status_code for _ in range(3)] == [401, 401, 200]
 
 
+def test_the_jobs_of_one_connection_can_be_forbidden(airbyte: AirbyteServer) -> None:
+    assert airbyte.start().status_code == 200
+    (job,) = listed(airbyte)
+    airbyte.set("forbidden", [job["connectionId"]])
+    refused = airbyte.public("GET", f"/jobs?connectionId={job['connectionId']}")
+    assert (refused.status_code, listed(airbyte)[0]["jobId"]) == (403, job["jobId"])
+
+
 def test_rate_limits_do_not_say_when_to_come_back(airbyte: AirbyteServer) -> None:
     airbyte.set("rate_limited_next", 1)
     reply = airbyte.public("GET", "/jobs")
