@@ -26,11 +26,9 @@ _SHORTEST_KNOWN = 5
 _SHORTEST_ANYWHERE = 8
 _DEEPEST = 8
 
-_SENSITIVE = (
-    r"(?:passw(?:or)?d|secret|token|api[_-]?key|authorization|credential|private[_-]?key|cookie|dsn|database[_-]?url)"
-)
+_SENSITIVE = r"(?:passw(?:or)?d|secret|token|api[_-]?key|authorization|credential|private[_-]?key|cookie|dsn|(?:database|ping)[_-]?url)"
 _SENSITIVE_NAME = re.compile(_SENSITIVE, re.IGNORECASE)
-_SECRET_MARKS = ("passw", "secret", "token", "key", "authorization", "credential", "cookie", "dsn", "database")
+_SECRET_MARKS = ("passw", "secret", "token", "key", "authorization", "credential", "cookie", "dsn", "database", "ping")
 _PERSONAL_NAMES = frozenset(
     ("email", "e_mail", "user_email", "ip", "ip_address", "remote_addr", "client_ip", "x_forwarded_for", "user_agent")
 )

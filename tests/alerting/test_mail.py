@@ -164,9 +164,9 @@ def test_marketing_operations_reads_what_customers_notice_and_nothing_of_jobs(se
     sink = server.sink(for_customers=True)
     assert isinstance(sink.post(Notice(FIRST, late)), Sent)
     (received,) = server.mailbox.received()
-    assert received.mail["Subject"] == "[CUSTOMERS] Meta Ads figures of acme are not up to date."
+    assert received.mail["Subject"] == "[CUSTOMERS] Meta figures of acme are not up to date."
     text = received.part("plain")
-    assert "Meta Ads figures of acme are not up to date." in text
+    assert "Meta figures of acme are not up to date." in text
     assert "job 17" not in text + received.part("html")
     assert "adinsights sync" not in text
 

@@ -196,7 +196,7 @@ def test_every_evaluation_pings_and_one_that_fails_does_not(plant: Plant, servic
     tick()
     assert settled(lambda: heard(service[0]).get("evaluated", {}).get("count") == 1)
     with plant.store.begin() as connection:
-        connection.execute(sa.text("alter table adinsights_ops.alert_incident rename to away"))
+        connection.execute(sa.text("alter schema adinsights_ops rename to away"))
     with pytest.raises(Exception, match="not migrated"):
         tick()
     assert heard(service[0])["evaluated"]["count"] == 1
