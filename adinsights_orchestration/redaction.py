@@ -26,7 +26,10 @@ _SHORTEST_KNOWN = 5
 _SHORTEST_ANYWHERE = 8
 _DEEPEST = 8
 
-_SENSITIVE = r"(?:passw(?:or)?d|secret|token|(?:api|alerts)[_-]?key|authorization|credential|private[_-]?key|cookie|dsn|(?:database|ping)[_-]?url)"
+_SENSITIVE = (
+    r"(?:passw(?:or)?d|secret|token|(?:api|alerts|access)[_-]?key|authorization|credential|private[_-]?key|cookie|dsn"
+    r"|(?:database|ping)[_-]?url)"
+)
 _SENSITIVE_NAME = re.compile(_SENSITIVE, re.IGNORECASE)
 _SECRET_MARKS = ("passw", "secret", "token", "key", "authorization", "credential", "cookie", "dsn", "database", "ping")
 _PERSONAL_NAMES = frozenset(
