@@ -38,10 +38,6 @@ class SyncConfig(dg.Config):
 
     partitions: list[str] = Field(default_factory=list)
     requested_by: str = ""
-    cancel_on_stop: bool = Field(
-        default=False,
-        description="Terminating the run also cancels the syncs in Airbyte that it started, and no others.",
-    )
 
 
 def build_provider_assets(settings: Settings, make_deps: MakeDeps) -> list[dg.AssetsDefinition]:
@@ -94,7 +90,7 @@ def sync_job_text() -> str:
     """What the job and its op say of themselves."""
     return (
         "Syncs the connections whose partition keys are in the configuration, follows them to the end, and fails "
-        "exactly those that failed. Stopping the run cancels no sync unless `cancel_on_stop` is set."
+        "exactly those that failed. Stopping the run does not cancel a sync."
     )
 
 
@@ -116,7 +112,6 @@ def run_syncs(
             run_id=context.run.run_id,
             requested_by=asked_by(context, config.requested_by),
             progress=lambda progress: context.log.info(progress.describe()),
-            cancel=config.cancel_on_stop,
         )
         for outcome in outcomes:
             yield from tell_outcome(context, deps, outcome)

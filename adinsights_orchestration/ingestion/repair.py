@@ -169,6 +169,7 @@ def carry_out_history(
     run_id: str,
     requested_by: str,
     progress: Callable[[Progress], None] | None = None,
+    should_stop: Callable[[], bool] | None = None,
     clock: Clock = utc_now,
     poll_seconds: float = POLL_SECONDS,
 ) -> Iterator[SyncOutcome]:
@@ -186,6 +187,7 @@ def carry_out_history(
             requested_by=requested_by,
             job_type=job_type,
             progress=progress,
+            should_stop=should_stop,
             clock=clock,
             poll_seconds=poll_seconds,
         )

@@ -70,7 +70,7 @@ def sync_and_wait(  # noqa: PLR0913  (keyword-only; all but two have defaults)
         progress: Told how far things are, every few seconds.
         should_stop: Asked several times a second; once true, nothing more is started and the generator ends.
         clock: Our clock.
-        cancel: Whether syncs that this run started are cancelled when it is stopped or interrupted.
+        cancel: Whether syncs that this run started are cancelled when it is stopped.
         poll_seconds: Pause between two looks at Airbyte.
 
     Yields:
@@ -85,7 +85,7 @@ def sync_and_wait(  # noqa: PLR0913  (keyword-only; all but two have defaults)
         try:
             waiting.ask()
             runner.run(waiting.open())
-            while not stopping():
+            while True:
                 yield from waiting.told(runner.run(waiting.step()))
                 waiting.tell(progress)
                 if waiting.done:
@@ -93,11 +93,6 @@ def sync_and_wait(  # noqa: PLR0913  (keyword-only; all but two have defaults)
                 if waiting.out_of_patience() or _stopped_within(poll_seconds, stopping):
                     break
             yield from waiting.told(runner.run(waiting.stop()))
-        except (Exception, GeneratorExit):
-            raise
-        except BaseException:  # Dagster and Python interrupt with exceptions that are no `Exception`
-            runner.run(waiting.interrupted())
-            raise
         finally:
             try:
                 runner.run(waiting.close())
@@ -284,15 +279,6 @@ class _Wait:
         if self._cancel:
             await self._cancel_own()
         return self._outcomes(only_over=False, why=why)
-
-    async def interrupted(self) -> None:
-        """Ends the waiting when nobody listens any more; what the interrupt broke off must not go on starting syncs."""
-        left = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in left:
-            task.cancel()
-        await asyncio.gather(*left, return_exceptions=True)
-        if self._cancel and self._client is not None:
-            await self._cancel_own()
 
     async def _cancel_own(self) -> None:
         """Cancels the jobs that this run started; one that it merely followed is somebody else's."""

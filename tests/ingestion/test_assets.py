@@ -262,14 +262,14 @@ from adinsights_orchestration.ops_store.store import OpsStore
 from adinsights_orchestration.settings import load_settings
 settings = load_settings()
 job = build_ingestion(settings, OpsStore(settings.ops_store)).resolve_job_def("sync_connections")
-config = {"ops": {"sync": {"config": {"partitions": [sys.argv[1]], **dict.fromkeys(sys.argv[2:], True)}}}}
+config = {"ops": {"sync": {"config": {"partitions": [sys.argv[1]]}}}}
 with dg.DagsterInstance.get() as instance:
     job.execute_in_process(run_config=config, instance=instance)
 """
 
 
-def _ended_by(number: signal.Signals, world: DagsterWorld, connection: Connection, *switches: str) -> None:
-    """Runs the job in a process of its own and sends it a signal as soon as Airbyte runs its sync."""
+def _killed_while_it_waits(world: DagsterWorld, connection: Connection) -> None:
+    """Runs the job in a process of its own and kills it as soon as Airbyte runs its sync."""
     environment = {
         "PATH": os.defpath,
         "DAGSTER_HOME": world.instance.root_directory,
@@ -277,31 +277,14 @@ def _ended_by(number: signal.Signals, world: DagsterWorld, connection: Connectio
         "ADINSIGHTS_AIRBYTE__PUBLIC_API_URL": world.settings.airbyte.public_api_url,
         "ADINSIGHTS_AIRBYTE__CONFIG_API_URL": world.settings.airbyte.config_api_url,
     }
-    command = [sys.executable, "-W", "ignore", "-c", PROGRAM, connection.partition_key, *switches]
+    command = [sys.executable, "-W", "ignore", "-c", PROGRAM, connection.partition_key]
     process = subprocess.Popen(
         command, env=environment, cwd=Path(__file__).parents[2], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
     )
     assert _followed(world, connection)
     assert process.poll() is None
-    if number is signal.SIGINT:  # terminated as by the UI, which announces it first
-        run = world.instance.get_run_by_id(world.ledger(connection)[0].run_id)
-        assert run is not None
-        world.instance.report_run_canceling(run)
-    process.send_signal(number)
-    process.wait(60)
-
-
-@pytest.mark.parametrize(("switches", "status"), [((), "running"), (("cancel_on_stop",), "cancelled")])
-def test_terminating_a_run_cancels_its_sync_only_when_the_person_asked_for_that(
-    world: DagsterWorld, switches: tuple[str, ...], status: str
-) -> None:
-    stopped = world.add(f"Stopped {status}")
-    world.held.add(stopped.connection_id)
-    _ended_by(signal.SIGINT, world, stopped, *switches)
-    assert [job.status.value for job in world.jobs(stopped)] == [status]
-    run = world.instance.get_run_by_id(world.audited(stopped)[0][2])
-    assert run is not None
-    assert run.status is dg.DagsterRunStatus.CANCELED
+    process.send_signal(signal.SIGKILL)
+    process.wait()
 
 
 def test_a_run_that_was_killed_is_found_dead_and_its_sync_goes_on_and_is_reported_by_observe(
@@ -309,7 +292,7 @@ def test_a_run_that_was_killed_is_found_dead_and_its_sync_goes_on_and_is_reporte
 ) -> None:
     orphan = world.add("Orphan")
     world.held.add(orphan.connection_id)
-    _ended_by(signal.SIGKILL, world, orphan)
+    _killed_while_it_waits(world, orphan)
     (row,) = world.ledger(orphan)
     while alive(world.store, [row.run_id]):
         time.sleep(0.05)

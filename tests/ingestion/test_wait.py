@@ -277,13 +277,6 @@ def test_stopping_the_run_starts_nothing_more_and_cancels_nothing(ops_store: Ops
         assert len(pending(ops_store)) == 2
 
 
-def test_a_run_that_is_stopped_before_it_begins_starts_nothing(ops_store: OpsStore) -> None:
-    with an_ingestion(ops_store, 2, schedule=BY_HAND) as one:
-        outcomes = wait(one, should_stop=lambda: True)
-        assert [o.status for o in outcomes] == ["not_started"] * 2
-        assert one.jobs() == []
-
-
 def test_stopping_cancels_the_runs_own_syncs_when_the_person_asked_for_that(ops_store: OpsStore) -> None:
     with an_ingestion(ops_store, 2, schedule=BY_HAND, script=failing(duration=timedelta(hours=1))) as one:
         theirs = start_elsewhere(one, 0)
