@@ -40,7 +40,7 @@ def world(postgres_server: PostgresServer, tmp_path_factory: pytest.TempPathFact
 
 def _followed(world: DagsterWorld, connection: Connection) -> bool:
     """Waits until a run follows the connection's sync."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 150
     while time.monotonic() < deadline:
         if any(row.run_id for row in world.ledger(connection)):
             return True

@@ -274,4 +274,8 @@ def test_a_build_in_this_process_proves_that_it_lives_only_while_it_lasts(
     assert WORKER_TAG in run.tags
     assert alive(ops_store, [result.run_id]) == set()
     with ops_store.begin() as connection:
-        assert connection.execute(sa.text("select count(*) from pg_locks where locktype = 'advisory'")).scalar() == 0
+        held = sa.text(
+            "select count(*) from pg_locks join pg_database on pg_database.oid = pg_locks.database"
+            " where locktype = 'advisory' and datname = current_database()"
+        )
+        assert connection.execute(held).scalar() == 0
