@@ -663,6 +663,11 @@ class AuditLogSettings(_Group):
         ge=1,
         le=256,
     )
+    restore_dsn: SecretStr | None = _setting(
+        None,
+        "Postgres address of the backend's database with the role that restores; empty: retention's.",
+        consequence="A role that restores needs no right to delete: docs/audit-log.md has the grants.",
+    )
     s3_endpoint: str | None = _setting(
         None,
         "Address of an S3-compatible server; empty: AWS's own.",

@@ -15,9 +15,19 @@ from adinsights_orchestration.ops_store.audit_tables import audit_hold
 
 
 def add_hold(connection: sa.Connection, source: str, hold: Hold, author: str, now: datetime) -> None:
-    """Keeps the hold's rows until its end."""
+    """Keeps the hold's rows until its end; a hold that another one includes is not written twice."""
     if hold.until is None or hold.first_day is None or hold.last_day is None:
         raise ValueError("a hold on restored rows has a first and a last day, and an end")
+    table = audit_hold.c
+    including = sa.select(table.id).where(
+        table.source == source,
+        sa.or_(table.tenant_id.is_(None), table.tenant_id == hold.tenant_id),
+        table.first_day <= hold.first_day,
+        table.last_day >= hold.last_day,
+        table.ends_at >= hold.until,
+    )
+    if connection.execute(including.limit(1)).first() is not None:
+        return
     row = {
         "source": source,
         "tenant_id": hold.tenant_id,

@@ -66,19 +66,19 @@ def close_run(
                 id=uuid.uuid5(run, str(tenant)),
             )
             record(connection, entry)
-        _end_run(connection, run, now, summary, error)
+        end_run(connection, run, now, summary, error)
 
 
 def note(ops: OpsStore, source: str, kind: str, *, actor: str, now: datetime, summary: Mapping[str, Any]) -> None:
     """Journals what changed nothing: that somebody verified the archive, or read it."""
     run = open_run(ops, source, kind, actor=actor, now=now)
     with ops.begin() as connection:
-        _end_run(connection, run, now, summary)
+        end_run(connection, run, now, summary)
 
 
 def close_dead_runs(ops: OpsStore, source: str, now: datetime) -> None:
     """Closes the entries of archive runs that died; the caller holds the table's lock, so none of them is alive."""
-    for row in _open_runs(ops, source, "archive"):
+    for row in open_runs(ops, source, "archive"):
         close_run(ops, source, row.id, now, {}, "the run died; what it had sealed stays, the rest was done again")
 
 
@@ -92,7 +92,7 @@ def unless_failing(error: str | None) -> Iterator[None]:
         yield
 
 
-def _end_run(
+def end_run(
     connection: sa.Connection, run: UUID, now: datetime, summary: Mapping[str, Any], error: str | None = None
 ) -> None:
     """Closes a run's entry in the caller's transaction."""
@@ -103,7 +103,7 @@ def _end_run(
     )
 
 
-def _open_runs(store: OpsStore, source: str, kind: str) -> Sequence[sa.Row[Any]]:
+def open_runs(store: OpsStore, source: str, kind: str) -> Sequence[sa.Row[Any]]:
     """Runs whose end nobody wrote down: with the lock on their kind of work in hand, they have died."""
     query = sa.select(audit_run).where(
         audit_run.c.source == source, audit_run.c.kind == kind, audit_run.c.finished_at.is_(None)

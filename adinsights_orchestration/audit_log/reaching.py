@@ -18,9 +18,9 @@ Link = psycopg.Connection[TupleRow]
 
 
 @contextmanager
-def connected(settings: Settings, source: Source) -> Iterator[Link]:
-    """A connection of our own to the table's database, in autocommit."""
-    dsn = dsn_of(settings, source)
+def connected(settings: Settings, source: Source, dsn: str | None = None) -> Iterator[Link]:
+    """A connection of our own to the table's database, in autocommit; with another role where an address is given."""
+    dsn = dsn or dsn_of(settings, source)
     waits = settings.ops_store.connect_timeout_seconds
     with psycopg.connect(
         dsn,
@@ -39,6 +39,13 @@ def dsn_of(settings: Settings, source: Source) -> str:
     if source.place is Place.OPS_STORE:
         return settings.ops_store.dsn.get_secret_value()
     return (settings.retention.dsn or settings.backend.dsn).get_secret_value()
+
+
+def restoring_dsn_of(settings: Settings, source: Source) -> str:
+    """The address of the table's database, with the role that may write rows back."""
+    if source.place is Place.BACKEND and settings.audit_log.restore_dsn is not None:
+        return settings.audit_log.restore_dsn.get_secret_value()
+    return dsn_of(settings, source)
 
 
 def pages_of(connection: Link, source: Source) -> int:

@@ -40,7 +40,7 @@ COMMANDS: dict[str, _Command] = {
     "schema": _command("repair", "schema_app", "Show or approve a connection's schema change.", _DATA),
     "dbt": _command("dbt", "app", "Prepare the dbt project, or build its models.", _DATA),
     "registry": _command("registry", "app", "Show or refresh who is served.", _DATA),
-    "audit": _command("audit", "app", "The audit log: archive, verify, query, status, retention.", _DATA),
+    "audit": _command("audit", "app", "The audit log: archive, verify, query, status, retention, restore.", _DATA),
     "findings": _command("findings", "findings", "List what a person should know.", _DATA),
     "alerts": _command("alerts", "app", "List, acknowledge, silence, test and replay alerts.", _SETUP),
     "incidents": _command("incidents", "app", "Write an incident's report.", _SETUP),

@@ -1,0 +1,361 @@
+"""Restoring: from sealed days in the store to rows in a table, proven equal on the way.
+
+Belongs here: one restore, from the lock to the journal. Does not belong here: choosing (`restore_plan`), reading
+objects (`restore_rows`), writing rows (`restore_writing`), Dagster and the command line. What is read is proven while
+it is read, and what arrives before it commits. Done twice it brings nothing twice, so a restore that died is begun
+again by the same command. Into the live table no row goes before a hold with an end is in force: else the next night
+would delete it again.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from typing import Any
+from uuid import UUID
+
+import psycopg
+
+from adinsights_orchestration.audit_log import chain, holds, journal, restore_ledger
+from adinsights_orchestration.audit_log.ahead import read_ahead
+from adinsights_orchestration.audit_log.archive import Archiver
+from adinsights_orchestration.audit_log.days import ranges
+from adinsights_orchestration.audit_log.ledger import ArchiveLedger
+from adinsights_orchestration.audit_log.manifest import Manifest
+from adinsights_orchestration.audit_log.reaching import Link, connected, restoring_dsn_of
+from adinsights_orchestration.audit_log.restore_ledger import RestoreLedger
+from adinsights_orchestration.audit_log.restore_plan import Part, Plan, Wanted, plan, portions
+from adinsights_orchestration.audit_log.restore_rows import Loaded, loaded
+from adinsights_orchestration.audit_log.restore_target import (
+    RestoreError,
+    Target,
+    default_name,
+    live_target,
+    own_target,
+    require_name,
+)
+from adinsights_orchestration.audit_log.restore_writing import Arrival, Writing
+from adinsights_orchestration.audit_log.retention import lock_name
+from adinsights_orchestration.audit_log.source import NOBODY, Source
+from adinsights_orchestration.audit_log.store import Store, open_store
+from adinsights_orchestration.audit_log.windows import Hold, HoldKind
+from adinsights_orchestration.clock import Clock, elapsed_seconds, utc_now
+from adinsights_orchestration.errors import AdinsightsError
+from adinsights_orchestration.ops_store.store import OpsStore
+from adinsights_orchestration.settings import Settings
+from adinsights_orchestration.tenants.store import load_registry
+
+_PORTIONS_AHEAD = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What somebody wants back, and where.
+
+    Attributes:
+        wanted: Which rows.
+        into: The table of its own that they go to; None: the default one, or the live table.
+        live: Into the table that was archived.
+        hold_until: When retention may delete them again; the live table's restores must say it.
+        apply: Do it; otherwise tell only.
+    """
+
+    wanted: Wanted
+    into: str | None = None
+    live: bool = False
+    hold_until: datetime | None = None
+    apply: bool = False
+
+
+@dataclass(slots=True)
+class Counts:
+    """Rows of some tenants' days: archived, written now, there already, of these changed since; and unlinked."""
+
+    archived: int = 0
+    came: int = 0
+    there: int = 0
+    changed: int = 0
+    unlinked: int = 0
+
+    def add(self, arrival: Arrival) -> None:
+        """Adds a day's."""
+        self.archived += arrival.part.chunk.rows
+        self.came += arrival.came
+        self.there += arrival.there
+        self.changed += arrival.changed
+        self.unlinked += arrival.unlinked
+
+
+@dataclass(slots=True)
+class RestoreReport:
+    """What a restore did, or would do.
+
+    Attributes:
+        into: The table.
+        dry_run: Nothing was written: of the counts only `archived` says something.
+        run: Its entry in the journal; None for a dry run.
+        counts: By tenant and the first day of a month.
+        days: Tenants' days that were read, or would be.
+        size: Bytes of objects.
+        missing: Days of the range that are not archived.
+        problems: What could not be restored, and why, in words.
+        hold_until: Until when the rows are kept.
+        transactions: How many were needed.
+        seconds: How long it took.
+    """
+
+    into: str
+    dry_run: bool
+    run: UUID | None = None
+    counts: dict[tuple[UUID, date], Counts] = field(default_factory=lambda: defaultdict(Counts))
+    days: int = 0
+    size: int = 0
+    missing: list[date] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    hold_until: datetime | None = None
+    transactions: int = 0
+    seconds: float = 0.0
+
+    @property
+    def total(self) -> Counts:
+        """Everything together."""
+        total = Counts()
+        for each in self.counts.values():
+            for name in Counts.__slots__:
+                setattr(total, name, getattr(total, name) + getattr(each, name))
+        return total
+
+    @property
+    def well(self) -> bool:
+        """Whether everything that was asked for is there."""
+        return not self.problems and not self.missing
+
+    def take(self, arrival: Arrival) -> None:
+        """Adds what became of one tenant's day."""
+        tenant, day = arrival.at
+        if arrival.problem:
+            self.problems.append(arrival.problem)
+        else:
+            self.counts[tenant, day.replace(day=1)].add(arrival)
+
+    def summary(self) -> dict[str, Any]:
+        """For the journal: counts, never contents."""
+        total = self.total
+        return {
+            "into": self.into,
+            "days": self.days,
+            **{name: getattr(total, name) for name in Counts.__slots__},
+            "bytes": self.size,
+            "missing": [f"{first} to {last}" for first, last in ranges(self.missing)],
+            "problems": len(self.problems),
+            "transactions": self.transactions,
+            "seconds": round(self.seconds, 3),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Restore:
+    """Restores of one table.
+
+    Attributes:
+        settings: Addresses and limits.
+        store: The ops store.
+        source: The table that was archived.
+        actor: Who asked, for the audit rows.
+        archive: The archive; None: the one that the settings name.
+        clock: The moment of each step.
+        run_id: The Dagster run.
+    """
+
+    settings: Settings
+    store: OpsStore
+    source: Source
+    actor: str
+    archive: Store | None = None
+    clock: Clock = utc_now
+    run_id: str | None = None
+
+    def run(self, order: Order, report_to: Callable[[RestoreReport], None] = lambda _: None) -> RestoreReport:
+        """Brings rows back, or tells which would come.
+
+        Args:
+            order: What is wanted.
+            report_to: Given the report in the end, also when the restore fails half-way.
+
+        Raises:
+            RestoreError: The order makes no sense, somebody else restores, or the database does not take rows.
+            ManifestError: The archive's chain is broken.
+            StoreError: The store does not serve us; the same order goes on where this one stopped.
+        """
+        into = self._require_sense(order)
+        began = elapsed_seconds()
+        archive = self.archive or open_store(self.settings.audit_log)
+        report = RestoreReport(into, not order.apply, hold_until=order.hold_until)
+        manifests = list(chain.follow(archive, self.source.name))
+        self._require_head(manifests, report)
+        chosen = plan(manifests, order.wanted)
+        report.missing, report.days, report.size = list(chosen.missing), len(chosen.parts), chosen.size
+        known = sorted({chunk.tenant for manifest in manifests for chunk in manifest.chunks})
+        try:
+            if order.apply:
+                with self._locks(order):
+                    self._apply(archive, order, chosen, known, report)
+            else:
+                self._tell(order, chosen, known, report)
+        finally:
+            report.seconds = elapsed_seconds() - began
+            report_to(report)
+        return report
+
+    def _require_sense(self, order: Order) -> str:
+        wanted = order.wanted
+        if wanted.first >= wanted.end:
+            raise RestoreError("the range ends before it begins", next_step="Give the first day first.")
+        if order.live:
+            if order.into is not None:
+                raise RestoreError("rows go either into the live table or into another", next_step="Leave one out.")
+            if order.hold_until is None or order.hold_until <= self.clock():
+                raise RestoreError(
+                    "rows that go back into the live table need a hold that ends in the future",
+                    next_step="Say until which day they are needed (--hold-until); then retention deletes them again.",
+                )
+            return self.source.table
+        if order.hold_until is not None:
+            raise RestoreError(
+                "retention does not look at a table of its own", next_step="Leave --hold-until out, or say --live."
+            )
+        return require_name(self.source, order.into or default_name(self.source))
+
+    def _require_head(self, manifests: Sequence[Manifest], report: RestoreReport) -> None:
+        """The store alone cannot tell that the end of its chain was removed; the ledger can."""
+        sequence, head = ArchiveLedger(self.store, self.source.name).head()
+        if head and head not in {manifest.hash for manifest in manifests}:
+            report.problems.append(
+                f"the archive's chain does not hold manifest {sequence} that the ledger knows: its newest days are"
+                " missing. docs/runbook.md says what to do: a broken audit chain"
+            )
+
+    @contextmanager
+    def _locks(self, order: Order) -> Iterator[None]:
+        with self.store.exclusive(f"audit_log_restore:{self.source.name}") as mine:
+            if not mine:
+                raise RestoreError(f"rows of {self.source.name} are being restored already", next_step="Wait for that.")
+            if not order.live:
+                yield
+                return
+            with self.store.exclusive(lock_name(self.source)) as rows:
+                if not rows:
+                    raise RestoreError(
+                        f"retention deletes from {self.source.table} at this moment",
+                        next_step="Wait for it to end, or restore into a table of its own.",
+                    )
+                yield
+
+    def _tell(self, order: Order, chosen: Plan, known: Sequence[UUID], report: RestoreReport) -> None:
+        with self._connected() as connection:
+            target = self._target(connection, order, chosen, known, make=False)
+            for part in chosen.parts:
+                for schema in part.schemas:
+                    target.require_columns(schema)
+        for part in chosen.parts:
+            report.take(Arrival(part))
+
+    def _apply(self, archive: Store, order: Order, chosen: Plan, known: Sequence[UUID], report: RestoreReport) -> None:
+        restore_ledger.close_dead_runs(self.store, self.source, self.clock())
+        with self._connected() as connection:
+            target = self._target(connection, order, chosen, known, make=True)
+            for part in chosen.parts:
+                for schema in part.schemas:
+                    target.require_columns(schema)
+            if order.live:
+                Archiver(self.settings, self.store, self.source, archive, self.clock).catch_up()
+                self._hold(order)
+            run = journal.open_run(
+                self.store,
+                self.source.name,
+                restore_ledger.KIND,
+                actor=self.actor,
+                now=self.clock(),
+                run_id=self.run_id,
+            )
+            report.run = run
+            with self._journalled(order, report, run):
+                writing = self._writing(connection, order, target, run)
+                for portion in _read(archive, self.source, chosen.parts, target, self.settings.audit_log.at_once):
+                    for arrival in writing.write(portion):
+                        report.take(arrival)
+                    report.transactions = writing.transactions
+
+    @contextmanager
+    def _journalled(self, order: Order, report: RestoreReport, run: UUID) -> Iterator[None]:
+        error: str | None = None
+        try:
+            yield
+            error = f"{len(report.problems)} problems" if report.problems else None
+        except BaseException as failure:
+            error = str(failure) if isinstance(failure, AdinsightsError) else type(failure).__name__
+            raise
+        finally:
+            about = {"first": order.wanted.first.isoformat(), "end": order.wanted.end.isoformat()}
+            if order.hold_until is not None:
+                about["hold_until"] = order.hold_until.isoformat()
+            with journal.unless_failing(error):
+                summary = {**report.summary(), **about}
+                restore_ledger.close_run(self.store, self.source, run, self.clock(), summary, error)
+
+    def _hold(self, order: Order) -> None:
+        """Before the first row: retention that runs a moment after it must know."""
+        wanted, now = order.wanted, self.clock()
+        with self.store.begin() as connection:
+            for tenant in wanted.tenants or (None,):
+                hold = Hold(
+                    HoldKind.RESTORE,
+                    f"restored by {self.actor}",
+                    tenant,
+                    first_day=wanted.first_day,
+                    last_day=wanted.last_day,
+                    until=order.hold_until,
+                )
+                holds.add_hold(connection, self.source.name, hold, self.actor, now)
+
+    @contextmanager
+    def _connected(self) -> Iterator[Link]:
+        try:
+            with connected(self.settings, self.source, restoring_dsn_of(self.settings, self.source)) as connection:
+                yield connection
+        except psycopg.Error as error:  # whose own words may quote a row, or the address
+            raise RestoreError(
+                f"the table's database refuses this ({error.sqlstate or 'no answer'})",
+                place=f"{error.diag.table_name or self.source.table}",
+                next_step="Check that it is up, and the role's grants: docs/audit-restore.md lists them.",
+            ) from None
+
+    def _target(self, connection: Link, order: Order, chosen: Plan, known: Sequence[UUID], *, make: bool) -> Target:
+        if order.live:
+            registered = {tenant.id for tenant in load_registry(self.store).tenants}
+            return live_target(connection, self.source, sorted({*known, *registered} - {NOBODY}))
+        name = require_name(self.source, order.into or default_name(self.source))
+        return own_target(connection, self.source, name, chosen, make=make)
+
+    def _writing(self, connection: Link, order: Order, target: Target, run: UUID) -> Writing:
+        wanted = order.wanted
+        proofs = restore_ledger.proofs_of(self.store, self.source, wanted.first_day, wanted.last_day)
+        ledger = RestoreLedger(self.store, self.source, run, self.clock, order.live, proofs)
+        waits = self.settings.retention.lock_timeout_seconds
+        return Writing(connection, self.source, target, wanted, waits, ledger)
+
+
+def _read(
+    archive: Store, source: Source, parts: Sequence[Part], target: Target, at_once: int
+) -> Iterator[list[Loaded]]:
+    """Portions as they are ready to be written; the next is read while one is written."""
+    with ThreadPoolExecutor(at_once) as pool:
+        portions_ = (
+            loaded(archive, source, portion, pool) for portion in portions(parts, per_tenant=target.access.per_tenant)
+        )
+        with read_ahead(portions_, _PORTIONS_AHEAD) as ahead:
+            yield from ahead

@@ -1,0 +1,132 @@
+"""`adinsights audit restore`: what the archive could bring back, and bringing it back.
+
+Belongs here: asking, and showing the answer. Does not belong here: restoring (`audit_log.restore`).
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from adinsights_orchestration.cli import process
+from adinsights_orchestration.cli.audit_archive import day_of, tenant_of
+from adinsights_orchestration.cli.audit_retention import ApplyOption
+from adinsights_orchestration.cli.entry import EXIT_NOT_WELL
+from adinsights_orchestration.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from adinsights_orchestration.audit_log.restore import RestoreReport
+
+_SHOWN = 20
+_WHEN = "Write it as 2026-01-31 or 2026-01-31T08:30; times are UTC."
+FirstOption = Annotated[str, typer.Option("--from", metavar="WHEN", help="First day (UTC), or moment.")]
+LastOption = Annotated[
+    str, typer.Option("--to", metavar="WHEN", help="Last day (UTC), included; or the moment before which rows are.")
+]
+TenantOption = Annotated[list[str] | None, typer.Option("--tenant", help="Only this tenant's rows (its id); repeats.")]
+IntoOption = Annotated[str, typer.Option("--into", metavar="TABLE", help="A table of its own for the rows.")]
+LiveOption = Annotated[bool, typer.Option("--live", help="Into the table that was archived; needs --hold-until.")]
+HoldOption = Annotated[
+    str, typer.Option("--hold-until", metavar="DAY", help="Last day that retention leaves the rows alone.")
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the command to the group."""
+    app.command()(restore)
+
+
+def restore(
+    first: FirstOption,
+    last: LastOption,
+    tenant: TenantOption = None,
+    into: IntoOption = "",
+    live: LiveOption = False,
+    hold_until: HoldOption = "",
+    apply: ApplyOption = False,
+    as_json: process.JsonOption = False,
+) -> None:
+    """Bring archived rows back, into a table of their own or the live one. Tells what would come; does with --apply."""
+    from adinsights_orchestration.audit_log.restore import Order, Restore
+    from adinsights_orchestration.audit_log.restore_plan import Wanted
+    from adinsights_orchestration.audit_log.source import AUDIT_LOG
+    from adinsights_orchestration.cli.runs import requester
+
+    tenants = tuple(found for each in tenant or () if (found := tenant_of(each)) is not None)
+    order = Order(
+        wanted=Wanted(moment_of(first, "--from"), moment_of(last, "--to", end=True), tenants),
+        into=into or None,
+        live=live,
+        hold_until=moment_of(hold_until, "--hold-until", end=True) if hold_until else None,
+        apply=apply,
+    )
+    settings = process.settings()
+    report = Restore(settings, process.open_ops_store(settings), AUDIT_LOG, requester()).run(order)
+    if as_json:
+        process.print_json(document(report))
+    else:
+        _show(report)
+    raise typer.Exit(0 if report.well else EXIT_NOT_WELL)
+
+
+def moment_of(text: str, option: str, *, end: bool = False) -> datetime:
+    """The moment that an option names; a day stands for its beginning, or as the end of a range for its end."""
+    if len(text) == len("2026-01-31"):
+        day = day_of(text, option)
+        assert day is not None
+        return datetime(day.year, day.month, day.day, tzinfo=UTC) + timedelta(days=int(end))
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise ConfigurationError(f"{text!r} is neither a day nor a moment", place=option, next_step=_WHEN) from None
+    return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def document(report: RestoreReport) -> dict[str, Any]:
+    """The report for a program."""
+    return {
+        "dry_run": report.dry_run,
+        "run": str(report.run) if report.run else None,
+        **report.summary(),
+        "hold_until": report.hold_until.isoformat() if report.hold_until else None,
+        "by_tenant_and_month": rows(report),
+        "missing": [day.isoformat() for day in report.missing],
+        "problems": report.problems,
+    }
+
+
+def rows(report: RestoreReport) -> list[dict[str, Any]]:
+    """Counts by tenant and month; of a dry run only what the archive has."""
+    return [
+        {"tenant": str(tenant), "month": f"{month:%Y-%m}", "archived": counts.archived}
+        | (
+            {}
+            if report.dry_run
+            else {
+                "restored": counts.came,
+                "there already": counts.there,
+                "changed since": counts.changed,
+                "without its user": counts.unlinked,
+            }
+        )
+        for (tenant, month), counts in sorted(report.counts.items())
+    ]
+
+
+def _show(report: RestoreReport) -> None:
+    total = report.total
+    said = f"{total.archived:,} rows would come" if report.dry_run else f"{total.came:,} rows restored"
+    title = f"{said} into {report.into}; {report.days} tenants' days, {report.size:,} bytes"
+    process.print_rows(rows(report), as_json=False, empty="nothing is archived of that", title=title)
+    for day in report.missing[:_SHOWN]:
+        process.say(f"{day}: not archived", style="yellow")
+    for problem in report.problems:
+        process.say(problem, style="red")
+    if total.changed:
+        process.say(f"{total.changed:,} rows were changed after they had been archived; they stay as they are.")
+    if report.dry_run and total.archived:
+        process.say("Nothing was written. The same command with --apply does it; rows of days in part are fewer.")
+    elif report.hold_until:
+        process.say(f"Retention leaves these days alone until {report.hold_until:%Y-%m-%d %H:%M} UTC.")
