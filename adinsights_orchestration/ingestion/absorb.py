@@ -62,7 +62,7 @@ def absorb(
     result.unknown, result.unknown_connections = len(strangers), {job.connection_id for job in strangers}
     _note_strangers(connection, strangers, now)
     recovered = [one.place.partition_key for one in placed if one.job.status.terminal and one.job.type.brings_data]
-    ledger.clear_notes(connection, (FindingKind.VANISHED,), recovered, now)
+    ledger.clear_notes(connection, (FindingKind.VANISHED, FindingKind.UNREADABLE), recovered, now)
     result.adopted = ledger.adopt_started(connection, now - rules.search_after, now)
     result.retried = finish_intents(connection, rules, rng, now)
     return result

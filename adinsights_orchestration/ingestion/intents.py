@@ -71,6 +71,7 @@ class FindingKind(StrEnum):
     VANISHED = "job_vanished"
     UNKNOWN_CONNECTION = "unknown_connection"
     UNREADABLE = "connection_jobs_unreadable"
+    WORKSPACE = "workspace_unreadable"
     CONFIG_API = "airbyte_config_api"
 
 
@@ -142,6 +143,16 @@ def matches(wanted: JobType, found: JobType) -> bool:
     return not found.brings_data
 
 
+def serves(intent: Intent, job: AirbyteJob) -> bool:
+    """Whether the job does what the intent asked for, so that following it is as good as starting another.
+
+    A person is served by any sync that runs; a slot only by one that was created for it: an earlier one may have read
+    its data before the slot came.
+    """
+    early = intent.reason is Reason.SCHEDULE and job.created_at < intent.due_slot - CLOCK_SKEW
+    return matches(intent.job_type, job.type) and not early
+
+
 def accepted(intent: Intent, job_id: int) -> Change:
     """Airbyte took the start, or a job that serves the intent was found: the intent follows that job."""
     after = replace(intent, state=IntentState.RUNNING, job_id=job_id, refusals=0, not_before=None, last_error=None)
@@ -169,9 +180,9 @@ def refused(intent: Intent, error: AirbyteError, rules: Rules, now: datetime, rn
 
 
 def blocked(intent: Intent, jobs: Iterable[AirbyteJob], rules: Rules, now: datetime, rng: random.Random) -> Change:
-    """Airbyte says that a job of the connection runs already: that one is followed if it does what was wanted."""
+    """Airbyte says that a job of the connection runs already: that one is followed if it serves the intent."""
     running = [job for job in jobs if not job.status.terminal]
-    wanted = [job for job in running if matches(intent.job_type, job.type)]
+    wanted = [job for job in running if serves(intent, job)]
     if wanted:
         return accepted(intent, max(job.job_id for job in wanted))
     what = f"job {running[0].job_id} ({running[0].type}) runs" if running else "a job runs that is not listed"
@@ -201,7 +212,7 @@ def searched(
     """
     assert intent.posted_at is not None
     since = intent.posted_at - CLOCK_SKEW
-    wanted = [job for job in jobs if matches(intent.job_type, job.type) and job.job_id not in known]
+    wanted = [job for job in jobs if serves(intent, job) and job.job_id not in known]
     found = [job for job in wanted if not job.status.terminal or job.created_at >= since]
     if found:
         newest = max(found, key=lambda job: (not job.status.terminal, job.job_id))

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -35,6 +35,7 @@ from adinsights_orchestration.ingestion.settle import (
     Settler,
     note_unreadable,
 )
+from adinsights_orchestration.ingestion.workspaces import Reading, note_position, note_refused, read_changes
 
 LOCK = "ingestion_observe"
 _SUBJECT = "airbyte"
@@ -104,18 +105,24 @@ class _Observer:
     async def run(self) -> None:
         workspaces = await workspaces_of(self._api, self._deps.settings, self._view)
         position, agenda = self._open()
-        harvest = await changed_since(self._api, self._start(position), workspaces, self._known, self._limits())
+        start = self._start(position)
+        reading = await read_changes(self._api, start, workspaces, self._known, self._limits())
+        harvest = reading.harvest
+        if reading.refused:  # noted before the position moves past what they have to tell
+            self._note_refused(reading, start)
         self._take(harvest, position, agenda)
         settler = Settler(self._deps, self._api, self._clock, self._view, self._rng)
         settled = self._report.settled
         if agenda.unanswered:
             await settler.lost_starts(settled, feed_shows_running_jobs=harvest.detailed and harvest.complete)
         if agenda.unseen:
-            await settler.unseen_jobs(settled, workspaces)
+            await settler.unseen_jobs(settled, workspaces - reading.refused)
         if agenda.unexplained and harvest.detailed:
             await settler.missing_details(settled)
         if agenda.strangers:
             await self._take_newcomers()
+        if agenda.refused:
+            await self._catch_up(reading.refused, workspaces)
 
     def _open(self) -> tuple[Position | None, ObserveAgenda]:
         """Where the last tick ended, and what it left open."""
@@ -167,6 +174,28 @@ class _Observer:
         elif harvest.problem is not None:
             detail = {"problem": str(harvest.problem), "next_step": "Check ADINSIGHTS_AIRBYTE__CONFIG_API_URL."}
             ledger.open_notes(connection, FindingKind.CONFIG_API, {_SUBJECT: detail}, now)
+
+    def _note_refused(self, reading: Reading, start: datetime) -> None:
+        with self._deps.store.begin() as connection:
+            noted = ledger.noted(connection, FindingKind.WORKSPACE)
+            note_refused(connection, noted, reading, start, self._clock.now())
+
+    async def _catch_up(self, refused: Collection[UUID], workspaces: Collection[UUID]) -> None:
+        """Takes in what happened in workspaces that can be read again; forgets those that nobody wants to read."""
+        with self._deps.store.begin() as connection:
+            noted = ledger.noted(connection, FindingKind.WORKSPACE)
+            left = [one for one in noted if UUID(one) not in workspaces]
+            ledger.clear_notes(connection, (FindingKind.WORKSPACE,), left, self._clock.now())
+        for workspace in noted.keys() - set(left) - {str(one) for one in refused}:
+            since = datetime.fromisoformat(noted[workspace]["since"])
+            harvest = await changed_since(self._api, since, (UUID(workspace),), self._known, self._limits())
+            now = self._clock.now()
+            with self._deps.store.begin() as connection:
+                absorb(connection, harvest.jobs, self._view, self._deps.rules, self._rng, now)
+                if harvest.complete:
+                    ledger.clear_notes(connection, (FindingKind.WORKSPACE,), (workspace,), now)
+                else:
+                    note_position(connection, workspace, noted[workspace], harvest.reached, now)
 
     async def _take_newcomers(self) -> None:
         """Takes in what connections did before the registry knew them."""

@@ -141,7 +141,11 @@ class Settler:
         for row in unseen[:_AT_ONCE]:
             if self.clock.left() <= 0:
                 return
-            await self._look_up(row.job_id, settled)
+            try:
+                await self._look_up(row.job_id, settled)
+            except ForbiddenError as error:
+                with self.deps.store.begin() as connection:
+                    note_unreadable(connection, row.partition_key, row.connection_id, error, self.clock.now())
 
     async def _without_running(self, unseen: list[JobRow], workspaces: Collection[UUID]) -> list[JobRow]:
         """Marks those that a listing of all running jobs shows, and returns the others."""
@@ -169,8 +173,7 @@ class Settler:
         now = self.clock.now()
         with self.deps.store.begin() as connection:
             if job is None:
-                ledger.mark_vanished(connection, [job_id], now)
-                settled.vanished += 1
+                settled.vanished += ledger.note_missing(connection, job_id, now)
             else:
                 ledger.touch_running(connection, [job_id], now)
             absorb(connection, [job] if job else [], self.view, self.deps.rules, self.rng, now)
@@ -184,6 +187,8 @@ class Settler:
                 return
             try:
                 job = await self.api.detailed_job(job_id)
+            except ABOUT_ONE:
+                continue
             except AirbyteError:
                 return  # the next tick asks again
             with self.deps.store.begin() as connection:

@@ -21,16 +21,17 @@ from adinsights_orchestration.clock import Clock, TickClock, utc_now
 from adinsights_orchestration.ingestion import intents, ledger
 from adinsights_orchestration.ingestion.absorb import absorb
 from adinsights_orchestration.ingestion.airbyte_api import AirbyteApi
-from adinsights_orchestration.ingestion.airbyte_errors import AirbyteError, StateConflictError
+from adinsights_orchestration.ingestion.airbyte_errors import AirbyteError, ForbiddenError, StateConflictError
 from adinsights_orchestration.ingestion.airbyte_models import AirbyteJob, JobType
 from adinsights_orchestration.ingestion.deps import Deps, RegistryView, workspaces_of
 from adinsights_orchestration.ingestion.intents import Intent, IntentState, Rules
-from adinsights_orchestration.ingestion.job_feed import Limits, changed_since
+from adinsights_orchestration.ingestion.job_feed import Limits
 from adinsights_orchestration.ingestion.ledger import JobRow
 from adinsights_orchestration.ingestion.manual import ask_for
 from adinsights_orchestration.ingestion.outcomes import Progress, SyncOutcome, outcome
 from adinsights_orchestration.ingestion.settle import Settled, Settler, read_job
 from adinsights_orchestration.ingestion.starter import Starter
+from adinsights_orchestration.ingestion.workspaces import read_changes
 from adinsights_orchestration.tenants.model import Connection
 
 POLL_SECONDS = 3.0
@@ -233,7 +234,7 @@ class _Wait:
         running = [i.job_id for i in self._intents() if i.state is IntentState.RUNNING and i.job_id is not None]
         if len(running) <= _FEW:
             for job_id in running:
-                self._take_one(job_id, await read_job(self._api, job_id))
+                await self._follow_one(job_id)
         else:
             await self._read_changes()
         settler = Settler(self._deps, self._api, TickClock(self._clock(), _STEP_SECONDS), self._view, self._rng)
@@ -241,6 +242,12 @@ class _Wait:
         await settler.lost_starts(Settled(), feed_shows_running_jobs=False, only=own)
         if running:
             await settler.unseen_jobs(Settled(), await self._where())
+
+    async def _follow_one(self, job_id: int) -> None:
+        try:
+            self._take_one(job_id, await read_job(self._api, job_id))
+        except ForbiddenError as error:  # about this job alone: the others are followed to their end
+            self._problem = str(error)
 
     async def _where(self) -> frozenset[UUID]:
         if self._workspaces is None:
@@ -250,9 +257,11 @@ class _Wait:
     async def _read_changes(self) -> None:
         workspaces = await self._where()
         overlap = timedelta(seconds=self._deps.settings.ingestion.observe_overlap_seconds)
-        harvest = await changed_since(
-            self._api, self._read_up_to - overlap, workspaces, self._known, Limits(_LISTED_AT_ONCE)
-        )
+        since = self._read_up_to - overlap
+        reading = await read_changes(self._api, since, workspaces, self._known, Limits(_LISTED_AT_ONCE))
+        if reading.refused:  # the others are read on; this run's own jobs there are waited for as long as for a silence
+            self._problem = str(reading.why)
+        harvest = reading.harvest
         self._take(harvest.jobs)
         self._read_up_to = max(self._read_up_to, min(harvest.reached, self._clock()))
 
@@ -263,7 +272,7 @@ class _Wait:
     def _take_one(self, job_id: int, job: AirbyteJob | None) -> None:
         if job is None:
             with self._deps.store.begin() as connection:
-                ledger.mark_vanished(connection, [job_id], self._clock())
+                ledger.note_missing(connection, job_id, self._clock())
         self._take((job,) if job else ())
 
     def _take(self, jobs: Sequence[AirbyteJob]) -> None:

@@ -145,6 +145,7 @@ sync_job = sa.Table(
     _moment("first_observed_at", nullable=False),
     _moment("end_observed_at"),  # when it was first seen to be over, by our own clock
     _moment("observed_at", nullable=False),
+    _moment("missing_since"),  # when Airbyte first did not know it; null once it does again
     sa.Column("report_state", sa.Text, nullable=False, server_default="none"),
     sa.Column("report_batch", UUID(as_uuid=True)),
     _moment("reported_at"),

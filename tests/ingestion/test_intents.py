@@ -145,6 +145,20 @@ def test_a_connection_that_runs_already_is_followed() -> None:
     assert (change.after.state, change.after.job_id) == (IntentState.RUNNING, 9)
 
 
+def test_a_sync_that_was_begun_before_the_slot_is_let_end_and_the_slot_gets_its_own() -> None:
+    begun = job(9, created_at=NOW - 20 * MINUTE)
+    change = intents.blocked(intent(), [begun], RULES, NOW, rng())
+    assert (change.after.state, change.after.refusals) == (IntentState.PLANNED, 1)
+    assert "job 9 (sync) runs" in str(change.after.last_error)
+    assert intents.searched(intent(), [begun], (), RULES, NOW + MINUTE, rng()) is None
+
+
+def test_a_person_is_served_by_a_sync_that_runs_already_whenever_it_was_begun() -> None:
+    begun = job(9, created_at=NOW - 20 * MINUTE)
+    change = intents.blocked(intent(reason=Reason.MANUAL, run_id="a-run"), [begun], RULES, NOW, rng())
+    assert (change.after.state, change.after.job_id) == (IntentState.RUNNING, 9)
+
+
 def test_a_sync_does_not_follow_a_clear_but_waits_for_its_end() -> None:
     change = intents.blocked(intent(), [job(9, type=JobType.CLEAR)], RULES, NOW, rng())
     assert change.after.state is IntentState.PLANNED

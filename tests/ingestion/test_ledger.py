@@ -22,7 +22,7 @@ from adinsights_orchestration.tenants.model import Provider
 
 NOW = datetime(2026, 11, 23, 14, 0, tzinfo=UTC)
 CONNECTION, TENANT = uuid4(), uuid4()
-MINUTE = timedelta(minutes=1)
+SECOND, MINUTE = timedelta(seconds=1), timedelta(minutes=1)
 META = Place("acme/meta-1", Provider.META, TENANT)
 
 
@@ -138,15 +138,71 @@ def test_when_an_end_was_first_seen_stays_whatever_is_learnt_of_the_job_later(op
     assert seen(job(1, attempts=2), NOW + 60 * MINUTE) == NOW + 50 * MINUTE
 
 
-def test_a_job_that_vanished_stays_so_although_an_old_page_shows_it(ops_store: OpsStore) -> None:
+def missing(store: OpsStore, now: datetime) -> bool:
+    with store.begin() as connection:
+        return ledger.note_missing(connection, 1, now)
+
+
+def test_a_job_is_gone_when_airbyte_does_not_know_it_twice_a_minute_apart(ops_store: OpsStore) -> None:
     record(ops_store, [job(1, JobStatus.RUNNING)])
-    with ops_store.begin() as connection:
-        ledger.mark_vanished(connection, [1], NOW)
-        ledger.mark_vanished(connection, [1], NOW + MINUTE)
-    record(ops_store, [job(1, JobStatus.RUNNING)])
+    assert [missing(ops_store, NOW + seconds * SECOND) for seconds in (0, 3, 59)] == [False, False, False]
+    assert rows(ops_store)[1].status == "running"
+    assert missing(ops_store, NOW + MINUTE)
     row = rows(ops_store)[1]
     assert (row.status, row.ended_at, row.report_state) == ("vanished", NOW, "pending")
     assert row.reason == "Airbyte does not know this job any more"
+    assert not missing(ops_store, NOW + 2 * MINUTE)
+
+
+@pytest.mark.parametrize("how", ["listed", "looked up"])
+def test_a_job_that_is_seen_again_between_two_looks_is_not_gone(ops_store: OpsStore, how: str) -> None:
+    record(ops_store, [job(1, JobStatus.RUNNING)])
+    assert not missing(ops_store, NOW)
+    with ops_store.begin() as connection:
+        if how == "listed":
+            assert ledger.nothing_new(connection, [job(1, JobStatus.RUNNING)], NOW, detailed=False) == set()
+            ledger.record_jobs(connection, [Placed(job(1, JobStatus.RUNNING), META)], NOW)
+        else:
+            ledger.touch_running(connection, [1], NOW)
+    assert not missing(ops_store, NOW + 2 * MINUTE)
+    assert rows(ops_store)[1].status == "running"
+
+
+@pytest.mark.parametrize("reported", [False, True])
+@pytest.mark.parametrize("by_way_of_running", [False, True])
+def test_a_job_that_seemed_gone_moves_on_when_airbyte_tells_of_it_again(
+    ops_store: OpsStore, reported: bool, by_way_of_running: bool
+) -> None:
+    record(ops_store, [job(1, JobStatus.RUNNING)])
+    missing(ops_store, NOW)
+    assert missing(ops_store, NOW + MINUTE)
+    if reported:
+        finish(ops_store, begin(ops_store, [1]), [1])
+        assert pending(ops_store) == []
+    back = [job(1, rows=7, attempts=2)]
+    if by_way_of_running:
+        record(ops_store, [job(1, JobStatus.RUNNING)])
+        row = rows(ops_store)[1]
+        assert (row.status, row.report_state, row.ended_at, row.failure_message) == ("running", "none", None, None)
+    with ops_store.begin() as connection:
+        assert ledger.nothing_new(connection, back, NOW, detailed=True) == set()
+    record(ops_store, back)
+    row = rows(ops_store)[1]
+    assert (row.status, row.report_state, row.reason, row.attempts) == ("succeeded", "pending", "", 2)
+    assert (row.ended_at, row.rows_synced) == (back[0].ended_at, 7)
+    assert pending(ops_store) == [1]
+
+
+def test_a_job_that_seemed_gone_is_not_touched_while_that_is_being_reported(ops_store: OpsStore) -> None:
+    record(ops_store, [job(1, JobStatus.RUNNING)])
+    missing(ops_store, NOW)
+    missing(ops_store, NOW + MINUTE)
+    batch = begin(ops_store, [1])
+    record(ops_store, [job(1)])
+    assert rows(ops_store)[1].status == "vanished"
+    finish(ops_store, batch, [1])
+    record(ops_store, [job(1)])  # the next tick reads a little back
+    assert pending(ops_store) == [1]
 
 
 # ------------------------------------------------------------------------------------------------------------- reports

@@ -6,13 +6,13 @@ import asyncio
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 import sqlalchemy as sa
 
 from adinsights_orchestration.ingestion import ledger, observe
-from adinsights_orchestration.local.airbyte.model import JobStatus
+from adinsights_orchestration.local.airbyte.model import JobStatus, Workspace
 from adinsights_orchestration.ops_store.store import OpsStore
 from adinsights_orchestration.ops_store.tables import cursor, partition_connection, partition_key, sync_job
 from adinsights_orchestration.tenants.model import Provider
@@ -338,6 +338,8 @@ def test_a_job_that_vanishes_is_a_finding_and_its_slot_is_tried_again(ops_store:
         one.advance(45)
         one.observe()
         one.advance(601)
+        assert one.observe().settled.vanished == 0  # one answer is not enough
+        one.advance(90)
         report = one.observe()
         assert report.settled.vanished == 1
         row = next(row for row in one.ledger() if row.job_id == gone)
@@ -347,6 +349,47 @@ def test_a_job_that_vanishes_is_a_finding_and_its_slot_is_tried_again(ops_store:
         assert one.trigger().starts.started == 1
         one.advance(45)
         one.observe()
+        assert one.findings() == {}
+
+
+def test_a_job_that_airbyte_does_not_know_for_a_while_brings_its_data_and_its_slot_is_not_synced_again(
+    ops_store: OpsStore,
+) -> None:
+    with an_ingestion(ops_store, 1, script=failing(duration=timedelta(minutes=20))) as one:
+        one.trigger()
+        one.observe()
+        job = one.job_of(0).id
+        one.advance(601)
+        one.server.set("vanish_job", [job])
+        assert one.observe().settled.vanished == 0
+        one.server.set("vanish_job", [])
+        one.advance(60)
+        one.observe()
+        one.advance(600)
+        one.trigger()
+        one.observe()
+        assert [(row.job_id, row.status) for row in one.ledger()] == [(job, "succeeded")]
+        assert [(intent.state, intent.attempt) for intent in one.intents()] == [("succeeded", 1)]
+        assert one.findings() == {}
+
+
+def test_a_job_that_counted_as_gone_is_still_reported_when_it_turns_up_with_its_data(ops_store: OpsStore) -> None:
+    with an_ingestion(ops_store, 1, script=failing(duration=timedelta(minutes=20))) as one:
+        one.trigger()
+        one.observe()
+        job = one.job_of(0).id
+        one.server.set("vanish_job", [job])
+        for seconds in (601, 90):
+            one.advance(seconds)
+            one.observe()
+        assert one.findings()["job_vanished"] == [one.connections[0].partition_key]
+        one.server.set("vanish_job", [])
+        one.advance(200)
+        assert one.trigger().starts.followed == 1  # the slot is tried again, and Airbyte says that its sync runs
+        one.advance(600)
+        one.observe()
+        assert [(row.job_id, row.status, row.report_state) for row in one.ledger()] == [(job, "succeeded", "pending")]
+        assert [intent.state for intent in one.intents()] == ["succeeded"]
         assert one.findings() == {}
 
 
@@ -466,6 +509,62 @@ def test_a_connection_whose_jobs_cannot_be_listed_keeps_no_other_lost_start_wait
         assert "cannot be listed" in given_up.last_error
         one.server.set("forbidden", [])
         one.trigger()
+        assert one.findings() == {}
+
+
+def in_workspaces_of_their_own(ingestion: Ingestion) -> list[UUID]:
+    """Moves each connection to a workspace that no other one is in."""
+    resources, ids = ingestion.server.world.resources, []
+    for number, one in enumerate(ingestion.connections):
+        assert one.connection_id is not None
+        ids.append(uuid4())
+        resources.put(Workspace(ids[-1], f"Workspace {number}"))
+        resources.put(replace(resources.connection(one.connection_id), workspace_id=ids[-1]))
+        ingestion.connections[number] = replace(one, workspace_id=ids[-1])
+    return ids
+
+
+@pytest.mark.parametrize("config_api", [True, False])
+def test_a_workspace_that_airbyte_refuses_hides_nobody_elses_syncs_and_is_caught_up_with(
+    ops_store: OpsStore, config_api: bool
+) -> None:
+    with an_ingestion(ops_store, 3) as one:
+        refused, *_ = in_workspaces_of_their_own(one)
+        if not config_api:
+            one.server.set("config_api_down", True)
+        one.observe()
+        one.server.set("forbidden", [str(refused)])
+        start_elsewhere(one, 0)
+        start_elsewhere(one, 1)
+        one.advance(45)
+        assert one.observe().absorbed.finished == 1
+        assert one.findings()["workspace_unreadable"] == [str(refused)]
+        for _ in range(3):  # the position moves on, beyond what a reading looks back
+            start_elsewhere(one, 2)
+            one.advance(600)
+            assert one.observe().absorbed.finished == 1
+        assert one.connections[0].partition_key not in {row.partition_key for row in one.ledger()}
+        one.server.set("forbidden", [])
+        one.observe()
+        assert one.connections[0].partition_key in {row.partition_key for row in one.ledger()}
+        assert "workspace_unreadable" not in one.findings()
+
+
+def test_a_refused_workspace_that_nobody_wants_to_read_any_more_is_forgotten(ops_store: OpsStore) -> None:
+    with an_ingestion(ops_store, 2) as one:
+        refused, _ = in_workspaces_of_their_own(one)
+        one.server.set("forbidden", [str(refused)])
+        one.observe()
+        assert one.findings() == {"workspace_unreadable": [str(refused)]}
+        del one.connections[0]
+        one.observe()
+        assert one.findings() == {}
+
+
+def test_credentials_that_see_no_workspace_at_all_are_a_problem_and_not_silence(ops_store: OpsStore) -> None:
+    with an_ingestion(ops_store, 2) as one:
+        one.server.set("forbidden", [str(workspace) for workspace in in_workspaces_of_their_own(one)])
+        assert one.observe().problem
         assert one.findings() == {}
 
 

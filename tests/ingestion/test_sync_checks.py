@@ -74,7 +74,8 @@ def test_a_job_that_vanished_is_older_than_what_ended_since_it_was_last_seen(
     reporting = reporter(postgres_instance, ops_store, "meta")
     reporting.report(NOW + timedelta(minutes=6))
     with ops_store.begin() as transaction:
-        ledger.mark_vanished(transaction, [1], NOW + timedelta(minutes=11))
+        ledger.note_missing(transaction, 1, NOW + timedelta(minutes=10))
+        ledger.note_missing(transaction, 1, NOW + timedelta(minutes=11))
     reporting.report(NOW + timedelta(minutes=11))
     assert shown(postgres_instance, meta.partition_key) is True
 

@@ -12,7 +12,9 @@ import pytest
 import sqlalchemy as sa
 
 from adinsights_orchestration.ingestion import ledger
-from adinsights_orchestration.ingestion.airbyte_models import JobType
+from adinsights_orchestration.ingestion.airbyte_api import AirbyteApi
+from adinsights_orchestration.ingestion.airbyte_errors import NotFoundError
+from adinsights_orchestration.ingestion.airbyte_models import AirbyteJob, JobType
 from adinsights_orchestration.ingestion.outcomes import OutcomeStatus, Progress, SyncOutcome
 from adinsights_orchestration.ingestion.wait import PATIENCE, sync_and_wait
 from adinsights_orchestration.ops_store.store import OpsStore
@@ -104,6 +106,27 @@ def test_a_sync_that_runs_already_is_followed_and_not_doubled(ops_store: OpsStor
         assert {o.job.job_id for o in outcomes if o.job} == {known, unknown}
         assert all(o.succeeded and o.owned for o in outcomes)
         assert len(one.jobs()) == 2
+
+
+def test_one_answer_that_a_job_is_not_known_does_not_fail_a_persons_run(
+    ops_store: OpsStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with an_ingestion(ops_store, 1, schedule=BY_HAND, script=failing(duration=timedelta(minutes=5))) as one:
+        looks, answered = 0, AirbyteApi.job
+
+        async def second_time_unknown(api: AirbyteApi, job_id: int) -> AirbyteJob:
+            nonlocal looks
+            looks += 1
+            if looks == 2:
+                raise NotFoundError("no such job")
+            return await answered(api, job_id)
+
+        one.server.set("config_api_down", True)  # the public API alone says whether there is a job
+        monkeypatch.setattr(AirbyteApi, "job", second_time_unknown)
+        (outcome,) = wait(one)
+        assert looks > 2
+        assert outcome.succeeded
+        assert len(one.jobs()) == 1
 
 
 def test_the_bound_holds_for_what_people_ask_for_too(ops_store: OpsStore) -> None:

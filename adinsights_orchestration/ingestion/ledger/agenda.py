@@ -31,6 +31,7 @@ class ObserveAgenda:
         unseen: Running jobs that were not seen for long.
         unexplained: Failed jobs whose reason was not read yet.
         strangers: Connections that the registry did not know.
+        refused: Workspaces that could not be read.
     """
 
     unanswered: bool
@@ -38,6 +39,7 @@ class ObserveAgenda:
     unseen: bool
     unexplained: bool
     strangers: bool
+    refused: bool
 
 
 _OVER = (*TERMINAL_STATUSES, VANISHED)
@@ -56,6 +58,7 @@ _OBSERVE = sa.select(
         sync_job.c.status != "succeeded",
     ),
     sa.exists().where(finding.c.kind == FindingKind.UNKNOWN_CONNECTION.value, finding.c.cleared_at.is_(None)),
+    sa.exists().where(finding.c.kind == FindingKind.WORKSPACE.value, finding.c.cleared_at.is_(None)),
 )
 _running = (
     sa.select(sa.func.count(sa.distinct(sync_intent.c.connection_id)))

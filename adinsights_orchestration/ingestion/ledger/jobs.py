@@ -2,7 +2,8 @@
 
 Belongs here: SQL that writes and reads jobs. Does not belong here: reading Airbyte (`job_feed`), how jobs and intents
 find each other (`links`), reporting to Dagster (`reports`). A job that is over never becomes a running one again,
-however late an old page arrives; details may be added to it once.
+however late an old page arrives; details may be added to it once. One that only seems to be gone does: an Airbyte that
+is being restarted or restored may not know a job for a while, and the sync behind it goes on and brings its data.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from adinsights_orchestration.ops_store.tables import partition_connection, part
 from adinsights_orchestration.tenants.model import Provider
 
 VANISHED = "vanished"  # the status of a job that Airbyte does not know any more
+GONE_AFTER = timedelta(minutes=1)  # a job is gone when Airbyte does not know it twice, so far apart at least
 _REFRESHED_AFTER = timedelta(minutes=5)  # a running job's row is not written again sooner just to say so
 
 
@@ -171,27 +173,40 @@ def _record_statement() -> sa.Insert:
 
 
 def _merged(fresh: Any) -> sa.Insert:
-    """What happens to a row that is there already: a running one moves on, a finished one may still gain details."""
+    """What happens to a row that is there already: a running one moves on, a finished one may still gain details.
+
+    A vanished one that Airbyte tells of again starts anew, as nobody's to report but the batches': a run that waited
+    for it has told that it is gone. Only one that is just being reported has to wait for the next reading.
+    """
     new, old = fresh.excluded, sync_job.c
-    running, ends = old.report_state == "none", new.report_state != "none"
-    told_again = old.observed_at < _now - sa.literal(_REFRESHED_AFTER)
+    back = sa.and_(old.status == VANISHED, old.report_state != "reporting")
+    running, ends = sa.or_(old.report_state == "none", back), new.report_state != "none"
+    told_again = sa.or_(old.observed_at < _now - sa.literal(_REFRESHED_AFTER), old.missing_since.is_not(None))
     moves = sa.or_(ends, new.status != old.status, sa.and_(old.intent_id.is_(None), new.intent_id.is_not(None)))
+
+    def kept(name: str) -> sa.ColumnElement[Any]:
+        return sa.case((back, new[name]), else_=sa.func.coalesce(old[name], new[name]))
+
+    def filled_in(name: str) -> sa.ColumnElement[Any]:
+        return sa.case((back, new[name]), else_=sa.func.coalesce(new[name], old[name]))
+
     gains = sa.and_(~running, ends, old.attempts.is_(None), new.attempts.is_not(None))
     unreported = old.report_state.in_(("none", "pending"))
     statement: sa.Insert = fresh.on_conflict_do_update(
         index_elements=[old.job_id],
         set_={
             "status": sa.case((running, new.status), else_=old.status),
-            "ended_at": sa.func.coalesce(old.ended_at, new.ended_at),
-            "end_observed_at": sa.func.coalesce(old.end_observed_at, new.end_observed_at),
-            "duration_seconds": sa.func.coalesce(old.duration_seconds, new.duration_seconds),
-            **{name: sa.func.coalesce(new[name], old[name]) for name in _FILLED_IN},
+            **{name: kept(name) for name in ("ended_at", "end_observed_at", "duration_seconds")},
+            **{name: filled_in(name) for name in _FILLED_IN},
             "airbyte_updated_at": sa.func.coalesce(new.airbyte_updated_at, old.airbyte_updated_at),
             "report_state": sa.case((running, new.report_state), else_=old.report_state),
             "intent_id": sa.func.coalesce(old.intent_id, new.intent_id),
             "started_by": sa.case((old.intent_id.is_(None), new.started_by), else_=old.started_by),
-            "run_id": sa.case((unreported, sa.func.coalesce(old.run_id, new.run_id)), else_=old.run_id),
+            "run_id": sa.case(
+                (back, sa.null()), (unreported, sa.func.coalesce(old.run_id, new.run_id)), else_=old.run_id
+            ),
             "observed_at": new.observed_at,
+            "missing_since": sa.null(),
         },
         where=sa.or_(sa.and_(running, sa.or_(moves, told_again)), gains),
     )
@@ -248,20 +263,23 @@ def touch_running(connection: sa.Connection, job_ids: Collection[int], now: date
     """Notes that these jobs were seen running."""
     if job_ids:
         seen = sa.and_(sync_job.c.job_id.in_(job_ids), sync_job.c.report_state == "none")
-        connection.execute(sa.update(sync_job).where(seen).values(observed_at=now))
+        connection.execute(sa.update(sync_job).where(seen).values(observed_at=now, missing_since=None))
 
 
-def mark_vanished(connection: sa.Connection, job_ids: Collection[int], now: datetime) -> None:
-    """Ends jobs that Airbyte does not know any more, so that nothing waits for them.
+def note_missing(connection: sa.Connection, job_id: int, now: datetime) -> bool:
+    """Notes that Airbyte does not know a job; ends it, so that nothing waits for it, when that was so before.
 
-    Their end is when they were last seen running: what their connections did since then is newer.
+    Its end is when it was last seen running: what its connection did since then is newer.
+
+    Returns:
+        Whether the job counts as gone from now on. One answer is not enough: see `GONE_AFTER`.
     """
-    if not job_ids:
-        return
-    gone = sa.and_(sync_job.c.job_id.in_(job_ids), sync_job.c.report_state == "none")
+    running = sa.and_(sync_job.c.job_id == job_id, sync_job.c.report_state == "none")
+    first = sa.update(sync_job).where(running, sync_job.c.missing_since.is_(None))
+    connection.execute(first.values(missing_since=now))
     brings_data = sync_job.c.job_type.in_(("sync", "refresh"))
-    ended = sa.update(sync_job).where(gone)
-    connection.execute(
+    ended = sa.update(sync_job).where(running, sync_job.c.missing_since <= now - GONE_AFTER)
+    gone = connection.execute(
         ended.values(
             status=VANISHED,
             ended_at=sync_job.c.observed_at,
@@ -272,6 +290,7 @@ def mark_vanished(connection: sa.Connection, job_ids: Collection[int], now: date
             observed_at=now,
         )
     )
+    return gone.rowcount > 0
 
 
 # ------------------------------------------------------------------------------------------------------------- reading
@@ -292,16 +311,17 @@ def nothing_new(connection: sa.Connection, jobs: Collection[AirbyteJob], now: da
         sync_job.c.report_state,
         sync_job.c.attempts,
         sync_job.c.observed_at,
+        sync_job.c.missing_since,
     )
     told = {job.job_id: job.status.value for job in jobs}
     rows = connection.execute(sa.select(*columns).where(sync_job.c.job_id.in_(told)))
     return {
         job_id
-        for job_id, status, report_state, attempts, observed_at in rows
+        for job_id, status, report_state, attempts, observed_at, missing_since in rows
         if (
-            (attempts is not None or not detailed)
+            (attempts is not None or not detailed) and status != VANISHED
             if report_state != "none"
-            else status == told[job_id] and now - observed_at < _REFRESHED_AFTER
+            else status == told[job_id] and now - observed_at < _REFRESHED_AFTER and missing_since is None
         )
     }
 
