@@ -112,7 +112,7 @@ def test_one_answer_that_a_job_is_not_known_does_not_fail_a_persons_run(
     ops_store: OpsStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with an_ingestion(ops_store, 1, schedule=BY_HAND, script=failing(duration=timedelta(minutes=5))) as one:
-        looks, answered = 0, AirbyteApi.job
+        looks, answered = 0, AirbyteApi.detailed_job
 
         async def second_time_unknown(api: AirbyteApi, job_id: int) -> AirbyteJob:
             nonlocal looks
@@ -121,8 +121,11 @@ def test_one_answer_that_a_job_is_not_known_does_not_fail_a_persons_run(
                 raise NotFoundError("no such job")
             return await answered(api, job_id)
 
-        one.server.set("config_api_down", True)  # the public API alone says whether there is a job
-        monkeypatch.setattr(AirbyteApi, "job", second_time_unknown)
+        async def unknown(api: AirbyteApi, job_id: int) -> AirbyteJob:
+            raise NotFoundError("no such job")
+
+        monkeypatch.setattr(AirbyteApi, "detailed_job", second_time_unknown)
+        monkeypatch.setattr(AirbyteApi, "job", unknown)
         (outcome,) = wait(one)
         assert looks > 2
         assert outcome.succeeded
