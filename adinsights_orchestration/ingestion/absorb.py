@@ -53,6 +53,7 @@ def absorb(
     now: datetime,
 ) -> Absorbed:
     """Writes jobs to the ledger and moves the intents that follow from them, in the caller's transaction."""
+    ledger.take_turn(connection)
     result = Absorbed()
     places = _places(connection, jobs, view)
     placed = [Placed(job, places[job.connection_id]) for job in jobs if job.connection_id in places]

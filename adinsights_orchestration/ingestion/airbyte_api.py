@@ -1,7 +1,7 @@
 """The calls that ingestion makes on Airbyte, typed on both sides.
 
 Belongs here: one method per call, its parameters and its reply as values. Does not belong here: connections, tokens,
-repetition (`airbyte_http`), reading many pages (`job_feed`), when to call what. Starting, watching and cancelling use
+repetition (`airbyte_http`), reading many pages (`job_feed`), when to call what. Starting and watching use
 the public API, which is a promise; failure reasons, statistics per stream and catalogs exist only in the configuration
 API, which is none: callers must get on without those.
 """
@@ -183,10 +183,6 @@ class AirbyteApi:
     async def job(self, job_id: int) -> AirbyteJob:
         """Reads one job; `NotFoundError` when there is none."""
         return _known(public_job(await self._http.read("GET", f"{self._public}/jobs/{job_id}")))
-
-    async def cancel(self, job_id: int) -> AirbyteJob:
-        """Cancels a job; `StateConflictError` when it is over."""
-        return _known(public_job(await self._http.act("DELETE", f"{self._public}/jobs/{job_id}")))
 
     async def connection_jobs(self, connection_id: UUID, *, since: datetime | None = None) -> tuple[AirbyteJob, ...]:
         """Returns a connection's newest jobs of every type, newest first: at most one page of each type."""

@@ -214,6 +214,7 @@ class _Observer:
                     note_unreadable(connection, key, UUID(subject), error, now)
                 continue
             with self._deps.store.begin() as connection:
+                ledger.take_turn(connection)
                 ledger.clear_notes(connection, (FindingKind.UNREADABLE,), (key,), now)
                 absorb(connection, jobs, self._view, self._deps.rules, self._rng, now)
                 ledger.clear_notes(connection, (FindingKind.UNKNOWN_CONNECTION,), (subject,), now)

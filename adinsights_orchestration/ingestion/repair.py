@@ -169,7 +169,6 @@ def carry_out_history(
     run_id: str,
     requested_by: str,
     progress: Callable[[Progress], None] | None = None,
-    should_stop: Callable[[], bool] | None = None,
     clock: Clock = utc_now,
     poll_seconds: float = POLL_SECONDS,
 ) -> Iterator[SyncOutcome]:
@@ -187,7 +186,6 @@ def carry_out_history(
             requested_by=requested_by,
             job_type=job_type,
             progress=progress,
-            should_stop=should_stop,
             clock=clock,
             poll_seconds=poll_seconds,
         )

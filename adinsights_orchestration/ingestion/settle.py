@@ -106,6 +106,7 @@ class Settler:
         now = self.clock.now()
         assert intent.posted_at is not None
         with self.deps.store.begin() as connection:
+            ledger.take_turn(connection)
             note_unreadable(connection, intent.partition_key, intent.connection_id, error, now)
             if now - intent.posted_at >= UNREADABLE_FOR:
                 why = f"the reply to its start was lost, and its connection's jobs cannot be listed: {error}"
@@ -117,6 +118,7 @@ class Settler:
         if change is None:
             return
         with self.deps.store.begin() as connection:
+            ledger.take_turn(connection)
             ledger.clear_notes(connection, (FindingKind.UNREADABLE,), (intent.partition_key,), now)
             absorb(connection, jobs, self.view, self.deps.rules, self.rng, now)
             self._apply(change, connection, now)
@@ -172,6 +174,7 @@ class Settler:
         job = await read_job(self.api, job_id)
         now = self.clock.now()
         with self.deps.store.begin() as connection:
+            ledger.take_turn(connection)
             if job is None:
                 settled.vanished += ledger.note_missing(connection, job_id, now)
             else:

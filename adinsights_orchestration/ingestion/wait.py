@@ -2,14 +2,13 @@
 
 Belongs here: one run's loop over its own intents: claim, start, follow, tell. Does not belong here: starting itself
 (`starter`), the ledger's rules (`absorb`), Dagster. Everything that matters is in the ledger, so a run that is killed
-loses nothing: its syncs go on and are reported by whoever observes. Stopping a run does not cancel a sync unless the
-person asked for that.
+loses nothing: its syncs go on and are reported by whoever observes. Stopping a run, which ends it
+at any of these steps, cancels no sync.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import random
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -21,7 +20,7 @@ from adinsights_orchestration.clock import Clock, TickClock, utc_now
 from adinsights_orchestration.ingestion import intents, ledger
 from adinsights_orchestration.ingestion.absorb import absorb
 from adinsights_orchestration.ingestion.airbyte_api import AirbyteApi
-from adinsights_orchestration.ingestion.airbyte_errors import AirbyteError, ForbiddenError, StateConflictError
+from adinsights_orchestration.ingestion.airbyte_errors import AirbyteError, ForbiddenError
 from adinsights_orchestration.ingestion.airbyte_models import AirbyteJob, JobType
 from adinsights_orchestration.ingestion.deps import Deps, RegistryView, workspaces_of
 from adinsights_orchestration.ingestion.intents import Intent, IntentState, Rules
@@ -41,11 +40,10 @@ _PROGRESS_SECONDS = 5.0
 _MOST_REFUSALS = 6  # starts that were not taken; with delays from ten seconds on, some ten minutes
 _FEW = 3  # up to so many jobs are read by id, more are listed
 _STEP_SECONDS = 30.0
-_SLEEP_SECONDS = 0.25  # between looks at whether the run is to stop
 _LISTED_AT_ONCE = 1000
 
 
-def sync_and_wait(  # noqa: PLR0913  (keyword-only; all but two have defaults)
+def sync_and_wait(
     deps: Deps,
     connections: Sequence[Connection],
     *,
@@ -53,9 +51,7 @@ def sync_and_wait(  # noqa: PLR0913  (keyword-only; all but two have defaults)
     requested_by: str,
     job_type: JobType = JobType.SYNC,
     progress: Callable[[Progress], None] | None = None,
-    should_stop: Callable[[], bool] | None = None,
     clock: Clock = utc_now,
-    cancel: bool = False,
     poll_seconds: float = POLL_SECONDS,
 ) -> Iterator[SyncOutcome]:
     """Starts or adopts a sync of each connection and yields its outcome as soon as it is over.
@@ -69,9 +65,7 @@ def sync_and_wait(  # noqa: PLR0913  (keyword-only; all but two have defaults)
         requested_by: Who asked, for the audit log.
         job_type: `sync`, `refresh` or `clear`.
         progress: Told how far things are, every few seconds.
-        should_stop: Asked several times a second; once true, nothing more is started and the generator ends.
         clock: Our clock.
-        cancel: Whether syncs that this run started are cancelled when it is stopped.
         poll_seconds: Pause between two looks at Airbyte.
 
     Yields:
@@ -80,8 +74,7 @@ def sync_and_wait(  # noqa: PLR0913  (keyword-only; all but two have defaults)
     Raises:
         OpsStoreError: The ledger cannot be reached.
     """
-    waiting = _Wait(deps, connections, run_id, requested_by, job_type, clock, cancel)
-    stopping = should_stop or (lambda: False)
+    waiting = _Wait(deps, connections, run_id, requested_by, job_type, clock)
     with asyncio.Runner() as runner:
         try:
             waiting.ask()
@@ -91,25 +84,15 @@ def sync_and_wait(  # noqa: PLR0913  (keyword-only; all but two have defaults)
                 waiting.tell(progress)
                 if waiting.done:
                     return
-                if waiting.out_of_patience() or _stopped_within(poll_seconds, stopping):
+                if waiting.out_of_patience():
                     break
-            yield from waiting.told(runner.run(waiting.stop()))
+                time.sleep(poll_seconds)
+            yield from waiting.told(waiting.give_up())
         finally:
             try:
                 runner.run(waiting.close())
             finally:
                 waiting.release()
-
-
-def _stopped_within(seconds: float, stopping: Callable[[], bool]) -> bool:
-    """Sleeps, and looks up now and then; returns whether the run is to stop."""
-    until = time.monotonic() + seconds
-    while not stopping():
-        left = until - time.monotonic()
-        if left <= 0:
-            return False
-        time.sleep(min(left, _SLEEP_SECONDS))
-    return True
 
 
 class _Wait:
@@ -123,11 +106,10 @@ class _Wait:
         requested_by: str,
         job_type: JobType,
         clock: Clock,
-        cancel: bool,
     ) -> None:
         self._deps, self._run_id, self._requested_by, self._job_type = deps, run_id, requested_by, job_type
         self._connections = {one.connection_id: one for one in connections}
-        self._clock, self._cancel = clock, cancel
+        self._clock = clock
         self._view = RegistryView(deps.registry)
         self._rng: random.Random = deps.rng()
         self._rules = _impatient(deps.rules)
@@ -190,6 +172,10 @@ class _Wait:
             return False
         self._problem = f"no answer from Airbyte for {PATIENCE.total_seconds() / 60:.0f} minutes ({self._problem})"
         return True
+
+    def give_up(self) -> list[SyncOutcome]:
+        """Ends the waiting: nothing more starts, and what runs goes on."""
+        return self._outcomes(only_over=False, why=self._problem)
 
     # --------------------------------------------------------------------------------------------------------- one step
 
@@ -279,30 +265,6 @@ class _Wait:
         now = self._clock()
         with self._deps.store.begin() as connection:
             absorb(connection, jobs, self._view, self._deps.rules, self._rng, now)
-
-    # --------------------------------------------------------------------------------------------------------- stopping
-
-    async def stop(self) -> list[SyncOutcome]:
-        """Ends the waiting: nothing more starts; syncs go on unless they are to be cancelled."""
-        why = self._problem or "the run was stopped"
-        if self._cancel:
-            await self._cancel_own()
-        return self._outcomes(only_over=False, why=why)
-
-    async def _cancel_own(self) -> None:
-        """Cancels the jobs that this run started; one that it merely followed is somebody else's."""
-        running = {intent.id for intent in self._intents() if intent.state is IntentState.RUNNING}
-        jobs = self._jobs(self._intents())
-        for job in (job for job in jobs.values() if job.intent_id in running):
-            try:
-                await self._cancel_one(job.job_id)
-            except AirbyteError as error:
-                self._problem = f"job {job.job_id} could not be cancelled: {error}"
-
-    async def _cancel_one(self, job_id: int) -> None:
-        with contextlib.suppress(StateConflictError):  # it ended first
-            await self._api.cancel(job_id)
-        self._take_one(job_id, await read_job(self._api, job_id))
 
     # ----------------------------------------------------------------------------------------------------------- ledger
 

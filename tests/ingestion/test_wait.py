@@ -31,13 +31,20 @@ def wait(ingestion: Ingestion, **options: Any) -> list[SyncOutcome]:
     return list(waiting(ingestion, **options))
 
 
-def waiting(ingestion: Ingestion, *, pace: float = 1.0, **options: Any) -> Generator[SyncOutcome, None, None]:
-    """A run on a clock that every look at it moves by `pace` seconds, so that a run that waits gets somewhere."""
+def waiting(
+    ingestion: Ingestion, *, pace: float = 1.0, meanwhile: Callable[[], None] | None = None, **options: Any
+) -> Generator[SyncOutcome, None, None]:
+    """A run on a clock that every look at it moves by `pace` seconds, so that a run that waits gets somewhere.
+
+    `meanwhile` is called at each look: what happens elsewhere while the run waits.
+    """
     run_id = options.setdefault("run_id", "run-1")
     connections = options.pop("connections", ingestion.connections)
 
     def clock() -> datetime:
         ingestion.advance(pace)
+        if meanwhile is not None:
+            meanwhile()
         return ingestion.now
 
     settings = {"requested_by": "someone@example.com", "poll_seconds": QUICK, "clock": clock}
@@ -210,13 +217,12 @@ def test_an_outage_of_minutes_while_following_fails_nothing_and_cancels_nothing(
     with an_ingestion(ops_store, 5, schedule=BY_HAND, request_timeout_seconds=0.5) as one:
         problems: set[str] = set()
 
-        def outage() -> bool:
+        def outage() -> None:
             minutes = (one.now - begun).total_seconds() / 60
             one.server.set("html_error", 0.5 <= minutes <= 5)
-            return False
 
         begun = one.now
-        outcomes = wait(one, should_stop=outage, progress=lambda p: problems.add(p.problem), pace=12)
+        outcomes = wait(one, meanwhile=outage, progress=lambda p: problems.add(p.problem), pace=12)
         assert all(o.succeeded for o in outcomes)
         assert any("502" in problem for problem in problems)
         assert len(one.jobs()) == 5
@@ -226,7 +232,7 @@ def test_an_outage_of_minutes_while_following_fails_nothing_and_cancels_nothing(
 def test_an_airbyte_that_stays_away_ends_the_run_and_leaves_the_syncs_to_the_observer(ops_store: OpsStore) -> None:
     endless = failing(duration=timedelta(hours=2))
     with an_ingestion(ops_store, schedule=BY_HAND, script=endless, request_timeout_seconds=0.2) as one:
-        (outcome,) = wait(one, should_stop=lambda: _flip(one, "running"), pace=10)
+        (outcome,) = wait(one, meanwhile=lambda: _goes_down_once_followed(one), pace=10)
         assert outcome.status is OutcomeStatus.LEFT_RUNNING
         assert f"{PATIENCE.total_seconds() / 60:.0f} minutes" in outcome.reason
         assert not outcome.owned
@@ -293,22 +299,20 @@ def test_a_wrong_credential_ends_the_wait_with_the_connectors_words(ops_store: O
 def test_stopping_the_run_starts_nothing_more_and_cancels_nothing(ops_store: OpsStore) -> None:
     with an_ingestion(ops_store, 3, schedule=BY_HAND, script=failing(duration=timedelta(hours=1))) as one:
         one.bound = 2
-        outcomes = wait(one, should_stop=lambda: _running(one) == 2)
-        by_status = sorted(o.status for o in outcomes)
-        assert by_status == ["left_running", "left_running", "not_started"]
+        interrupts = iter([KeyboardInterrupt()])
+
+        def interrupted() -> None:
+            if sum(row.state == "running" for row in one.intents()) == 2:
+                for interrupt in interrupts:  # once
+                    raise interrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            wait(one, meanwhile=interrupted)
         assert _running(one) == 2
         assert sorted(row.state for row in one.intents()) == ["abandoned", "running", "running"]
         one.advance(3600)
         one.observe()
         assert len(pending(ops_store)) == 2
-
-
-def test_stopping_cancels_the_runs_own_syncs_when_the_person_asked_for_that(ops_store: OpsStore) -> None:
-    with an_ingestion(ops_store, 2, schedule=BY_HAND, script=failing(duration=timedelta(hours=1))) as one:
-        theirs = start_elsewhere(one, 0)
-        outcomes = wait(one, cancel=True, should_stop=lambda: _following(one) == 2)
-        assert {job.id: job.status.value for job in one.jobs()} == {theirs: "running", 2: "cancelled"}
-        assert sorted(o.status for o in outcomes) == ["cancelled", "left_running"]
 
 
 def test_closing_the_generator_lets_go_of_what_runs_but_not_of_what_was_handed_over(ops_store: OpsStore) -> None:
@@ -330,6 +334,37 @@ def test_closing_the_generator_lets_go_of_what_runs_but_not_of_what_was_handed_o
             ledger.mark_reported(connection, [1], "run-1", one.now)
             ledger.release_run(connection, "run-1", one.now)
         assert pending(ops_store) == [2]
+
+
+def test_a_run_is_let_go_of_while_somebody_takes_its_job_in_and_neither_waits_for_the_other(
+    ops_store: OpsStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with an_ingestion(ops_store, 1, schedule=BY_HAND, script=failing(duration=timedelta(hours=1))) as one:
+        start_elsewhere(one, 0)
+        one.observe()
+        asked = ledger.Ask(one.job_of(0).connection_id, one.connections[0].partition_key or "")
+        with ops_store.begin() as connection:
+            ledger.ask(connection, [asked], run_id="dead", requested_by="someone", now=one.now)
+            ledger.follow_running(connection, "dead", one.now)
+        one.advance(7200)
+        job_taken, released = threading.Event(), threading.Event()
+        adopt = ledger.adopt_started
+
+        def slowly(*args: Any) -> int:  # the job's row is written, the intent's not yet
+            job_taken.set()
+            released.wait(0.5)
+            return adopt(*args)
+
+        monkeypatch.setattr(ledger, "adopt_started", slowly)
+        observer = threading.Thread(target=one.observe)
+        observer.start()
+        assert job_taken.wait(30)
+        with ops_store.begin() as connection:
+            ledger.release_run(connection, "dead", one.now)
+        released.set()
+        observer.join(30)
+        assert [row.state for row in one.intents()] == ["succeeded"]
+        assert pending(ops_store) == [1]
 
 
 def test_a_run_that_died_is_released_and_its_syncs_are_reported_by_others(ops_store: OpsStore) -> None:
@@ -380,16 +415,10 @@ def _running(ingestion: Ingestion) -> int:
     return sum(not job.terminal for job in ingestion.jobs())
 
 
-def _following(ingestion: Ingestion) -> int:
-    return sum(row.state == "running" for row in ingestion.intents())
-
-
-def _flip(ingestion: Ingestion, state: str) -> bool:
-    """Takes Airbyte down once the sync is followed."""
-    if any(row.state == state for row in ingestion.intents()):
+def _goes_down_once_followed(ingestion: Ingestion) -> None:
+    if any(row.state == "running" for row in ingestion.intents()):
         ingestion.server.set("down", True)
         ingestion.advance(30)
-    return False
 
 
 def start_elsewhere_despite(ingestion: Ingestion, connection: Any) -> None:

@@ -74,6 +74,7 @@ from adinsights_orchestration.ingestion.ledger.reports import (
     report_agenda,
     waiting_runs,
 )
+from adinsights_orchestration.ingestion.ledger.turns import take_turn
 
 __all__ = [
     "VANISHED",
@@ -127,6 +128,7 @@ __all__ = [
     "save_position",
     "stale_running_jobs",
     "starting_since",
+    "take_turn",
     "touch_running",
     "trigger_agenda",
     "unplanned",

@@ -19,6 +19,7 @@ from adinsights_orchestration.ingestion.airbyte_models import DATA_TYPES, JobTyp
 from adinsights_orchestration.ingestion.due import CLOCK_SKEW, Activity
 from adinsights_orchestration.ingestion.intents import Change, Intent, IntentState, Reason
 from adinsights_orchestration.ingestion.ledger.recordset import as_rows, recordset
+from adinsights_orchestration.ingestion.ledger.turns import take_turn
 from adinsights_orchestration.ops_store.tables import sync_intent, sync_job
 
 BUSY = (IntentState.STARTING.value, IntentState.RUNNING.value)
@@ -154,6 +155,7 @@ def plan(connection: sa.Connection, due: Sequence[Planned], now: datetime) -> in
     """Plans a start per slot, gives up older ones that never started, and returns how many are new."""
     if not due:
         return 0
+    take_turn(connection)
     rows = as_rows(
         {"connection_id": one.connection_id, "partition_key": one.partition_key, "due_slot": one.slot} for one in due
     )
@@ -198,6 +200,7 @@ def adopt_satisfied(connection: sa.Connection, now: datetime) -> int:
 
     A retry is satisfied by what started after the failure, a first attempt by what started at or after its slot.
     """
+    take_turn(connection)
     return connection.execute(_ADOPT_SATISFIED, {"now": now}).rowcount
 
 
@@ -278,6 +281,7 @@ def apply_changes(connection: sa.Connection, changes: Collection[Change], now: d
     """Applies the changes whose intent is still as it was, in one statement; returns the ids of those."""
     if not changes:
         return set()
+    take_turn(connection)
     rows = as_rows(_change_row(change) for change in changes)
     return set(connection.execute(_APPLY, {"changes": rows, "now": now}).scalars())
 
@@ -329,5 +333,6 @@ def intents_by_id(connection: sa.Connection, ids: Collection[int]) -> list[Inten
 
 def keep_waiting(connection: sa.Connection, run_id: str, now: datetime) -> None:
     """Says that the run still waits for its turn, which keeps its place before scheduled syncs."""
+    take_turn(connection)
     mine = sa.and_(sync_intent.c.run_id == run_id, sync_intent.c.state == IntentState.PLANNED.value)
     connection.execute(sa.update(sync_intent).where(mine).values(updated_at=now))

@@ -19,6 +19,7 @@ from adinsights_orchestration.ingestion.due import CLOCK_SKEW
 from adinsights_orchestration.ingestion.intents import Intent, IntentState
 from adinsights_orchestration.ingestion.ledger.intents import INTENT_COLUMNS, as_intent
 from adinsights_orchestration.ingestion.ledger.jobs import VANISHED
+from adinsights_orchestration.ingestion.ledger.turns import take_turn
 from adinsights_orchestration.ops_store.tables import sync_intent, sync_job
 
 # The intent that a selection reads, apart from the one that the same statement writes.
@@ -121,6 +122,7 @@ def hand_to_runs(connection: sa.Connection, intent_ids: Iterable[int]) -> None:
 
 def follow_running(connection: sa.Connection, run_id: str, now: datetime) -> int:
     """Lets a run's planned intents follow jobs of their connections that run already; returns how many do."""
+    take_turn(connection)
     runs = (
         sa.select(sync_job.c.job_id)
         .where(sync_job.c.connection_id == _read.c.connection_id, sync_job.c.report_state == "none", _serves())

@@ -19,6 +19,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 
 from adinsights_orchestration.ingestion.intents import OPEN_STATES, IntentState
 from adinsights_orchestration.ingestion.ledger.jobs import JobRow, as_job_row, job_rows
+from adinsights_orchestration.ingestion.ledger.turns import take_turn
 from adinsights_orchestration.ops_store.tables import report_batch, sync_intent, sync_job
 from adinsights_orchestration.tenants.model import Provider
 
@@ -125,6 +126,7 @@ def begin_report_batch(
     Returns:
         The batch with the jobs that it took, in the order in which they ended.
     """
+    take_turn(connection)
     batch_id = uuid.uuid4()
     connection.execute(
         sa.insert(report_batch).values(id=batch_id, provider=provider.value, event_cursor=event_cursor, started_at=now)
@@ -135,6 +137,7 @@ def begin_report_batch(
 
 def finish_report_batch(connection: sa.Connection, batch_id: UUID, reported: Collection[int], now: datetime) -> None:
     """Ends a batch: `reported` jobs are done, the others of the batch wait again. Ending it twice changes nothing."""
+    take_turn(connection)
     connection.execute(_DONE, {"batch": batch_id, "ids": list(reported), "now": now})
     connection.execute(_PUT_BACK, {"batch": batch_id})
     connection.execute(_OVER, {"batch": batch_id, "now": now})
@@ -181,6 +184,7 @@ _NEWEST_ENDED = _newest_ended()
 
 def mark_reported(connection: sa.Connection, job_ids: Collection[int], run_id: str, now: datetime) -> int:
     """Notes that a run reported its own jobs; returns how many that were not noted yet."""
+    take_turn(connection)
     mine = sa.and_(sync_job.c.job_id.in_(job_ids), sync_job.c.run_id == run_id, sync_job.c.report_state == "pending")
     done = sa.update(sync_job).where(mine).values(report_state="reported", reported_at=now)
     return connection.execute(done).rowcount
@@ -215,6 +219,7 @@ def release_run(connection: sa.Connection, run_id: str, now: datetime, *, keep: 
         now: The moment.
         keep: Jobs that stay the run's own, because it may have reported them already.
     """
+    take_turn(connection)
     planned = sa.and_(sync_intent.c.run_id == run_id, sync_intent.c.state == IntentState.PLANNED.value)
     ended = {"state": IntentState.ABANDONED.value, "last_error": "the run that asked for it ended", "updated_at": now}
     abandoned = connection.execute(sa.update(sync_intent).where(planned).values(ended)).rowcount
