@@ -25,6 +25,7 @@ def build_pipelines(settings: Settings, store: OpsStore | None = None) -> dg.Def
     from adinsights_orchestration.audit_log.again import archive_again
     from adinsights_orchestration.audit_log.archive_automation import build_archive
     from adinsights_orchestration.audit_log.own_history import OWN_HISTORY
+    from adinsights_orchestration.audit_log.restore_automation import build_restore
     from adinsights_orchestration.audit_log.retention_automation import build_retention
     from adinsights_orchestration.dead_runs import build_dead_runs
     from adinsights_orchestration.ingestion.automation import build_ingestion
@@ -42,6 +43,7 @@ def build_pipelines(settings: Settings, store: OpsStore | None = None) -> dg.Def
         build_archive(settings, store),
         build_upkeep(settings, store),
         build_retention(settings, store, OWN_HISTORY, rearchive=archive_again(settings, store)),
+        build_restore(settings, store),
         build_dead_runs(settings, store),
         # A run's work is waiting for Airbyte or for dbt; a process per step would only cost its start.
         dg.Definitions(executor=dg.in_process_executor),

@@ -102,11 +102,11 @@ def query(
 
     settings = process.settings()
     question = Question(
-        tenant=tenant_of(tenant),
+        tenant=_tenant(tenant),
         action=action or None,
         resource_type=resource_type or None,
-        first=day_of(first, "--from"),
-        last=day_of(last, "--to"),
+        first=_day(first, "--from"),
+        last=_day(last, "--to"),
         limit=limit,
         sql=sql or None,
     )
@@ -159,11 +159,10 @@ def _range(settings: Settings, first: str, last: str) -> tuple[date, date]:
 
     log = settings.audit_log
     closed = last_closed(utc_now(), timedelta(minutes=log.settle_minutes))
-    return day_of(first, "--from") or log.first_day, day_of(last, "--to") or closed
+    return _day(first, "--from") or log.first_day, _day(last, "--to") or closed
 
 
-def day_of(text: str, option: str) -> date | None:
-    """The day that an option names; None where it names none."""
+def _day(text: str, option: str) -> date | None:
     if not text:
         return None
     try:
@@ -174,8 +173,7 @@ def day_of(text: str, option: str) -> date | None:
     raise ConfigurationError(f"{text!r} is no day", place=option, next_step="Write it as 2026-01-31; days are UTC.")
 
 
-def tenant_of(text: str) -> UUID | None:
-    """The tenant that `--tenant` names; None where it names none."""
+def _tenant(text: str) -> UUID | None:
     try:
         return UUID(text) if text else None
     except ValueError:

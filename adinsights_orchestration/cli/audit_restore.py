@@ -5,22 +5,18 @@ Belongs here: asking, and showing the answer. Does not belong here: restoring (`
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from adinsights_orchestration.cli import process
-from adinsights_orchestration.cli.audit_archive import day_of, tenant_of
 from adinsights_orchestration.cli.audit_retention import ApplyOption
 from adinsights_orchestration.cli.entry import EXIT_NOT_WELL
-from adinsights_orchestration.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from adinsights_orchestration.audit_log.restore import RestoreReport
 
 _SHOWN = 20
-_WHEN = "Write it as 2026-01-31 or 2026-01-31T08:30; times are UTC."
 FirstOption = Annotated[str, typer.Option("--from", metavar="WHEN", help="First day (UTC), or moment.")]
 LastOption = Annotated[
     str, typer.Option("--to", metavar="WHEN", help="Last day (UTC), included; or the moment before which rows are.")
@@ -50,11 +46,11 @@ def restore(
 ) -> None:
     """Bring archived rows back, into a table of their own or the live one. Tells what would come; does with --apply."""
     from adinsights_orchestration.audit_log.restore import Order, Restore
-    from adinsights_orchestration.audit_log.restore_plan import Wanted
+    from adinsights_orchestration.audit_log.restore_plan import Wanted, moment_of, tenant_of
     from adinsights_orchestration.audit_log.source import AUDIT_LOG
     from adinsights_orchestration.cli.runs import requester
 
-    tenants = tuple(found for each in tenant or () if (found := tenant_of(each)) is not None)
+    tenants = tuple(tenant_of(each, "--tenant") for each in tenant or ())
     order = Order(
         wanted=Wanted(moment_of(first, "--from"), moment_of(last, "--to", end=True), tenants),
         into=into or None,
@@ -69,19 +65,6 @@ def restore(
     else:
         _show(report)
     raise typer.Exit(0 if report.well else EXIT_NOT_WELL)
-
-
-def moment_of(text: str, option: str, *, end: bool = False) -> datetime:
-    """The moment that an option names; a day stands for its beginning, or as the end of a range for its end."""
-    if len(text) == len("2026-01-31"):
-        day = day_of(text, option)
-        assert day is not None
-        return datetime(day.year, day.month, day.day, tzinfo=UTC) + timedelta(days=int(end))
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise ConfigurationError(f"{text!r} is neither a day nor a moment", place=option, next_step=_WHEN) from None
-    return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def document(report: RestoreReport) -> dict[str, Any]:
