@@ -10,8 +10,9 @@ from typing import Any
 import dagster as dg
 from pydantic import Field
 
-from adinsights_orchestration.audit_log.restore import Order, Restore, RestoreReport
+from adinsights_orchestration.audit_log.restore import Order, Restore
 from adinsights_orchestration.audit_log.restore_plan import Wanted, moment_of, tenant_of
+from adinsights_orchestration.audit_log.restore_report import RestoreReport
 from adinsights_orchestration.audit_log.source import AUDIT_LOG
 from adinsights_orchestration.clock import Clock, utc_now
 from adinsights_orchestration.dead_runs import proof_of_life

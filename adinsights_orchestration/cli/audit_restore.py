@@ -14,7 +14,7 @@ from adinsights_orchestration.cli.audit_retention import ApplyOption
 from adinsights_orchestration.cli.entry import EXIT_NOT_WELL
 
 if TYPE_CHECKING:
-    from adinsights_orchestration.audit_log.restore import RestoreReport
+    from adinsights_orchestration.audit_log.restore_report import RestoreReport
 
 _SHOWN = 20
 FirstOption = Annotated[str, typer.Option("--from", metavar="WHEN", help="First day (UTC), or moment.")]
