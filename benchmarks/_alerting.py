@@ -16,7 +16,17 @@ from adinsights_orchestration.alerting import deliver
 from adinsights_orchestration.alerting.automation import default_policies, evaluate_once
 from adinsights_orchestration.alerting.evaluate import Evaluation
 from adinsights_orchestration.alerting.message import Message
-from adinsights_orchestration.alerting.sinks import Absent, Attempted, LookedUp, Notice, Outcome, Sent, Sinks, Traits
+from adinsights_orchestration.alerting.sinks import (
+    Absent,
+    Attempted,
+    LookedUp,
+    Notice,
+    Outcome,
+    Sent,
+    Sink,
+    Sinks,
+    Traits,
+)
 from adinsights_orchestration.alerting.standing import Standing
 from adinsights_orchestration.clock import TickClock
 from adinsights_orchestration.environments import Environment
@@ -33,7 +43,7 @@ SLA = load_sla(Environment.PRODUCTION)
 HOURLY = Schedule(ScheduleType.INTERVAL, interval=timedelta(hours=1))
 START = datetime(2026, 11, 23, 13, 0, tzinfo=UTC)
 CONNECTIONS_OF_A_TENANT = 6
-_HISTORY = 10
+_HISTORY, JOBS_OF_A_CONNECTION = 10, 100  # so many are there; so far are job ids apart
 _KEYS = sa.text("""
 insert into adinsights_ops.partition_key (key, provider, row_id, tenant_id, connection_name, first_seen_at)
 select c.key, c.provider, c.id, c.tenant, c.key, :seen
@@ -44,7 +54,7 @@ _JOBS = sa.text("""
 insert into adinsights_ops.sync_job (job_id, connection_id, partition_key, provider, tenant_id, job_type, status,
     started_by, started_at, ended_at, duration_seconds, rows_synced, first_observed_at, observed_at, end_observed_at,
     report_state, reported_at)
-select c.number * 100 + n, c.id, c.key, c.provider, c.tenant, 'sync', 'succeeded', 'external',
+select c.number * :apart + n, c.id, c.key, c.provider, c.tenant, 'sync', 'succeeded', 'external',
     c.last - n * interval '1 hour' - interval '2 minutes', c.last - n * interval '1 hour', 120, 1000,
     c.last - n * interval '1 hour', c.last - n * interval '1 hour', c.last - n * interval '1 hour',
     'reported', c.last - n * interval '1 hour'
@@ -92,11 +102,13 @@ class Platform:
     connections: int
     late: int
     sink: CountingSink = field(default_factory=CountingSink)
+    channel: Sink | None = None  # a real one, instead of the one that counts
 
     LATE_AT = START + timedelta(minutes=20)
 
     def __post_init__(self) -> None:
-        self.sinks = Sinks({self.sink.name: self.sink}, (self.sink.name,))
+        told = self.channel or self.sink
+        self.sinks = Sinks({told.name: told}, (told.name,))
         self.standing = Standing()
         self.policies = default_policies(self.sinks)
 
@@ -119,7 +131,12 @@ class Platform:
             snapshot = registry_store.write_snapshot(connection, "1", registry, None)
             registry_store.write_success(connection, snapshot, START)
             connection.execute(_KEYS, {**columns, "seen": START - timedelta(days=30)})
-            numbers = {"numbers": list(range(self.connections)), "lasts": lasts, "history": _HISTORY}
+            numbers = {
+                "numbers": list(range(self.connections)),
+                "lasts": lasts,
+                "history": _HISTORY,
+                "apart": JOBS_OF_A_CONNECTION,
+            }
             connection.execute(_JOBS, {**columns, **numbers})
         with self.store.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
             connection.execute(sa.text("vacuum analyze adinsights_ops.sync_job"))

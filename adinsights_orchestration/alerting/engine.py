@@ -100,7 +100,7 @@ def advance(
     noted: list[Transition] = []
     for fp in {**before.incidents, **found}:
         incident = before.incidents.get(fp) or machine.new(found[fp], now)
-        if fp in found and _is_settled(incident, found[fp]):
+        if fp in found and _is_settled(incident, found[fp], now):
             after[fp] = incident
             continue
         observation = Present(found[fp]) if fp in found else unfound(incident)
@@ -123,10 +123,13 @@ def advance(
     return After(changed, noted, plan.groups, plan.orders, plan.held, firing, unsettled)
 
 
-def _is_settled(incident: Incident, finding: Finding) -> bool:
+def _is_settled(incident: Incident, finding: Finding, now: datetime) -> bool:
     """Whether it was found just as it was found before, and has nothing to wait for: then nothing can follow."""
     waits = incident.state not in (State.FIRING, State.ACKNOWLEDGED) or incident.unknown_since is not None
-    return not waits and incident.severity is finding.severity and incident.finding == finding
+    is_same = incident.finding is finding or incident.finding == finding
+    if waits or not is_same or incident.severity is not finding.severity:
+        return False
+    return not incident.recent or incident.recent[-1] <= now  # the clock may have been set back
 
 
 def _quieten(after: dict[str, Incident], surroundings: Surroundings, now: datetime) -> None:

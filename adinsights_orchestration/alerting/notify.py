@@ -147,6 +147,8 @@ class _Planner:
         group, timing = self._groups.get(key), self._options.timing
         if group is None or group.flush_at is None or group.escalated < len(self._options.escalation):
             return False
+        if any(at is not None and at > self._now for at in (group.closed_at, group.unacked_at)):
+            return False  # the clock was set back
         return self._now < group.flush_at <= self._now + max(timing.group_wait, timing.group_interval)
 
     def _flush(self, key: str) -> Flush:
