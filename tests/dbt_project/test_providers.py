@@ -22,7 +22,7 @@ def test_staging_is_that_of_the_enabled_providers_and_the_marts_are_all_there(
     assert len([name for name in listed if name[1] == "marts"]) == 12
 
 
-@pytest.mark.parametrize("enabled", [[], ["google_ads", "ga4"]])
+@pytest.mark.parametrize("enabled", [pytest.param([], marks=pytest.mark.soak), ["google_ads", "ga4"]])
 def test_a_warehouse_with_the_tables_of_some_providers_only_builds(
     project_copy: DbtProject, baseline: Baseline, enabled: list[str]
 ) -> None:

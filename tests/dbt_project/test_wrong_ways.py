@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+import pytest
+
 from tests.dbt_project.project import DbtProject, Outcome
 from tests.dbt_project.raw_data import ACME_DAYS, GLOBEX, GLOBEX_DAYS, SECOND_SYNC, meta_insight
 from tests.dbt_project.raw_tables import RawWarehouse, Sync
@@ -70,6 +72,7 @@ def test_a_project_that_lost_the_guard_at_parsing_is_still_stopped_before_its_fi
     assert warehouse.fingerprint() == before
 
 
+@pytest.mark.soak  # shows that the guards' tests can fail
 def test_without_both_guards_the_seed_does_destroy_the_raw_table(
     project_copy: DbtProject, warehouse: RawWarehouse
 ) -> None:

@@ -54,7 +54,9 @@ def test_a_round_killed_between_any_two_steps_tells_every_job_exactly_once(world
     assert set(world.states().values()) == {"posted"}
 
 
-@pytest.mark.parametrize("fault", ["drop", "drop_after", "late", "403"])
+@pytest.mark.parametrize(
+    "fault", ["drop_after", "late", *(pytest.param(fault, marks=pytest.mark.soak) for fault in ("drop", "403"))]
+)
 def test_a_round_killed_at_any_step_of_a_faulty_post_still_tells_the_job_exactly_once(world: World, fault: str) -> None:
     connection = world.connect()
     world.finish(connection)

@@ -76,7 +76,12 @@ def _backlog(world: World, connections: list[UUID], jobs: int = JOBS) -> dict[UU
 
 @pytest.mark.parametrize(
     ("knob", "value"),
-    [("down", True), ("html_error", True), ("webhook_error_next", 10_000), ("webhook_drop_next", 10_000)],
+    [
+        ("down", True),
+        ("webhook_drop_next", 10_000),
+        pytest.param("html_error", True, marks=pytest.mark.soak),
+        pytest.param("webhook_error_next", 10_000, marks=pytest.mark.soak),
+    ],
 )
 def test_after_an_outage_of_twenty_jobs_a_connection_each_is_told_once_and_in_order(
     world: World, knobs: Knobs, knob: str, value: Value
@@ -121,7 +126,7 @@ def test_one_round_tells_more_than_a_page_of_a_connection_where_there_is_time(wo
     assert _told(world, connection) == owed[connection]
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", [0, 1, *(pytest.param(seed, marks=pytest.mark.soak) for seed in range(2, 6))])
 def test_rounds_killed_in_the_middle_of_a_backlog_tell_each_of_its_jobs_once_and_in_order(
     world: World, seed: int
 ) -> None:
