@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 import sys
+from collections.abc import Iterator
 from functools import cache
 from importlib.metadata import packages_distributions
 from pathlib import Path
@@ -21,8 +22,10 @@ LONG_WITH_REASON = {
     "adinsights_orchestration/settings.py": "one table of every setting, read from top to bottom",
     "benchmarks/sync_fanout.py": "one measurement with its server, its peer and its figures, run as one module",
     "tests/ingestion/test_airbyte_client.py": "the client's behaviour in every reply that a server gives",
+    "tests/ingestion/test_intents.py": "every event of an intent's state machine, and any order of them",
     "tests/ingestion/test_observe.py": "the observe tick's behaviour, one sentence after another",
     "tests/ingestion/test_trigger.py": "the trigger tick's behaviour, one sentence after another",
+    "tests/ingestion/test_wait.py": "a person's run from its start to its end, one sentence after another",
 }
 AHEAD_OF_THEIR_USE: set[str] = set()  # alerts
 TOOLS = {  # dependencies that are commands or plug-ins: run, never imported
@@ -46,18 +49,25 @@ def _python(folder: Path) -> list[Path]:
     return [file for file in tracked_files() if file.suffix == ".py" and file.is_relative_to(folder)]
 
 
-class _WithoutTypeChecking(ast.NodeTransformer):
-    """Takes out what only a type checker sees."""
-
-    def visit_If(self, node: ast.If) -> ast.AST | None:
-        if isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
-            return None
-        return self.generic_visit(node)
+@cache
+def _tree(file: Path) -> ast.Module:
+    return ast.parse(file.read_text())
 
 
+def _that_runs(node: ast.AST) -> Iterator[ast.AST]:
+    """A node and what is below it, without what only a type checker sees."""
+    if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+        return
+    yield node
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.stmt | ast.ExceptHandler | ast.match_case):  # imports are statements
+            yield from _that_runs(child)
+
+
+@cache
 def _imported(file: Path) -> set[str]:
     names: set[str] = set()
-    for node in ast.walk(_WithoutTypeChecking().visit(ast.parse(file.read_text()))):
+    for node in _that_runs(_tree(file)):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
@@ -162,7 +172,7 @@ def test_every_module_says_what_it_is() -> None:
     silent = [
         str(file.relative_to(ROOT))
         for file in tracked_files()
-        if file.suffix == ".py" and file.stat().st_size and not ast.get_docstring(ast.parse(file.read_text()))
+        if file.suffix == ".py" and file.stat().st_size and not ast.get_docstring(_tree(file))
     ]
     assert silent == []
 
@@ -177,7 +187,7 @@ def test_no_function_is_longer_than_60_lines() -> None:
         f"{file.relative_to(ROOT)}:{node.name}"
         for file in _python(PACKAGE)
         if "versions" not in file.parts  # a migration lists tables, one statement each
-        for node in ast.walk(ast.parse(file.read_text()))
+        for node in ast.walk(_tree(file))
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and (node.end_lineno or 0) - node.lineno >= 60
     ]
     assert long_functions == []
