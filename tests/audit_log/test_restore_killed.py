@@ -5,7 +5,9 @@ from __future__ import annotations
 import multiprocessing
 import random
 import signal
+import time
 from datetime import timedelta
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
@@ -25,7 +27,6 @@ from tests.audit_log.rows import TABLE, some_rows
 
 PROCESSES = multiprocessing.get_context("forkserver")  # a process of its own, without the imports of a new interpreter
 PROCESSES.set_forkserver_preload([__name__])
-LONGEST_SECONDS = 0.9
 ROWS_A_TRANSACTION = 30
 
 
@@ -36,19 +37,29 @@ def restore_all(settings: Settings, folder: str, live: bool) -> None:
     Restore(settings, store, AUDIT_LOG, "killed", Folder(Path(folder)), lambda: LATER).run(order)
 
 
+def a_process(place: Place, live: bool) -> BaseProcess:
+    process = PROCESSES.Process(target=restore_all, args=(place.settings, str(place.folder), live))
+    process.start()
+    return process
+
+
 def kill_again_and_again(place: Place, times: int, rng: random.Random, live: bool) -> int:
     """Returns how many processes were killed before they were done."""
     table, killed = TABLE if live else RESTORED, 0
+    a_process(place, live).join()  # starts the server that forks
+    place.backend.execute(f"delete from {table}")
+    began = time.monotonic()
+    a_process(place, live).join()
+    takes = time.monotonic() - began  # on this machine, at this hour
     for _ in range(times):
-        process = PROCESSES.Process(target=restore_all, args=(place.settings, str(place.folder), live))
-        process.start()
-        process.join(rng.uniform(0.05, LONGEST_SECONDS))
+        # Something is always left to bring, now and then everything.
+        gone = "true" if rng.random() < 0.3 else f"left(id::text, 1) = '{rng.choice('0123456789abcdef')}'"
+        place.backend.execute(f"delete from {table} where {gone}")
+        process = a_process(place, live)
+        process.join(rng.uniform(0.3, 1) * takes)
         process.kill()  # and not os.kill: it may end by itself at this very moment
         process.join()
         killed += process.exitcode == -signal.SIGKILL
-        (exists,) = place.backend.execute(f"select to_regclass('{table}') is not null")
-        if exists[0] and rng.random() < 0.4:  # so that there is always something left to bring
-            place.backend.execute(f"delete from {table} where left(id::text, 1) = '{rng.choice('0123456789abcdef')}'")
     return killed
 
 

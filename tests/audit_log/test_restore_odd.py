@@ -35,7 +35,16 @@ from tests.conftest import PostgresServer
 
 STRANGE = ["", "\\", "\\N", "\t\n\r\\t", "ä 漢字 🎉 \x01\x1e\x1f", "'\"; drop table accounts_auditlog; --", " x "]
 MEGABYTE = {"text": "".join(random.Random(3).choices('abc\\"\n漢', k=1_000_000))}
-METADATA = [None, 0, "", [], {}, {"deep": [{"x": [None, 1e-30, 12345678901234567890]}]}, {"\\": "\\u0001"}, MEGABYTE]
+METADATA: list[object] = [
+    None,
+    0,
+    "",
+    [],
+    {},
+    {"deep": [{"x": [None, 1e-30, 12345678901234567890]}]},
+    {"\\": "\\u0001"},
+    MEGABYTE,
+]
 
 
 @pytest.fixture
