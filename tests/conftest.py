@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import psycopg
@@ -21,10 +22,22 @@ from adinsights_orchestration.local.postgres import EmbeddedPostgres
 from adinsights_orchestration.ops_store.store import OpsStore
 from adinsights_orchestration.settings import OpsStoreSettings
 from tests.recycling import Recycled
+from tests.scheduling import Together, rank
 
 # What is not over by then hangs: tells an end from none on the busiest machine, and measures no speed.
 HANG_SECONDS = 45.0
 DEBIAN_POSTGRES_15 = Path("/usr/lib/postgresql/15/bin")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long tests first."""
+    items.sort(key=lambda item: rank(item.nodeid))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Together:
+    """Which tests workers take together."""
+    return Together(config, log)
 
 
 def free_port() -> int:
