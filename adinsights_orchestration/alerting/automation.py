@@ -10,7 +10,7 @@ from datetime import datetime
 import dagster as dg
 import sqlalchemy as sa
 
-from adinsights_orchestration.alerting import dagster_events, deliver, disks, evaluate, reading, rows
+from adinsights_orchestration.alerting import dagster_events, deliver, disks, evaluate, marks, reading, rows
 from adinsights_orchestration.alerting.backend_rules import run_backend_rules
 from adinsights_orchestration.alerting.channels import build_sinks, policies_of
 from adinsights_orchestration.alerting.configuration import load_alerts
@@ -33,7 +33,7 @@ from adinsights_orchestration.freshness.sla import SlaTable, load_sla
 from adinsights_orchestration.logs import get_logger, timed
 from adinsights_orchestration.ops_store.store import OpsStore
 from adinsights_orchestration.settings import Settings
-from adinsights_orchestration.topology.store import load_topology, newest_row
+from adinsights_orchestration.topology.store import load_topology
 from adinsights_orchestration.unattended import declared, sensor_status
 
 BUDGET_SECONDS = 40.0  # a sensor has a minute
@@ -85,15 +85,15 @@ def evaluate_once(
 
     def read(connection: sa.Connection, at: datetime, memory: Memory) -> tuple[Facts, Memory]:
         held = [str(title) for title in memory.get("held", ())]
-        seen = JobsSeen.from_json(memory.get("jobs"))
-        newest = newest_row(connection)
-        if standing.topology is None or standing.topology[0] != newest:
-            standing.topology = (newest, load_topology(connection).topology)
+        jobs = JobsSeen.from_json(memory.get("jobs"))
+        seen = marks.read(connection, at)
+        if standing.topology is None or standing.topology[0] != seen.topology:
+            standing.topology = (seen.topology, load_topology(connection).topology)
         topology = standing.topology[1]
-        events, seen = dagster_events.read(instance, topology, expected, seen, at)
+        events, jobs = dagster_events.read(instance, topology, expected, jobs, at, standing.log)
         beside = Beside(events, topology, held, disks.read(disks.folders(settings)))
-        facts = reading.read(store, connection, settings, sla, at, beside, standing)
-        return facts, {"jobs": seen.to_json()}
+        facts = reading.read(store, connection, settings, sla, at, beside, standing, seen)
+        return facts, {"jobs": jobs.to_json()}
 
     return evaluate.run(store, read, policies, now, standing)
 

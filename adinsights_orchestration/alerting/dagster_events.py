@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import dagster as dg
@@ -17,6 +17,7 @@ import dagster as dg
 from adinsights_orchestration.alerting.facts import CheckKey, Events, Failure
 from adinsights_orchestration.alerting.rules.upkeep import DAILY
 from adinsights_orchestration.dagster_internals import outcomes
+from adinsights_orchestration.dagster_internals.connections import keep_connections
 from adinsights_orchestration.dagster_internals.outcomes import Automation, RunEnd
 from adinsights_orchestration.topology.model import Topology
 
@@ -28,6 +29,10 @@ _UNDECIDED_FOR = timedelta(minutes=2)
 _BY_HAND_FOR = timedelta(hours=24)
 _LEAST_SILENCE = timedelta(minutes=5)
 _LONGEST_NAME = 120
+_LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
+_SETTLES_WITHIN = timedelta(minutes=2)  # far more than an entry takes from its number to its commit
+_WHOLE_EVERY = timedelta(minutes=10)  # the log is read anew at least so often
+_AUTOMATIONS_EVERY = timedelta(minutes=1)  # a fifth of the shortest silence that is told
 
 
 @dataclass(frozen=True)
@@ -128,12 +133,48 @@ def stopped(found: Mapping[str, Automation], declared: Mapping[str, float | None
     return failures
 
 
+@dataclass
+class LogKept:
+    """What a process knows of the log and of automations since it read them last; all of it may be thrown away.
+
+    Attributes:
+        newest: The newest entry of the log.
+        since: Since when that has been the newest one.
+        read_at: When the log was read.
+        topology: Whose checks were looked at.
+        after: What was remembered after it.
+        events: What the log said.
+        automations: Every automation that Dagster keeps a state of.
+        automations_at: When they were read.
+    """
+
+    newest: int = -1
+    since: datetime = _LONG_AGO
+    read_at: datetime = _LONG_AGO
+    topology: Topology | None = None
+    after: JobsSeen = field(default_factory=JobsSeen)
+    events: Events = field(default_factory=Events)
+    automations: Mapping[str, Automation] = field(default_factory=dict)
+    automations_at: datetime = _LONG_AGO
+
+    def holds(self, newest: int, topology: Topology | None, seen: JobsSeen, now: datetime) -> bool:
+        """Whether the log says what it said.
+
+        Several processes write it: an entry with a lower number may appear for a while after one with a higher, so the
+        newest one must have been that for some time.
+        """
+        same = newest == self.newest and topology is self.topology and seen == self.after and seen.place == newest
+        settled = timedelta() <= self.read_at - self.since and self.read_at - self.since >= _SETTLES_WITHIN
+        return same and settled and timedelta() <= now - self.read_at < _WHOLE_EVERY
+
+
 def read(
     instance: dg.DagsterInstance,
     topology: Topology | None,
     declared: Mapping[str, float | None],
     seen: JobsSeen,
     now: datetime,
+    kept: LogKept | None = None,
 ) -> tuple[Events, JobsSeen]:
     """Returns what Dagster says, and what is to be remembered; where its storage does not answer, that.
 
@@ -143,23 +184,41 @@ def read(
         declared: See `stopped`.
         seen: What was remembered.
         now: The moment.
+        kept: What this process read before; then a log in which nothing was written is not read again.
     """
+    kept = kept or LogKept()
     try:
-        return _read(instance, topology, declared, seen, now)
+        keep_connections(instance)
+        newest = outcomes.newest_entry(instance)
+        if kept.holds(newest, topology, seen, now):
+            events, after = kept.events, seen
+        else:
+            events, after = _read(instance, topology, seen, newest, now)
+            since = kept.since if newest == kept.newest and kept.since <= now else now
+            kept.newest, kept.since, kept.read_at, kept.topology = newest, since, now, topology
+            kept.after, kept.events = after, events
+        return replace(events, stopped=_stopped(instance, declared, now, kept)), after
     except Exception as error:  # noqa: BLE001  (whatever Dagster's storage raises, nothing is known, and that is told)
         return Events(problem=f"Dagster's storage does not answer ({type(error).__name__})."), seen
 
 
+def _stopped(
+    instance: dg.DagsterInstance, declared: Mapping[str, float | None], now: datetime, kept: LogKept
+) -> dict[str, Failure]:
+    """Automations that stand still; what was read a moment ago is only read again where it would say so of one."""
+    if timedelta() <= now - kept.automations_at < _AUTOMATIONS_EVERY:
+        found = stopped(kept.automations, declared, now)
+        if not found:
+            return found
+    kept.automations, kept.automations_at = outcomes.automations(instance), now
+    return stopped(kept.automations, declared, now)
+
+
 def _read(
-    instance: dg.DagsterInstance,
-    topology: Topology | None,
-    declared: Mapping[str, float | None],
-    seen: JobsSeen,
-    now: datetime,
+    instance: dg.DagsterInstance, topology: Topology | None, seen: JobsSeen, newest: int, now: datetime
 ) -> tuple[Events, JobsSeen]:
     if seen.place is None:
-        begun = instance.event_log_storage.get_maximum_record_id() or 0
-        seen = JobsSeen(begun, begun=begun)
+        seen = JobsSeen(newest, begun=newest)
     place = seen.place or 0
     ends, complete_to = outcomes.run_ends(instance, max(place - outcomes.REREAD, seen.begun, 0))
     if complete_to < place:  # so much has ended lately that what is read again is all there was room for
@@ -181,7 +240,6 @@ def _read(
             CheckKey(one.asset, one.check, one.partition): Failure(one.at, one.detail, one.run_id) for one in failed
         },
         materialized={key: (made.get(key, since), key in made) for key, since in after.daily.items()},
-        stopped=stopped(outcomes.automations(instance), declared, now),
     )
     return events, after
 

@@ -79,6 +79,27 @@ class After:
     unsettled: Collection[str] = ()
 
 
+@dataclass(frozen=True)
+class Moved:
+    """Incidents after one more observation of each, before anybody is told.
+
+    Attributes:
+        before: As they were.
+        after: As they are.
+        transitions: What happened to them, in order.
+        touched: Keys of the groups that may have something to say; None for any.
+    """
+
+    before: Mapping[str, Incident]
+    after: dict[str, Incident]
+    transitions: Sequence[Transition]
+    touched: Collection[str] | None
+
+    def rests(self) -> After:
+        """What it comes to where nothing was touched and no group's time has come."""
+        return After((), self.transitions, (), (), (), sum(each.is_firing for each in self.after.values()))
+
+
 def advance(
     before: Before,
     findings: Iterable[Finding],
@@ -95,7 +116,17 @@ def advance(
         surroundings: What it goes by.
         now: The moment.
     """
-    found = _by_fingerprint(findings)
+    return tell(move(before, by_fingerprint(findings), unfound, surroundings, now), before, surroundings, now)
+
+
+def move(
+    before: Before,
+    found: Mapping[str, Finding],
+    unfound: Callable[[Incident], Observation],
+    surroundings: Surroundings,
+    now: datetime,
+) -> Moved:
+    """Returns the incidents as they are now; groups are not looked at. The arguments are those of `advance`."""
     after: dict[str, Incident] = {}
     noted: list[Transition] = []
     for fp in {**before.incidents, **found}:
@@ -107,20 +138,25 @@ def advance(
         policy = surroundings.policies.get(incident.finding.rule, _AT_ONCE)
         after[fp], changes = machine.step(incident, observation, policy, now)
         noted += changes
-    moved = {fp for fp, each in after.items() if each is not before.incidents.get(fp)}
+    moved = any(each is not before.incidents.get(fp) for fp, each in after.items())
     waits = surroundings.options.hours or any(map(notify.is_recovering, after.values()))
     if moved or waits or not before.same_around:
         _quieten(after, surroundings, now)
-    open_ones = [each for each in after.values() if each.is_open]
     touched = {*_touched(before.incidents, after), *before.unsettled} if before.same_around else None
+    return Moved(before.incidents, after, noted, touched)
+
+
+def tell(moved: Moved, before: Before, surroundings: Surroundings, now: datetime) -> After:
+    """Returns what is to be said of the incidents as they are now. The arguments are those of `advance`."""
+    open_ones = [each for each in moved.after.values() if each.is_open]
     plan = notify.plan(
-        before.groups, open_ones, surroundings.options, now, opened_lately=before.opened_lately, touched=touched
+        before.groups, open_ones, surroundings.options, now, opened_lately=before.opened_lately, touched=moved.touched
     )
-    after |= {each.fingerprint: each for each in plan.incidents}
-    changed = [each for fp, each in after.items() if each is not (known := before.incidents.get(fp)) and each != known]
+    after = moved.after | {each.fingerprint: each for each in plan.incidents}
+    changed = [each for fp, each in after.items() if each is not (known := moved.before.get(fp)) and each != known]
     firing = sum(each.is_firing for each in after.values())
     unsettled = {each.key for each in plan.groups} | {each.finding.group_key for each in plan.incidents}
-    return After(changed, noted, plan.groups, plan.orders, plan.held, firing, unsettled)
+    return After(changed, moved.transitions, plan.groups, plan.orders, plan.held, firing, unsettled)
 
 
 def _is_settled(incident: Incident, finding: Finding, now: datetime) -> bool:
@@ -161,10 +197,12 @@ def _touched(before: Mapping[str, Incident], after: Mapping[str, Incident]) -> s
     return keys
 
 
-def _by_fingerprint(findings: Iterable[Finding]) -> dict[str, Finding]:
+def by_fingerprint(findings: Iterable[Finding]) -> dict[str, Finding]:
+    """The findings by what they name; of two that name the same the more urgent counts."""
     found: dict[str, Finding] = {}
     for each in findings:
-        known = found.get(each.fingerprint)
+        fp = each.fingerprint
+        known = found.get(fp)
         if known is None or each.severity.rank > known.severity.rank:
-            found[each.fingerprint] = each
+            found[fp] = each
     return found

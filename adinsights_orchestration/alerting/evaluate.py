@@ -16,16 +16,16 @@ from uuid import uuid4
 
 import sqlalchemy as sa
 
-from adinsights_orchestration.alerting import digest, outbox, rows
+from adinsights_orchestration.alerting import digest, notify, outbox, rows
 from adinsights_orchestration.alerting.digest import Digest
-from adinsights_orchestration.alerting.engine import After, Before, Surroundings, advance
+from adinsights_orchestration.alerting.engine import After, Before, Moved, Surroundings, by_fingerprint, move, tell
 from adinsights_orchestration.alerting.facts import Facts
 from adinsights_orchestration.alerting.grouping import Op, Options
 from adinsights_orchestration.alerting.inhibition import Graph
 from adinsights_orchestration.alerting.matching import Silence
-from adinsights_orchestration.alerting.model import Incident, Policy
+from adinsights_orchestration.alerting.model import Finding, Incident, Policy
 from adinsights_orchestration.alerting.rows import Event
-from adinsights_orchestration.alerting.rules.rule import Judged, Rule, judge
+from adinsights_orchestration.alerting.rules.rule import Rule, judge
 from adinsights_orchestration.alerting.standing import Standing
 from adinsights_orchestration.alerting.windows import Window, in_force
 from adinsights_orchestration.ops_store.connecting import lock_key
@@ -100,9 +100,13 @@ def run(store: OpsStore, read: Read, policies: Policies, now: datetime, standing
             known = replace(standing)
             standing.forget()
             done, after, mark = _evaluate(connection, read, policies, now, known)
+            if known.is_to_prune(now):
+                rows.prune(connection, KEEP_EVENTS, now)
+                standing.pruned_at = now
         # Committed: only now it is how things stand. Whatever failed before leaves nothing that is believed.
         standing.incidents, standing.silences, standing.mark = after.kept, after.silences, mark
         standing.graph, standing.unsettled = after.graph, after.unsettled
+        standing.rests_until, standing.evaluated_at = after.rests_until, now
         return done
 
 
@@ -119,39 +123,44 @@ class _Left:
     silences: Sequence[Silence]
     graph: Graph
     unsettled: Collection[str]
+    rests_until: datetime | None
 
 
 def _evaluate(
     connection: sa.Connection, read: Read, policies: Policies, now: datetime, standing: Standing
 ) -> tuple[Evaluation, _Left, str]:
-    memory = rows.load_memory(connection)
+    memory, asked_for = rows.load_kept(connection, now)
     mark = str(memory.get("mark", ""))
     facts, remembered = read(connection, now, memory)
     judged = judge(policies.rules, facts)
-    silences = [*rows.load_silences(connection, now), *in_force(policies.windows, now)]
+    found = by_fingerprint(judged.findings)
+    silences = [*asked_for, *in_force(policies.windows, now)]
     quiet = [each for each in silences if each.starts_at <= now]
-    before = _before(connection, judged, policies, now, standing if mark and mark == standing.mark else None)
-    same = mark != "" and mark == standing.mark and quiet == standing.silences and facts.graph is standing.graph
-    after = advance(
-        replace(before, same_around=same, unsettled=standing.unsettled),
-        judged.findings,
-        judged.unfound,
-        Surroundings(policies.options, facts.graph, silences, policies.believed),
-        now,
-    )
+    known = mark != "" and mark == standing.mark
+    same = known and quiet == standing.silences and facts.graph is standing.graph
+    incidents = _incidents(connection, found, standing if known else None)
+    before = Before(incidents, same_around=same, unsettled=standing.unsettled)
+    around = Surroundings(policies.options, facts.graph, silences, policies.believed)
+    moved = move(before, found, judged.unfound, around, now)
+    if moved.touched is not None and not moved.touched and standing.rests(now):
+        after, rests_until = moved.rests(), standing.rests_until
+    else:
+        before = _with_groups(connection, before, found, policies.options, now)
+        after = tell(moved, before, around, now)
+        rests_until = _rests_until(before, moved, after, policies.options, now)
     if after.incidents or not mark:
         mark = uuid4().hex
     _write(connection, after, now)
     digested = _digests(connection, policies.digests, memory.get("digests", {}), now)
     remembered = {**remembered, "held": list(after.held), "digests": digested, "mark": mark}
     rows.save_memory(connection, remembered, now)
-    rows.prune(connection, KEEP_EVENTS, now)
     changes = Counter(each.change.value for each in after.transitions)
-    kept = {**before.incidents, **{each.fingerprint: each for each in after.incidents}}
+    kept = incidents
     if after.incidents:
+        kept = {**incidents, **{each.fingerprint: each for each in after.incidents}}
         kept = {fp: each for fp, each in kept.items() if each.is_open}
     done = Evaluation("", after.firing, changes, len(after.orders), len(after.held))
-    return done, _Left(kept, quiet, facts.graph, after.unsettled), mark
+    return done, _Left(kept, quiet, facts.graph, after.unsettled, rests_until), mark
 
 
 def _digests(
@@ -170,19 +179,30 @@ def _digests(
     return remembered
 
 
-def _before(
-    connection: sa.Connection, judged: Judged, policies: Policies, now: datetime, standing: Standing | None
-) -> Before:
-    found = {each.fingerprint for each in judged.findings}
+def _incidents(
+    connection: sa.Connection, found: Mapping[str, Finding], standing: Standing | None
+) -> dict[str, Incident]:
+    """All that are open, and those that were found again."""
     if standing is None:
-        incidents = rows.load_incidents(connection, found)
-    else:
-        incidents = {**standing.incidents, **rows.load_named(connection, found - standing.incidents.keys())}
-    keys = {each.group_key for each in judged.findings}
-    keys |= {each.finding.group_key for each in incidents.values() if each.is_open}
-    storm = policies.options.storm
-    lately = rows.opened_since(connection, now - storm.within) if storm else 0
-    return Before(incidents, rows.load_groups(connection, keys), lately)
+        return rows.load_incidents(connection, found.keys())
+    unknown = found.keys() - standing.incidents.keys()
+    return {**standing.incidents, **rows.load_named(connection, unknown)} if unknown else standing.incidents
+
+
+def _with_groups(
+    connection: sa.Connection, before: Before, found: Mapping[str, Finding], options: Options, now: datetime
+) -> Before:
+    keys = {each.group_key for each in found.values()}
+    keys |= {each.finding.group_key for each in before.incidents.values() if each.is_open}
+    lately = rows.opened_since(connection, now - options.storm.within) if options.storm else 0
+    return replace(before, groups=rows.load_groups(connection, keys), opened_lately=lately)
+
+
+def _rests_until(before: Before, moved: Moved, after: After, options: Options, now: datetime) -> datetime | None:
+    groups = {**before.groups, **{each.key: each for each in after.groups}}
+    told = {**moved.after, **{each.fingerprint: each for each in after.incidents}}
+    keys = {*groups, *(each.finding.group_key for each in told.values() if each.is_open)}
+    return notify.rests_until(groups, keys, options, now)
 
 
 def _write(connection: sa.Connection, after: After, now: datetime) -> None:

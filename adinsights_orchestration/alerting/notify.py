@@ -105,6 +105,38 @@ def plan(
     return _Planner(groups, list(incidents), options, now).run(opened_lately, touched)
 
 
+def rests_until(groups: Mapping[str, Group], keys: Iterable[str], options: Options, now: datetime) -> datetime | None:
+    """Returns until when time alone gives none of the groups anything to do; None where it does for one of them.
+
+    Args:
+        groups: Those that are kept, by key.
+        keys: All that there are: of those, and of open incidents.
+        options: How to tell.
+        now: The moment.
+    """
+    until = now + _longest(options)
+    for key in keys:
+        rests = _rests_until(groups.get(key), options, now)
+        if rests is None:
+            return None
+        until = min(until, rests)
+    return until
+
+
+def _rests_until(group: Group | None, options: Options, now: datetime) -> datetime | None:
+    """Until when time alone gives the group nothing to do; None where it may now."""
+    if group is None or group.flush_at is None or group.escalated < len(options.escalation):
+        return None
+    if any(at is not None and at > now for at in (group.closed_at, group.unacked_at)):
+        return None  # the clock was set back
+    return group.flush_at if now < group.flush_at <= now + _longest(options) else None
+
+
+def _longest(options: Options) -> timedelta:
+    """The longest that a group's clock runs."""
+    return max(options.timing.group_wait, options.timing.group_interval)
+
+
 class _Planner:
     """One plan in the making."""
 
@@ -143,13 +175,7 @@ class _Planner:
         )
 
     def _rests(self, key: str) -> bool:
-        """Whether time alone gives the group nothing to do yet."""
-        group, timing = self._groups.get(key), self._options.timing
-        if group is None or group.flush_at is None or group.escalated < len(self._options.escalation):
-            return False
-        if any(at is not None and at > self._now for at in (group.closed_at, group.unacked_at)):
-            return False  # the clock was set back
-        return self._now < group.flush_at <= self._now + max(timing.group_wait, timing.group_interval)
+        return _rests_until(self._groups.get(key), self._options, self._now) is not None
 
     def _flush(self, key: str) -> Flush:
         group, members = self._groups.get(key) or Group(key), self._members.get(key, [])
@@ -164,7 +190,7 @@ class _Planner:
         if group.flush_at is None:
             due = now + timing.group_wait
             return replace(group, flush_at=due) if any(each.is_firing for each in members) else group
-        longest = max(timing.group_wait, timing.group_interval)
+        longest = _longest(self._options)
         if group.flush_at > now + longest:  # the clock was set back
             return replace(group, flush_at=now + longest)
         return group

@@ -1,19 +1,20 @@
 """Facts from the ops store: everything that rules need, in a number of statements that does not grow.
 
 Belongs here: SQL, read only. Does not belong here: what follows from it (`rules`), Dagster's event log
-(`dagster_events`). Connections that are well are counted, not read.
+(`dagster_events`). Connections that are well are counted, not read, and where nothing was written since the last
+evaluation of this process, nothing is read at all but the marks that say so (`marks`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
 
-from adinsights_orchestration.alerting import history
+from adinsights_orchestration.alerting import history, marks
 from adinsights_orchestration.alerting.facts import (
     ConnectionFact,
     Disk,
@@ -23,12 +24,19 @@ from adinsights_orchestration.alerting.facts import (
     ProviderFact,
     SyncErrors,
 )
-from adinsights_orchestration.alerting.night import night_at
+from adinsights_orchestration.alerting.marks import Marks
+from adinsights_orchestration.alerting.night import Night, night_at
 from adinsights_orchestration.alerting.rules import budget
-from adinsights_orchestration.alerting.standing import REREAD, Connections, Standing
+from adinsights_orchestration.alerting.standing import (
+    AVAILABILITY_EVERY,
+    REREAD,
+    WHOLE_EVERY,
+    Connections,
+    Reading,
+    Standing,
+)
 from adinsights_orchestration.freshness.model import Freshness
 from adinsights_orchestration.freshness.sla import Sla, SlaTable
-from adinsights_orchestration.freshness.states import load_place
 from adinsights_orchestration.health.states import load as load_components
 from adinsights_orchestration.ops_store.findings import open_findings
 from adinsights_orchestration.ops_store.store import OpsStore
@@ -69,6 +77,7 @@ def read(
     now: datetime,
     beside: Beside,
     standing: Standing | None = None,
+    seen: Marks | None = None,
 ) -> Facts:
     """Reads everything.
 
@@ -79,16 +88,46 @@ def read(
         sla: The levels.
         now: The moment.
         beside: What is known from elsewhere.
-        standing: What this process read before; of connections only what changed since is read.
+        standing: What this process read before; where that holds nothing is read, else of connections what changed.
+        seen: The marks, where they were read in this transaction already.
     """
     standing = standing or Standing()
+    seen = seen or marks.read(connection, now)
+    freshness_at = seen.freshness.read_at if seen.freshness else None
+    night = night_at(now, sla)
+    made_of = (settings, sla, beside.topology)
+    last = standing.reading
+    if last is not None and last.holds(now, (seen.content, night), made_of):
+        facts = last.facts
+    else:
+        facts = _read(store, connection, made_of, night, now, standing)
+        standing.reading = Reading(now, _holds_until(facts), (seen.content, night), made_of, facts)
+    return replace(
+        facts,
+        now=now,
+        freshness_at=freshness_at,
+        events=beside.events,
+        held=beside.held,
+        disks=beside.disks,
+        memo=standing.memo,
+    )
+
+
+def _read(
+    store: OpsStore,
+    connection: sa.Connection,
+    made_of: tuple[Settings, SlaTable, Topology | None],
+    night: Night,
+    now: datetime,
+    standing: Standing,
+) -> Facts:
+    """What the ops store holds; connections only as far as they changed."""
+    settings, sla, topology = made_of
     snapshot = last_snapshot(store, connection)
-    registry = snapshot.registry if snapshot else NEVER_READ
-    served, tenants = standing.of_registry(registry)
-    places, graph = standing.around(settings, sla, beside.topology)
+    served, tenants = standing.of_registry(snapshot.registry if snapshot else NEVER_READ)
+    places, graph = standing.around(settings, sla, topology)
     known = _refreshed(connection, standing.connections, served, now)
     standing.connections = known
-    place = load_place(connection)
     return Facts(
         now=now,
         sla=sla,
@@ -96,22 +135,29 @@ def read(
         tenants=tenants,
         connections=list(known.facts.values()),
         providers=known.providers,
-        freshness_at=place.read_at if place else None,
-        sync_errors=_sync_errors(connection, now, sla[Sla.SYNC_ERRORS].window or timedelta(minutes=30)),
+        sync_errors=_sync_errors(connection, now, _errors_within(sla)),
         components=load_components(connection),
         findings=[
             OpenFinding(one.kind, one.subject, one.detail, one.first_seen_at) for one in open_findings(connection)
         ],
-        events=beside.events,
         graph=graph,
-        held=beside.held,
         served=served,
         empty_syncs=history.empty_syncs(connection, round(sla[Sla.EMPTY_SYNCS].warn), now),
-        night=history.night_done(connection, night_at(now, sla)),
+        night=history.night_done(connection, night),
         availability=history.availability(connection, budget.windows(sla), now),
-        disks=beside.disks,
-        memo=standing.memo,
     )
+
+
+def _holds_until(facts: Facts) -> datetime:
+    """Until when the same rows say the same: what is counted within a time changes when the time passes by a row."""
+    ends = [facts.now + (AVAILABILITY_EVERY if facts.availability else WHOLE_EVERY)]
+    ends += [one.first_at + _errors_within(facts.sla) for one in facts.sync_errors]
+    ends += [one.since + history.EMPTY_LOOKED_AT for one in facts.empty_syncs]
+    return min(ends)
+
+
+def _errors_within(sla: SlaTable) -> timedelta:
+    return sla[Sla.SYNC_ERRORS].window or timedelta(minutes=30)
 
 
 def _refreshed(

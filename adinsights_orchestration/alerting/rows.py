@@ -14,7 +14,7 @@ from uuid import UUID
 
 import sqlalchemy as sa
 from pydantic import TypeAdapter
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.dialects.postgresql import aggregate_order_by, insert
 
 from adinsights_orchestration.alerting.digest import Lately
 from adinsights_orchestration.alerting.grouping import Group
@@ -161,19 +161,28 @@ def events_of(transitions: Iterable[Transition]) -> list[Event]:
 
 def load_silences(connection: sa.Connection, after: datetime) -> list[Silence]:
     """Returns the silences that end after a moment, oldest first."""
-    query = sa.select(alert_silence).where(alert_silence.c.ends_at > after).order_by(alert_silence.c.id)
-    return [
-        Silence(
-            row.id,
-            tuple(Matcher.parse(text) for text in row.matchers),
-            row.starts_at,
-            row.ends_at,
-            row.author,
-            row.reason,
-            Quiet(row.kind),
-        )
-        for row in connection.execute(query)
-    ]
+    return [_silence(row._asdict()) for row in connection.execute(_silences(after))]
+
+
+def load_kept(connection: sa.Connection, now: datetime) -> tuple[dict[str, Any], list[Silence]]:
+    """Returns what the last evaluation left for this one and the silences that have not ended, in one statement."""
+    memory = sa.select(cursor.c.value).where(cursor.c.name == _MEMORY).scalar_subquery()
+    one = _silences(now).subquery("one")
+    silences = sa.select(sa.func.jsonb_agg(aggregate_order_by(sa.func.to_jsonb(sa.literal_column("one")), one.c.id)))
+    value, found = connection.execute(sa.select(memory, silences.select_from(one).scalar_subquery())).one()
+    moments = ("starts_at", "ends_at")
+    parsed = [{**each, **{name: datetime.fromisoformat(each[name]) for name in moments}} for each in found or ()]
+    return dict(value or {}), [_silence(each) for each in parsed]
+
+
+def _silences(after: datetime) -> sa.Select[Any]:
+    return sa.select(alert_silence).where(alert_silence.c.ends_at > after).order_by(alert_silence.c.id)
+
+
+def _silence(row: Mapping[str, Any]) -> Silence:
+    matchers = tuple(Matcher.parse(text) for text in row["matchers"])
+    ends = row["starts_at"], row["ends_at"]
+    return Silence(row["id"], matchers, *ends, row["author"], row["reason"], Quiet(row["kind"]))
 
 
 def add_silence(connection: sa.Connection, silence: Silence, now: datetime) -> int:
@@ -199,11 +208,6 @@ def end_silence(connection: sa.Connection, number: int, now: datetime) -> bool:
         .values(ends_at=sa.func.greatest(alert_silence.c.starts_at, now))
     )
     return connection.execute(ended).rowcount > 0
-
-
-def load_memory(connection: sa.Connection) -> dict[str, Any]:
-    """Returns what the last evaluation left for the next; empty before the first."""
-    return dict(connection.execute(sa.select(cursor.c.value).where(cursor.c.name == _MEMORY)).scalar() or {})
 
 
 def last_evaluation(connection: sa.Connection) -> datetime | None:

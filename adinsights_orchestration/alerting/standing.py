@@ -14,7 +14,8 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from adinsights_orchestration.alerting.facts import ConnectionFact, ProviderFact
+from adinsights_orchestration.alerting.dagster_events import LogKept
+from adinsights_orchestration.alerting.facts import ConnectionFact, Facts, ProviderFact
 from adinsights_orchestration.alerting.inhibition import Graph
 from adinsights_orchestration.alerting.matching import Silence
 from adinsights_orchestration.alerting.model import Incident
@@ -25,6 +26,8 @@ from adinsights_orchestration.topology.model import Topology
 
 REREAD = timedelta(minutes=2)  # freshness stamps a row before it commits it, within a tick's time
 WHOLE_EVERY = timedelta(minutes=10)  # everything is read anew at least so often
+PRUNE_EVERY = timedelta(minutes=10)
+AVAILABILITY_EVERY = timedelta(minutes=1)  # samples of it are by the minute
 
 
 @dataclass
@@ -52,6 +55,30 @@ class Connections:
         return self.read_at <= now and self.whole_at <= now < self.whole_at + WHOLE_EVERY
 
 
+@dataclass(frozen=True)
+class Reading:
+    """What was read last of the ops store, and when it is the same still.
+
+    Attributes:
+        at: When.
+        until: Until when the same rows say the same.
+        marks: What differs where a row differs; empty where that is not known.
+        made_of: What else it is made of.
+        facts: It.
+    """
+
+    at: datetime
+    until: datetime
+    marks: tuple[Any, ...]
+    made_of: tuple[object, ...]
+    facts: Facts
+
+    def holds(self, now: datetime, marks: tuple[Any, ...], made_of: tuple[object, ...]) -> bool:
+        """Whether reading would say the same again."""
+        same = all(one is other for one, other in zip(self.made_of, made_of, strict=True))
+        return same and bool(marks[0]) and marks == self.marks and self.at <= now < self.until
+
+
 @dataclass
 class Standing:
     """What is kept between two evaluations of one process.
@@ -62,8 +89,13 @@ class Standing:
         silences: Those that were in force.
         graph: The graph that explained them.
         unsettled: Keys of the groups that the last evaluation did something to.
+        rests_until: Until when time alone gives no group anything to do; None where it does.
+        evaluated_at: When the last evaluation was.
+        pruned_at: When old lines of the history were last dropped.
+        reading: Everything that was read of the ops store.
         connections: The connections.
         registry: Connections and tenants of the registry by key, and what they were made of.
+        log: What Dagster says.
         topology: The topology, and the row that it was read from.
         surroundings: Places and graph, and what they were made of.
         memo: Findings that were made of the very same facts, by what they are about; void with other surroundings.
@@ -74,15 +106,30 @@ class Standing:
     silences: Sequence[Silence] = ()
     graph: Graph | None = None
     unsettled: Collection[str] = ()
+    rests_until: datetime | None = None
+    evaluated_at: datetime | None = None
+    pruned_at: datetime | None = None
+    reading: Reading | None = None
     connections: Connections | None = None
     registry: tuple[object, dict[str, Connection], dict[UUID, Tenant]] | None = None
+    log: LogKept = field(default_factory=LogKept)
     topology: tuple[int, Topology | None] | None = None
     surroundings: tuple[tuple[object, ...], Places, Graph] | None = None
     memo: dict[Any, Any] = field(default_factory=dict)
 
     def forget(self) -> None:
         """Knows nothing of incidents any more: what was written is not known to have arrived."""
-        self.mark, self.incidents, self.silences, self.graph = "", {}, (), None
+        self.mark, self.incidents, self.silences, self.graph, self.rests_until = "", {}, (), None, None
+
+    def rests(self, now: datetime) -> bool:
+        """Whether no group's time has come since the last evaluation; not where the clock was set back."""
+        if self.rests_until is None or self.evaluated_at is None:
+            return False
+        return self.evaluated_at <= now < self.rests_until
+
+    def is_to_prune(self, now: datetime) -> bool:
+        """Whether the history was not pruned lately."""
+        return self.pruned_at is None or not timedelta() <= now - self.pruned_at < PRUNE_EVERY
 
     def of_registry(self, registry: Registry) -> tuple[dict[str, Connection], dict[UUID, Tenant]]:
         """Returns the registry's connections by partition, and its tenants; the same ones for the same registry."""

@@ -79,10 +79,14 @@ class Automation:
     last_tick_at: datetime | None
 
 
+def newest_entry(instance: dg.DagsterInstance) -> int:
+    """Returns the number of the newest entry of the event log; 0 where it is empty."""
+    return instance.event_log_storage.get_maximum_record_id() or 0
+
+
 def run_ends(instance: dg.DagsterInstance, after: int) -> tuple[list[RunEnd], int]:
     """Returns ends of runs after a place in the event log, in order, and the place up to which that is all."""
-    newest = instance.event_log_storage.get_maximum_record_id() or 0
-    complete_to = max(newest, after)
+    complete_to = max(newest_entry(instance), after)
     found: list[RunEnd] = []
     for kind in _ENDS:
         wanted = dg.RunStatusChangeRecordsFilter(kind, after_storage_id=after)  # type: ignore[arg-type]

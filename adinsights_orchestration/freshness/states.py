@@ -6,7 +6,7 @@ anything. Only rows that changed are written.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any
@@ -19,7 +19,7 @@ from adinsights_orchestration.ops_store.tables import connection_freshness, curs
 from adinsights_orchestration.tenants.model import Provider
 
 _ROWS = connection_freshness.c
-_CURSOR = "freshness"
+CURSOR = "freshness"
 _FACTS = tuple(field.name for field in fields(Facts))
 UNSHOWN = sa.or_(
     _ROWS.shown_state.is_distinct_from(_ROWS.state), _ROWS.shown_job.is_distinct_from(_ROWS.materialized_job)
@@ -28,25 +28,45 @@ UNSHOWN = sa.or_(
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """How far the evaluation has come: the news it has read, and the registry and rules that it went by."""
+    """How far the evaluation has come.
+
+    Attributes:
+        read_at: Up to when news were read.
+        snapshot_id: The registry that it went by.
+        rules: The rules that it went by.
+        mark: Of the last evaluation that wrote or dropped a row, and committed with it: whoever finds the same mark
+            again knows that no row is another. Empty where a release that knows no marks wrote last.
+    """
 
     read_at: datetime
     snapshot_id: int
     rules: str
+    mark: str = ""
 
 
 def load_place(connection: sa.Connection) -> Place | None:
     """Returns where the last evaluation ended; None before the first."""
-    value = connection.execute(sa.select(cursor.c.value).where(cursor.c.name == _CURSOR)).scalar()
+    value = connection.execute(sa.select(cursor.c.value).where(cursor.c.name == CURSOR)).scalar()
     if value is None:
         return None
-    return Place(datetime.fromisoformat(value["read_at"]), value["snapshot_id"], value["rules"])
+    return as_place(value)
+
+
+def as_place(value: Mapping[str, Any]) -> Place:
+    """Returns the place that a row of `cursor` holds."""
+    read_at = datetime.fromisoformat(value["read_at"])
+    return Place(read_at, value["snapshot_id"], value["rules"], value.get("mark", ""))
 
 
 def save_place(connection: sa.Connection, place: Place, now: datetime) -> None:
     """Notes where this evaluation ended."""
-    value = {"read_at": place.read_at.isoformat(), "snapshot_id": place.snapshot_id, "rules": place.rules}
-    upsert = insert(cursor).values(name=_CURSOR, value=value, updated_at=now)
+    value = {
+        "read_at": place.read_at.isoformat(),
+        "snapshot_id": place.snapshot_id,
+        "rules": place.rules,
+        "mark": place.mark,
+    }
+    upsert = insert(cursor).values(name=CURSOR, value=value, updated_at=now)
     connection.execute(upsert.on_conflict_do_update(index_elements=["name"], set_={"value": value, "updated_at": now}))
 
 

@@ -8,9 +8,9 @@ holds until its own `valid_until`, and news are read from where the last evaluat
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import sqlalchemy as sa
 
@@ -106,7 +106,8 @@ class _Evaluator:
             evaluation = self._evaluate(
                 candidates, everything=before is None or before.rules != place.rules, moved=moved
             )
-        kept.save_place(self._connection, place, self._now)
+        mark = before.mark if before and not evaluation.written and not evaluation.forgotten else ""
+        kept.save_place(self._connection, replace(place, mark=mark or uuid4().hex), self._now)
         return evaluation
 
     def _evaluate(self, candidates: set[str], *, everything: bool, moved: bool) -> Evaluation:

@@ -91,11 +91,6 @@ def load_topology(connection: sa.Connection) -> LoadedTopology:
     return LoadedTopology(note="; ".join([*notes, "there is none that this release understands"]) if notes else _NONE)
 
 
-def newest_row(connection: sa.Connection) -> int:
-    """Returns the number of the newest topology, 0 where there is none: `load_topology` returns the same with it."""
-    return int(connection.execute(sa.select(sa.func.coalesce(sa.func.max(rows.c.id), 0))).scalar_one())
-
-
 _NONE = "the pipelines location has never published one"
 
 

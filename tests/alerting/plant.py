@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -19,7 +19,7 @@ from adinsights_orchestration.clock import TickClock
 from adinsights_orchestration.environments import Environment
 from adinsights_orchestration.freshness.sla import load_sla
 from adinsights_orchestration.ops_store.store import OpsStore
-from adinsights_orchestration.ops_store.tables import component_health, connection_freshness, cursor
+from adinsights_orchestration.ops_store.tables import component_health, connection_freshness, cursor, sync_job
 from adinsights_orchestration.settings import Settings
 from tests.alerting.channel import Channel
 from tests.alerting.support import NOON
@@ -38,6 +38,7 @@ class Plant:
         self.sinks = Sinks({"main": self.channel}, ("main",))
         self.policies = default_policies(self.sinks)
         self.standing: Standing | None = Standing()
+        self._mark, self.marks = uuid4().hex, True
 
     def connection(self, key: str, state: str, provider: str = "meta", tenant: UUID | None = None, **more: Any) -> None:
         row: dict[str, Any] = {
@@ -53,9 +54,23 @@ class Plant:
             "evaluated_at": self.now,
             **more,
         }
+        self.forget(key)
+        with self.store.begin() as connection:
+            connection.execute(sa.insert(connection_freshness).values(row))
+
+    def forget(self, key: str) -> None:
+        """Freshness drops a connection, and says that its rows are others now."""
+        self._mark = uuid4().hex
         with self.store.begin() as connection:
             connection.execute(sa.delete(connection_freshness).where(connection_freshness.c.partition_key == key))
-            connection.execute(sa.insert(connection_freshness).values(row))
+
+    def failed_sync(self, number: int, observed_at: datetime) -> None:
+        row: dict[str, Any] = {"job_id": number, "connection_id": UUID(int=1), "partition_key": "acme-meta"}
+        row |= {"provider": "meta", "tenant_id": UUID(int=1), "job_type": "sync", "status": "failed"}
+        row |= {"started_by": "external", "started_at": observed_at - MINUTE, "ended_at": observed_at}
+        row |= {"first_observed_at": observed_at, "observed_at": observed_at}
+        with self.store.begin() as connection:
+            connection.execute(sa.insert(sync_job).values(row))
 
     def component(self, name: str, health: str, state: str = "x") -> None:
         row: dict[str, Any] = {"component": name, "health": health, "state": state, "detail": "it says so", "facts": {}}
@@ -69,6 +84,7 @@ class Plant:
         with self.store.begin() as connection:
             if evaluated:
                 value = {"read_at": self.now.isoformat(), "snapshot_id": 1, "rules": "x"}
+                value |= {"mark": self._mark} if self.marks else {}
                 connection.execute(sa.delete(cursor).where(cursor.c.name == "freshness"))
                 connection.execute(sa.insert(cursor).values(name="freshness", value=value, updated_at=self.now))
             if probed:

@@ -263,7 +263,7 @@ def test_an_evaluation_that_dies_after_it_read_a_failed_run_reads_it_again(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(rows, "prune", dies)
+        patched.setattr(rows, "save_memory", dies)
         with pytest.raises(KeyboardInterrupt):
             plant.tick()
     assert plant.tick().changes == {"fired": 1}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 from uuid import UUID
 
@@ -20,7 +20,6 @@ from adinsights_orchestration.alerting.standing import Standing
 from adinsights_orchestration.errors import AdinsightsError
 from adinsights_orchestration.ops_store.alert_tables import alert_incident
 from adinsights_orchestration.ops_store.store import OpsStore
-from adinsights_orchestration.ops_store.tables import connection_freshness
 from adinsights_orchestration.settings import OpsStoreSettings
 from tests.alerting.plant import MINUTE, PRODUCTION, SLA, Plant
 from tests.conftest import PostgresServer
@@ -55,8 +54,7 @@ def stir(plant: Plant, dice: random.Random) -> None:
     elif what == "component":
         plant.component(dice.choice(("airbyte", "warehouse", "superset")), health)
     elif what == "gone":
-        with plant.store.begin() as connection:
-            connection.execute(sa.delete(connection_freshness).where(connection_freshness.c.partition_key == key))
+        plant.forget(key)
     elif what == "ack":
         for each in hands.open_incidents(plant.store)[:1]:
             hands.acknowledge(plant.store, each.id, "ann", plant.now)
@@ -105,6 +103,41 @@ def test_an_evaluation_without_news_reads_no_incident(plant: Plant) -> None:
     assert seen == []
 
 
+READ_OF_CHANGES = ("connection_freshness", "component_health", "finding", "sync_job", "health_sample", "alert_group")
+
+
+def test_an_evaluation_without_news_reads_nothing_but_marks(plant: Plant) -> None:
+    plant.connection("acme-meta", "stale")
+    plant.component("superset", "ok")
+    plant.tick()
+    plant.tick(probed=False)
+    with ExitStack() as stack:
+        seen = [stack.enter_context(reads_of(plant, table)) for table in READ_OF_CHANGES]
+        plant.tick(probed=False)
+    assert [statement for each in seen for statement in each if "as components" not in statement] == []
+
+
+@pytest.mark.parametrize("marked", [True, False])
+def test_what_freshness_writes_is_found_at_once_with_a_mark_and_without_one(plant: Plant, marked: bool) -> None:
+    """A release that knows no marks may write for a while: then nothing that was read before is believed."""
+    plant.marks, acme = marked, UUID(int=1)
+    plant.connection("acme-meta", "ok", tenant=acme)
+    plant.tick()
+    plant.tick()
+    plant.connection("acme-meta", "stale", tenant=acme)
+    assert plant.tick().changes == {"fired": 1}
+    plant.connection("acme-meta", "stale", tenant=acme, failures=2, last_job_ended_at=plant.now)
+    assert plant.tick().changes == {"fired": 1}
+
+
+def test_a_sync_that_failed_is_counted_although_its_row_came_late(plant: Plant) -> None:
+    for number, late in ((1, 0), (2, 0), (3, 90)):
+        plant.tick(MINUTE / 2)
+        plant.failed_sync(number, observed_at=plant.now - timedelta(seconds=late))
+    assert plant.tick(MINUTE / 2).changes == {"fired": 1}
+    assert plant.tick(31 * MINUTE).changes == {"resolved": 1}
+
+
 def test_an_incident_that_somebody_else_changed_is_read_again(plant: Plant) -> None:
     plant.connection("acme-meta", "stale", tenant=UUID(int=1))
     plant.tick()
@@ -143,8 +176,7 @@ def test_what_an_evaluation_that_failed_believed_is_forgotten(plant: Plant, monk
 def test_rows_that_freshness_forgot_are_noticed_by_their_number(plant: Plant) -> None:
     plant.connection("acme-meta", "stale")
     plant.tick()
-    with plant.store.begin() as connection:
-        connection.execute(sa.delete(connection_freshness))
+    plant.forget("acme-meta")
     assert plant.tick().changes == {"resolved": 1}
     with plant.store.begin() as connection:
         assert connection.execute(sa.select(alert_incident.c.state)).scalars().all() == ["ok"]
