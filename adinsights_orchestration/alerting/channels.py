@@ -56,7 +56,7 @@ def build_sinks(settings: Settings, config: AlertConfig) -> Sinks:
     names = [name for name in config.channels if kind_of(name) in kinds]
     by_name: dict[str, Sink] = {name: kinds[kind_of(name)](name) for name in (*names, LOG)}
     stands_in = {name: _stand_in(name, config, by_name) for name in by_name if name != LOG}
-    return Sinks(by_name, default=(LOG,), fallback=stands_in)
+    return Sinks(by_name, default=(LOG,), fallback=stands_in, fallback_after=config.fallback_after)
 
 
 def reached(config: AlertConfig, sinks: Sinks) -> dict[str, str]:

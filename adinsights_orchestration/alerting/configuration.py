@@ -23,6 +23,7 @@ from adinsights_orchestration.alerting.message import Severity
 from adinsights_orchestration.alerting.model import Flap, Policy
 from adinsights_orchestration.alerting.rules.catalog import INHIBITIONS, RULES
 from adinsights_orchestration.alerting.rules.rule import RULE_FAILED
+from adinsights_orchestration.alerting.sinks import FALLBACK_AFTER
 from adinsights_orchestration.alerting.windows import Window
 from adinsights_orchestration.errors import ConfigurationError
 from adinsights_orchestration.tenants.yaml_lines import Node, parse_yaml
@@ -35,6 +36,7 @@ _SECTIONS = (
     *("flapping", "rules", "digests", "maintenance", "silences"),
 )
 _SLACK_NAME = re.compile(r"#[a-z0-9_-]{1,80}|[CG][A-Z0-9]{8,20}")
+_TIMES, _FALLBACK_AFTER = ("group_wait", "group_interval", "repeat_interval"), "fallback_after"
 _FEWEST_MINUTES = timedelta(minutes=1)
 
 
@@ -46,6 +48,7 @@ class AlertConfig:
         contacts: By the owner's name.
         routes: In their order.
         fallback: By a kind of channel or a channel: who says it instead.
+        fallback_after: How long a channel may not have taken a message before that.
         timing: When groups speak.
         storm: How many messages may be opened at once.
         hours: Office hours of severities.
@@ -58,6 +61,7 @@ class AlertConfig:
     contacts: Mapping[str, Contact] = field(default_factory=dict)
     routes: tuple[Route, ...] = ()
     fallback: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    fallback_after: timedelta = FALLBACK_AFTER
     timing: Timing = field(default_factory=Timing)
     storm: Storm | None = field(default_factory=Storm)
     hours: Mapping[Severity, Hours] = field(default_factory=dict)
@@ -165,6 +169,7 @@ class _Reader:
             contacts=self._contacts,
             routes=tuple(route for node in self._items("routes") for route in self._route(node)),
             fallback=self._fallback(),
+            fallback_after=self._fallback_after(),
             timing=self._timing(),
             storm=self._storm(),
             hours=self._hours(),
@@ -258,13 +263,18 @@ class _Reader:
     def _timing(self) -> Timing:
         if "timing" not in self._sections:
             return Timing()
-        names = ("group_wait", "group_interval", "repeat_interval")
-        entries = self._sections["timing"].mapping(names)
-        given = {name: times.span(node) for name, node in entries.items() if name == names[0]}
+        entries = self._sections["timing"].mapping((*_TIMES, _FALLBACK_AFTER))
+        given = {name: times.span(node) for name, node in entries.items() if name == _TIMES[0]}
         given |= {
-            name: times.span(node, at_least=_FEWEST_MINUTES) for name, node in entries.items() if name in names[1:]
+            name: times.span(node, at_least=_FEWEST_MINUTES) for name, node in entries.items() if name in _TIMES[1:]
         }
         return Timing(**given)
+
+    def _fallback_after(self) -> timedelta:
+        if "timing" not in self._sections:
+            return FALLBACK_AFTER
+        node = dict(self._sections["timing"].mapping((*_TIMES, _FALLBACK_AFTER))).get(_FALLBACK_AFTER)
+        return FALLBACK_AFTER if node is None else times.span(node, at_least=_FEWEST_MINUTES)
 
     def _storm(self) -> Storm | None:
         node = self._sections.get("storm")

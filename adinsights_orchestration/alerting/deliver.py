@@ -37,7 +37,6 @@ from adinsights_orchestration.ops_store.findings import clear_finding, open_find
 from adinsights_orchestration.ops_store.store import OpsStore
 
 UNDELIVERABLE = "alert_undeliverable"
-FALLBACK_AFTER = timedelta(minutes=10)
 KEEP = timedelta(days=30)
 _SHORTEST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 5, 300
 
@@ -170,7 +169,7 @@ class _Delivery:
             return
         now = self._clock.now()
         with self._store.begin() as connection:
-            for row in outbox.overdue(connection, name, now - FALLBACK_AFTER, now):
+            for row in outbox.overdue(connection, name, now - self._sinks.fallback_after, now):
                 why = f"Here because {name} has not taken it since {row.created_at:%H:%M} UTC."
                 if outbox.hand_over(connection, row, fallback, why, now):
                     self.done.counts["taken_over"] += 1

@@ -17,6 +17,7 @@ from uuid import UUID
 from adinsights_orchestration.alerting.message import Message, plain_text
 from adinsights_orchestration.logs import get_logger
 
+FALLBACK_AFTER = timedelta(minutes=10)
 _log = get_logger(__name__)
 
 
@@ -165,12 +166,14 @@ class Sinks:
     Attributes:
         by_name: Each by its name.
         default: Where a message goes that no route names a sink for.
-        fallback: Which sink takes over for which: after a permanent refusal at once, else after `Delivery.fallback`.
+        fallback: Which sink takes over for which: after a permanent refusal at once, else after `fallback_after`.
+        fallback_after: How long a sink may not have taken a message before its fallback says it.
     """
 
     by_name: Mapping[str, Sink]
     default: tuple[str, ...]
     fallback: Mapping[str, str] = field(default_factory=dict)
+    fallback_after: timedelta = FALLBACK_AFTER
 
 
 class LogSink:

@@ -50,6 +50,12 @@ def test_without_any_server_the_log_says_everything_and_with_mail_alone_mail_doe
     assert sinks.fallback[DATA] == "log"
 
 
+def test_how_long_a_channel_may_take_nothing_is_ten_minutes_or_what_the_file_says() -> None:
+    texts = ("storm: off", "timing: {group_interval: 1m}", "timing: {fallback_after: 2m}")
+    found = [build_sinks(Settings(), build_config(own(text))).fallback_after for text in texts]
+    assert found == [timedelta(minutes=10), timedelta(minutes=10), timedelta(minutes=2)]
+
+
 @pytest.mark.parametrize(
     ("text", "line", "words"),
     [
@@ -72,6 +78,7 @@ def test_without_any_server_the_log_says_everything_and_with_mail_alone_mail_doe
         ("rules:\n  connection_late: {for: 5m}", 2, "unknown key 'connection_late'"),
         ("storm: {messages: 0, within: 10m}", 1, "at least 1"),
         ("timing: {repeat_interval: soon}", 1, "no duration"),
+        ("timing: {fallback_after: 10s}", 1, "too short"),
         ("digests:\n  - {to: [log], at: '08:00'}\n  - {to: [log], at: '09:00'}", 3, "has a digest already"),
         (
             "maintenance:\n  - {name: a, match: [tenant=x], from: '2026-03-02 10:00', to: '2026-03-01 10:00'}",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -200,6 +201,19 @@ def test_what_a_channel_does_not_take_for_long_is_said_by_the_second_too(ops_sto
     office.tick(after=5 * MINUTE)
     office.deliver()
     assert {"RESOLVED" in plain_text(each.posts[0].message) for each in (first, second)} == {True}
+
+
+def test_how_long_a_channel_may_take_nothing_is_configured(ops_store: OpsStore) -> None:
+    first, second = Channel("first"), Channel("second")
+    office = Office(ops_store, first, second, fallback={"first": "second"})
+    office.sinks = replace(office.sinks, fallback_after=3 * MINUTE)
+    first.fault = lambda: Fault.REFUSED
+    office.tick("a")
+    for _ in range(3):
+        office.deliver(MINUTE)
+    assert second.posts == []
+    office.deliver(MINUTE)
+    assert len(second.posts) == 1
 
 
 def test_a_delivery_begins_nothing_that_could_outlast_its_budget(office: Office, channel: Channel) -> None:
