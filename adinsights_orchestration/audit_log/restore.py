@@ -10,8 +10,8 @@ would delete it again.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from concurrent.futures import ALL_COMPLETED, FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
@@ -48,6 +48,7 @@ from adinsights_orchestration.settings import Settings
 from adinsights_orchestration.tenants.store import load_registry
 
 _PORTIONS_AHEAD = 1
+_CONNECTIONS = 2  # one inserts while the other reads its portion, or commits
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,8 +179,9 @@ class Restore:
 
     def _apply(self, archive: Store, order: Order, chosen: Plan, known: Sequence[UUID], report: RestoreReport) -> None:
         restore_ledger.close_dead_runs(self.store, self.source, self.clock())
-        with self._connected() as connection:
-            target = self._target(connection, order, chosen, known, make=True)
+        with ExitStack() as stack:
+            connections = [stack.enter_context(self._connected()) for _ in range(_CONNECTIONS)]
+            target = self._target(connections[0], order, chosen, known, make=True)
             for part in chosen.parts:
                 for schema in part.schemas:
                     target.require_columns(schema)
@@ -196,11 +198,11 @@ class Restore:
             )
             report.run = run
             with self._journalled(order, report, run):
-                writing = self._writing(connection, order, target, run)
-                for portion in _read(archive, self.source, chosen.parts, target, self.settings.audit_log.at_once):
-                    for arrival in writing.write(portion):
-                        report.take(arrival)
-                    report.transactions = writing.transactions
+                ledger = self._ledger(order, run)
+                waits = self.settings.retention.lock_timeout_seconds
+                writers = [Writing(each, self.source, target, order.wanted, waits, ledger) for each in connections]
+                portions_ = _read(archive, self.source, chosen.parts, target, self.settings.audit_log.at_once)
+                _write(writers, portions_, report)
 
     @contextmanager
     def _journalled(self, order: Order, report: RestoreReport, run: UUID) -> Iterator[None]:
@@ -253,12 +255,40 @@ class Restore:
         name = require_name(self.source, order.into or default_name(self.source))
         return own_target(connection, self.source, name, chosen, make=make)
 
-    def _writing(self, connection: Link, order: Order, target: Target, run: UUID) -> Writing:
+    def _ledger(self, order: Order, run: UUID) -> RestoreLedger:
         wanted = order.wanted
         proofs = restore_ledger.proofs_of(self.store, self.source, wanted.first_day, wanted.last_day)
-        ledger = RestoreLedger(self.store, self.source, run, self.clock, order.live, proofs)
-        waits = self.settings.retention.lock_timeout_seconds
-        return Writing(connection, self.source, target, wanted, waits, ledger)
+        return RestoreLedger(self.store, self.source, run, self.clock, order.live, proofs)
+
+
+def _write(writers: Sequence[Writing], portions_: Iterator[list[Loaded]], report: RestoreReport) -> None:
+    """Each connection writes a portion at a time; what is under way is finished, and told, when another one fails."""
+    free, busy = list(writers), dict[Future[list[Arrival]], Writing]()
+    failures: list[BaseException] = []
+
+    def take(when: str) -> None:
+        for future in wait(busy, return_when=when).done:
+            free.append(busy.pop(future))
+            if (failure := future.exception()) is not None:
+                failures.append(failure)
+                continue
+            for arrival in future.result():
+                report.take(arrival)
+
+    with ThreadPoolExecutor(len(writers), thread_name_prefix="audit-write") as pool:
+        try:
+            for portion in portions_:
+                if not free:
+                    take(FIRST_COMPLETED)
+                if failures:
+                    break
+                writing = free.pop()
+                busy[pool.submit(writing.write, portion)] = writing
+        finally:
+            take(ALL_COMPLETED)
+            report.transactions = sum(writing.transactions for writing in writers)
+    if failures:
+        raise failures[0]
 
 
 def _read(

@@ -7,7 +7,9 @@ nobody knows of.
 
 from __future__ import annotations
 
+import threading
 import uuid
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
@@ -41,7 +43,7 @@ _DIED = "the run died; what it had restored stays, and the same command goes on"
 
 @dataclass(slots=True)
 class RestoreLedger:
-    """The ledger of one restore.
+    """The ledger of one restore, shared by its connections.
 
     Attributes:
         store: The ops store.
@@ -50,7 +52,6 @@ class RestoreLedger:
         clock: The moment of each step.
         live: Whether rows go into the table that retention watches.
         proofs: By day and revision, the columns that retention's digests are of.
-        brought: Days and rows by tenant, so far.
     """
 
     store: OpsStore
@@ -59,28 +60,39 @@ class RestoreLedger:
     clock: Clock
     live: bool
     proofs: Mapping[tuple[date, int], tuple[Column, ...]]
-    brought: dict[str, list[int]] = field(default_factory=dict)
-    _then: dict[str, list[int]] = field(default_factory=dict)
+    _brought: Counter[str] = field(default_factory=Counter)
+    _days: Counter[str] = field(default_factory=Counter)
+    _under_way: dict[int, Sequence[Arrival]] = field(default_factory=dict)
+    _turn: threading.Lock = field(default_factory=threading.Lock)
 
-    def intend(self, arrivals: Sequence[Arrival]) -> None:
-        """Commits what is about to be committed to the table."""
+    def intend(self, connection: int, arrivals: Sequence[Arrival]) -> None:
+        """Commits what this connection is about to commit to the table, together with what all have done before."""
         came = [arrival for arrival in arrivals if arrival.came]
-        self._then = {tenant: list(counted) for tenant, counted in self.brought.items()}
-        if not came:
-            return
-        for arrival in came:
-            counted = self._then.setdefault(str(arrival.part.chunk.tenant), [0, 0])
-            counted[0] += 1
-            counted[1] += arrival.came
-        with self.store.begin() as connection:
-            so_far = {"tenants": self._then}
-            connection.execute(sa.update(audit_run).where(audit_run.c.id == self.run).values(summary=so_far))
-            if self.live:
-                self._in_table_again(connection, came)
+        with self._turn:
+            self._under_way[connection] = came
+            if not came:
+                return
+            with self.store.begin() as ops:
+                so_far = {"tenants": self._so_far()}
+                ops.execute(sa.update(audit_run).where(audit_run.c.id == self.run).values(summary=so_far))
+                if self.live:
+                    self._in_table_again(ops, came)
 
-    def done(self) -> None:
+    def done(self, connection: int) -> None:
         """It has been committed there too."""
-        self.brought = self._then
+        with self._turn:
+            for arrival in self._under_way.pop(connection, ()):
+                self._brought[str(arrival.part.chunk.tenant)] += arrival.came
+                self._days[str(arrival.part.chunk.tenant)] += 1
+
+    def _so_far(self) -> dict[str, list[int]]:
+        """Days and rows by tenant, with those that may be committed at any moment."""
+        rows, days = Counter(self._brought), Counter(self._days)
+        for arrivals in self._under_way.values():
+            for arrival in arrivals:
+                rows[str(arrival.part.chunk.tenant)] += arrival.came
+                days[str(arrival.part.chunk.tenant)] += 1
+        return {tenant: [days[tenant], count] for tenant, count in sorted(rows.items())}
 
     def _in_table_again(self, connection: sa.Connection, came: list[Arrival]) -> None:
         left = [self._left(arrival) for arrival in came]

@@ -77,10 +77,10 @@ class Arrival:
 class Ledger(Protocol):
     """Where it is written down what a transaction does."""
 
-    def intend(self, arrivals: Sequence[Arrival]) -> None:
-        """These are about to be committed; what it raises prevents that."""
+    def intend(self, connection: int, arrivals: Sequence[Arrival]) -> None:
+        """These are about to be committed by this connection; what it raises prevents that."""
 
-    def done(self) -> None:
+    def done(self, connection: int) -> None:
         """They are."""
 
 
@@ -170,8 +170,8 @@ class Writing:
             if incomplete := {at: arrival for at, arrival in arrivals.items() if at not in complete}:
                 self._compare(cursor, self._schemas(portion), incomplete)
             cursor.execute("set constraints all immediate")  # a foreign key that is checked at COMMIT fails here
-            self.ledger.intend(list(arrivals.values()))
-        self.ledger.done()
+            self.ledger.intend(id(self), list(arrivals.values()))
+        self.ledger.done(id(self))
         self.transactions += 1
         return list(arrivals.values())
 

@@ -124,5 +124,5 @@ def test_rows_that_a_dead_run_promised_and_never_brought_are_found_out_by_retent
     assert world.states() == {"deleted": len(place.tenants) * DAYS}
 
 
-def _die(_: object) -> None:
+def _die(*_: object) -> None:
     raise KeyboardInterrupt

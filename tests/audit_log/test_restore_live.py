@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -11,8 +12,10 @@ import sqlalchemy as sa
 from adinsights_orchestration.audit_log.again import archive_again
 from adinsights_orchestration.audit_log.chain import follow
 from adinsights_orchestration.audit_log.restore import Order
+from adinsights_orchestration.audit_log.restore_ledger import RestoreLedger
 from adinsights_orchestration.audit_log.restore_plan import Wanted, whole_days
 from adinsights_orchestration.audit_log.restore_target import RestoreError
+from adinsights_orchestration.audit_log.restore_writing import Arrival
 from adinsights_orchestration.audit_log.retention import Retention, RetentionRefusedError, RetentionReport, lock_name
 from adinsights_orchestration.audit_log.source import AUDIT_LOG
 from adinsights_orchestration.audit_log.verify import verify_range
@@ -190,3 +193,28 @@ def test_a_restore_of_another_revision_takes_the_newest(gone: Place) -> None:
     assert max(manifest.revision for manifest in follow(gone.store, AUDIT_LOG.name)) == 2
     assert restore_live(gone).total.came == len(gone.rows) - 1
     assert {UUID(str(row[0])) for row in rows_of(gone)} == {row.id for row in gone.rows}
+
+
+def test_a_database_that_hangs_up_half_way_fails_with_the_next_step_and_the_same_command_goes_on(
+    gone: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("adinsights_orchestration.audit_log.restore_plan.MOST_ROWS", 30)
+    intend, hung_up = RestoreLedger.intend, list[int]()
+
+    def hang_up(self: RestoreLedger, connection: int, arrivals: Sequence[Arrival]) -> None:
+        intend(self, connection, arrivals)
+        hung_up.append(connection)
+        if len(hung_up) == 4:
+            gone.backend.execute(
+                "select pg_terminate_backend(pid) from pg_stat_activity"
+                " where datname = current_database() and application_name = 'adinsights-audit'"
+            )
+
+    monkeypatch.setattr(RestoreLedger, "intend", hang_up)
+    with pytest.raises(RestoreError, match="the same command goes on where this one stopped"):
+        restore_live(gone)
+    came = len(rows_of(gone))
+    assert 0 < came < len(gone.rows)
+    again = restore_live(gone)
+    assert (again.total.came, again.total.there) == (len(gone.rows) - came, came)
+    assert sum(entry.detail["rows"] for entry in audit_rows(gone)) >= len(gone.rows)
