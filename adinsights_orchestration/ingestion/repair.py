@@ -316,6 +316,7 @@ def _described(repair: Repair, step: HistoryStep) -> str:
 def _with_api(deps: Deps, work: Callable[[AirbyteApi], Awaitable[_T]]) -> _T:
     async def run() -> _T:
         async with deps.api() as api:
+            api.hurry()  # a person waits, and can ask again
             return await work(api)
 
     return asyncio.run(run())
