@@ -22,7 +22,6 @@ from adinsights_orchestration.alerting.message import (
     Standing,
     clean,
     moment,
-    span,
 )
 
 MOST_BLOCKS = 45
@@ -146,8 +145,7 @@ class _Room:
 def _about(message: Message) -> str:
     parts = [f"*{message.standing.value}*", message.severity.value, f"since {moment(message.since)}"]
     if message.ended is not None:
-        lasted = span((message.ended - message.since).total_seconds())
-        parts.append(f"over {moment(message.ended)}, after {lasted}")
+        parts.append(f"over {moment(message.ended)}")
     if message.owner:
         parts.append(f"owner {safe(message.owner, 100)}")
     return " · ".join(parts)

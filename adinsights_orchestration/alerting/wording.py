@@ -27,6 +27,8 @@ from adinsights_orchestration.redaction import redact
 
 SHOWN = 10  # incidents of a message: more than a person reads, and well inside Slack's limits
 NAMED = 5  # titles in a line of the story
+_THINGS = frozenset(("automation", "check", "component", "connection", "daemon", "provider", "run"))  # that one counts
+_STATES = {"component_down": "not well"}  # a degraded one is told under the same rule
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,8 +123,8 @@ def named(incidents: Sequence[Incident]) -> str:
 
 
 def counted(rules: Iterable[str]) -> str:
-    """How many of what: `12 connection stale, 1 dbt stale`."""
-    return ", ".join(f"{count:,} {rule.replace('_', ' ')}" for rule, count in sorted(Counter(rules).items()))
+    """How many of what: `12 connections stale, 1 dbt stale`."""
+    return ", ".join(f"{count:,} {_called(rule, count)}" for rule, count in sorted(Counter(rules).items()))
 
 
 def item(incident: Incident, now: datetime | None) -> Item:
@@ -141,6 +143,12 @@ def item(incident: Incident, now: datetime | None) -> Item:
         links=finding.links,
         impact=clean(noticed(finding.rule, finding.labels, finding.tenant), LONGEST_TITLE),
     )
+
+
+def _called(rule: str, count: int) -> str:
+    thing, _, state = rule.partition("_")
+    state = _STATES.get(rule, state.replace("_", " "))
+    return f"{thing}s {state}" if count != 1 and thing in _THINGS else f"{thing} {state}".strip()
 
 
 def _several(incidents: Sequence[Incident]) -> str:

@@ -147,7 +147,7 @@ def test_edits_that_wait_become_one(office: Office, channel: Channel) -> None:
     edits = [state for state in office.states() if state[0] == "update"]
     assert edits == [], "the message that waits says how it is now"
     assert len(channel.posts) == 1
-    assert channel.posts[0].message.title == "10 connection stale"
+    assert channel.posts[0].message.title == "10 connections stale"
 
 
 def test_an_allowance_is_kept_over_deliveries_and_pages_go_first(ops_store: OpsStore) -> None:

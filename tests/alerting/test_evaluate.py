@@ -54,7 +54,7 @@ def test_more_than_a_fifth_of_a_providers_tenants_are_one_page_and_say_what_they
     (text,) = plant.shown().values()
     assert "Meta is late for many tenants" in text
     assert "3 of 10 tenants are late." in text
-    assert "Explains 3 further: 3 connection stale." in text
+    assert "Explains 3 further: 3 connections stale." in text
 
 
 def test_a_fifth_is_not_more_than_a_fifth_and_two_tenants_are_no_platform(plant: Plant) -> None:

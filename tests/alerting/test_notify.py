@@ -43,7 +43,7 @@ def test_a_thousand_tenants_at_once_are_one_message_that_is_edited_as_it_grows_a
     world = World()
     many = [stale(f"t{number:04}", tenant=f"t{number:04}") for number in range(1000)]
     (post,) = world.tick(*many)
-    assert post.message.title == "1,000 connection stale"
+    assert post.message.title == "1,000 connections stale"
     assert (len(post.message.items), post.message.more) == (10, 990)
     assert [each.op for each in world.tick(*many, stale("one more"))] == [Op.UPDATE]
     assert [each.op for each in world.tick(*many[:400])] == [Op.UPDATE]

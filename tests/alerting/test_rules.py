@@ -320,6 +320,20 @@ def test_a_night_explains_nothing_and_is_explained_by_a_warehouse_that_is_down(p
     assert "1 no fresh rows" in text
 
 
+def test_what_a_new_deployment_has_not_had_yet_is_told_after_an_hour_and_ends_nothing(plant: Plant) -> None:
+    plant.component("registry", "down", "never_read")
+    plant.component("dashboards", "degraded", "stale")
+    plant.tick()
+    assert "Dashboards are not well: stale" in "".join(plant.shown().values())
+    plant.component("dashboards", "degraded", "no_snapshot")
+    plant.tick()
+    (text,) = plant.shown().values()
+    assert "RESOLVED" not in text
+    assert "Registry" not in text
+    plant.tick(after=timedelta(hours=1))
+    assert "[FIRING PAGE] Registry is down: never read" in "".join(plant.shown().values())
+
+
 def test_latency_of_a_connection_that_was_never_late_is_none() -> None:
     ok = ConnectionFact("acme-meta", Provider.META, ACME.id, Freshness.FAILING, "x", NOON - 9 * HOUR)
     assert said(data.latency, Facts(NOON, SLA, PLACES, connections=[ok])) == []

@@ -8,7 +8,7 @@ from datetime import timedelta
 
 import pytest
 
-from adinsights_orchestration.alerting.message import Severity, Standing
+from adinsights_orchestration.alerting.message import Severity, Standing, moment
 from adinsights_orchestration.alerting.sinks import Absent, Found, Gone, Later, Refused, Sent, Uncertain
 from adinsights_orchestration.clock import utc_now
 from tests.alerting.slack_support import CHANNEL, NOON, LocalSlack, a_message, a_moment_ago, a_notice, local_slack
@@ -35,7 +35,7 @@ def test_a_message_is_posted_edited_in_place_and_answered_in_its_thread(slack: L
     (root,) = slack.world.roots()
     assert root.edits == 1
     assert root.blocks[0]["text"]["text"].startswith(":white_check_mark: Acme")
-    assert "after 1 h 12 min" in root.blocks[1]["elements"][0]["text"]
+    assert f"over {moment(NOON + timedelta(minutes=72))}" in root.blocks[1]["elements"][0]["text"]
     (line,) = slack.world.thread(root.ts)
     assert "Resolved after 1 h 12 min." in line.blocks[0]["text"]["text"]
 

@@ -62,6 +62,17 @@ _SYMPTOMS = frozenset(
     )
 )
 _SILENT_AFTER = timedelta(minutes=5)
+# What a new deployment, or a new tenant, has not had yet. It comes with the first hourly sync and the build after it:
+# until then it is no news, and neither begins an alert nor ends one.
+_NOT_YET = frozenset(("never_read", "missing_run_results", "no_recent_sync", "no_snapshot"))
+_FIRST_CYCLE = timedelta(hours=1)
+_WORDS = {
+    Component.API: "The API",
+    Component.BACKEND_AIRBYTE: "Airbyte in the backend's eyes",
+    Component.BACKEND_DBT: "dbt in the backend's eyes",
+    Component.DBT: "dbt",
+}
+_PLURAL = frozenset((Component.CODE_LOCATIONS, Component.DAGSTER_DAEMONS, Component.DASHBOARDS))
 
 
 def components(facts: Facts) -> Verdict:
@@ -69,12 +80,12 @@ def components(facts: Facts) -> Verdict:
     newest = max((state.reading.at for state in facts.components.values()), default=None)
     if newest is None or facts.now - newest > _SILENT_AFTER:
         return Verdict(blind="no probe has looked lately")
-    bad = (Health.DEGRADED, Health.DOWN)
-    found = [_finding(state, facts) for state in facts.components.values() if state.reading.health in bad]
+    bad = [state for state in facts.components.values() if state.reading.health in (Health.DEGRADED, Health.DOWN)]
+    found = [_finding(state, facts) for state in bad if not _may_still_come(state, facts)]
     unknown = {
         component.value: state.reading.detail
         for component, state in facts.components.items()
-        if state.reading.health is Health.UNKNOWN
+        if state.reading.health is Health.UNKNOWN or _may_still_come(state, facts)
     }
     return Verdict(found, unknown=unknown)
 
@@ -115,6 +126,10 @@ RULES = (
 )
 
 
+def _may_still_come(state: ComponentState, facts: Facts) -> bool:
+    return state.reading.state in _NOT_YET and facts.now - state.since < _FIRST_CYCLE
+
+
 def _finding(state: ComponentState, facts: Facts) -> Finding:
     component, reading = state.reading.component, state.reading
     entry = CATALOG[component]
@@ -124,20 +139,25 @@ def _finding(state: ComponentState, facts: Facts) -> Finding:
         rule=_rule(component, reading.state),
         resource=component.value,
         severity=Severity.PAGE if down else Severity.WARN,
-        title=f"{component.value.replace('_', ' ').capitalize()} is {'down' if down else 'not well'}: {reading.state}",
+        title=f"{_named(component)} {'down' if down else 'not well'}: {reading.state.replace('_', ' ')}",
         detail=reading.detail,
         since=state.since,
         labels={"component": component.value},
         sla=level.describe(),
         last_success=state.last_ok_at,
         owner=entry.owner,
-        next_step=f"{entry.breaks} Follow the runbook.",
+        next_step=f"Follow the runbook. Until then: {entry.breaks}",
         links=facts.places.component(component),
         asset=f"health/{component.value}",
         explains=EXPLAINS.get(component, ()) if down else (),
         is_measured=True,
         is_symptom=component in _SYMPTOMS and not (component is Component.DBT and reading.state == "failing"),
     )
+
+
+def _named(component: Component) -> str:
+    words = _WORDS.get(component, component.value.replace("_", " ").capitalize())
+    return f"{words} {'are' if component in _PLURAL else 'is'}"
 
 
 def _rule(component: Component, state: str) -> str:
