@@ -173,8 +173,10 @@ def _lines(matter: Matter, ended: datetime | None) -> Iterable[str]:
     who = sorted({each.acked_by for each in matter.visible if each.acked_by})
     if who:
         yield f"Acknowledged by {', '.join(clean(each, 80) for each in who)}."
-    if matter.hidden:
-        yield f"{len(matter.hidden):,} kept quiet: {_why(matter.hidden)}."
+    own = {f"explained:{each.fingerprint}" for each in matter.visible}
+    quiet = [each for each in matter.hidden if each.suppressed_by not in own]  # the others are counted below
+    if quiet:
+        yield f"{len(quiet):,} kept quiet: {_why(quiet)}."
     if matter.explained:
         yield f"Explains {len(matter.explained):,} further: {counted(matter.explained)}."
 

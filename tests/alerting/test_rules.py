@@ -138,6 +138,21 @@ def test_a_connection_that_airbyte_switched_off_is_told_explains_its_lateness_an
     text = plant.shown()["connections/meta"]
     assert "[FIRING PAGE]" in text
     assert "Explains 1 further: 1 connection stale." in text
+    assert "kept quiet" not in text, "what the message explains itself is counted once"
+
+
+def test_what_the_backend_says_of_syncs_is_no_second_message_about_a_connection(plant: Plant) -> None:
+    plant.component("backend_airbyte", "degraded", "sync_failed")
+    plant.tick()
+    assert plant.shown() == {}, "the connection's own alert says whose sync it was"
+    plant.component("backend_airbyte", "degraded", "stale")
+    plant.connection("acme-meta", "stale", tenant=ACME.id)
+    plant.tick()
+    assert list(plant.shown()) == ["connections/meta"]
+    plant.forget("acme-meta")
+    plant.tick()
+    plant.tick(after=timedelta(minutes=6))
+    assert "Airbyte in the backend's eyes is not well: stale" in plant.shown()["component_down"]
 
 
 def test_what_is_overdue_for_an_hour_is_escalated_to_data_engineering_once_a_provider(plant: Plant) -> None:

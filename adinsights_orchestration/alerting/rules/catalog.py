@@ -30,6 +30,7 @@ INHIBITIONS = (
     _explains(
         "rule=connection_disabled", "rule=~connection_stale|connection_no_recent_sync|connection_failing", "resource"
     ),
+    _explains("rule=~connection_(failing|stale|no_recent_sync)", "component=backend_airbyte"),
     _explains("rule=no_fresh_rows", "rule=nightly_late"),
     _explains("rule=sync_errors", "rule=connection_failing", "tenant", "provider"),
     _explains("rule=health_not_probed", "rule=freshness_not_evaluated"),

@@ -66,6 +66,9 @@ _SILENT_AFTER = timedelta(minutes=5)
 # until then it is no news, and neither begins an alert nor ends one.
 _NOT_YET = frozenset(("never_read", "missing_run_results", "no_recent_sync", "no_snapshot"))
 _FIRST_CYCLE = timedelta(hours=1)
+# The backend knows of the newest failed sync, whosever it is. Whose it is and how often it failed says the connection's
+# own alert, or nobody where its tenant is silenced.
+_SYNC_FAILED = (Component.BACKEND_AIRBYTE, "sync_failed")
 _WORDS = {
     Component.API: "The API",
     Component.BACKEND_AIRBYTE: "Airbyte in the backend's eyes",
@@ -81,11 +84,11 @@ def components(facts: Facts) -> Verdict:
     if newest is None or facts.now - newest > _SILENT_AFTER:
         return Verdict(blind="no probe has looked lately")
     bad = [state for state in facts.components.values() if state.reading.health in (Health.DEGRADED, Health.DOWN)]
-    found = [_finding(state, facts) for state in bad if not _may_still_come(state, facts)]
+    found = [_finding(state, facts) for state in bad if not _is_no_news(state, facts)]
     unknown = {
         component.value: state.reading.detail
         for component, state in facts.components.items()
-        if state.reading.health is Health.UNKNOWN or _may_still_come(state, facts)
+        if state.reading.health is Health.UNKNOWN or _is_no_news(state, facts)
     }
     return Verdict(found, unknown=unknown)
 
@@ -126,8 +129,11 @@ RULES = (
 )
 
 
-def _may_still_come(state: ComponentState, facts: Facts) -> bool:
-    return state.reading.state in _NOT_YET and facts.now - state.since < _FIRST_CYCLE
+def _is_no_news(state: ComponentState, facts: Facts) -> bool:
+    reading = state.reading
+    if (reading.component, reading.state) == _SYNC_FAILED:
+        return True
+    return reading.state in _NOT_YET and facts.now - state.since < _FIRST_CYCLE
 
 
 def _finding(state: ComponentState, facts: Facts) -> Finding:
