@@ -1,0 +1,107 @@
+"""`adinsights audit restore`, as somebody types it."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from adinsights_orchestration.cli.entry import run
+from tests.audit_log.conftest import LAST, Place
+from tests.audit_log.restoring import RESTORED, audit_rows, empty, rows_of
+from tests.audit_log.rows import FIRST
+from tests.cli.conftest import Answer, logging_restored
+
+Command = Callable[..., Answer]
+RANGE = ("--from", str(FIRST), "--to", str(LAST))
+
+
+@pytest.fixture
+def gone(place: Place) -> Place:
+    place.archive()
+    empty(place)
+    return place
+
+
+@pytest.fixture
+def command(gone: Place, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Command]:
+    for name in [name for name in os.environ if name.startswith(("ADINSIGHTS_", "DAGSTER_"))]:
+        monkeypatch.delenv(name)
+    nowhere = gone.folder.parent / "nothing.env"
+    nowhere.touch()
+    environment = {
+        "ADINSIGHTS_ENV_FILE": str(nowhere),
+        "ADINSIGHTS_OPS_STORE__DSN": gone.settings.ops_store.dsn.get_secret_value(),
+        "ADINSIGHTS_BACKEND__DSN": gone.backend.dsn,
+        "ADINSIGHTS_AUDIT_LOG__ARCHIVE_URL": gone.folder.as_uri(),
+    }
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+
+    def restore(*arguments: str) -> Answer:
+        capsys.readouterr()
+        code = run(("audit", "restore", *arguments), os.environ)
+        printed = capsys.readouterr()
+        return Answer(code, printed.out, printed.err)
+
+    with logging_restored():
+        yield restore
+
+
+def test_without_apply_it_tells_and_with_it_it_restores(gone: Place, command: Command) -> None:
+    told = command(*RANGE, "--json")
+    assert (told.code, told.json["dry_run"], told.json["archived"], told.json["came"]) == (0, True, len(gone.rows), 0)
+    assert gone.backend.execute(f"select to_regclass('{RESTORED}')") == [(None,)]
+    done = command(*RANGE, "--apply", "--json")
+    assert (done.code, done.json["came"], len(rows_of(gone, RESTORED))) == (0, len(gone.rows), len(gone.rows))
+    assert {row["tenant"] for row in done.json["by_tenant_and_month"]} == {str(each) for each in gone.tenants}
+    assert json.dumps(done.json).find(str(gone.rows[0].id)) == -1
+    assert all("@" in entry.detail["actor"] for entry in audit_rows(gone))
+
+
+def test_people_read_what_came_and_until_when_it_is_held(gone: Place, command: Command) -> None:
+    one = str(gone.tenants[0])
+    mine = [row for row in gone.rows if str(row.tenant) == one]
+    said = command(*RANGE, "--tenant", one, "--live", "--hold-until", "2099-12-31", "--apply")
+    assert said.code == 0
+    assert f"{len(mine)} rows restored into accounts_auditlog" in said.out
+    assert "until 2100-01-01 00:00 UTC" in said.err
+    assert {row[0] for row in rows_of(gone)} == {row.id for row in mine}
+
+
+def test_a_part_of_a_day_is_asked_for_by_moments(gone: Place, command: Command) -> None:
+    first, end = f"{FIRST}T06:00", f"{FIRST}T18:00"
+    meant = {row.id for row in gone.rows if row.day == FIRST and 6 <= row.at.hour < 18}
+    assert command("--from", first, "--to", end, "--into", "case_1", "--apply").code == 0
+    assert {row[0] for row in rows_of(gone, "case_1")} == meant
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--from", "soon", "--to", "2024-01-02"), "Write it as 2026-01-31"),
+        (("--from", "2024-01-03", "--to", "2024-01-01"), "Give the first day first"),
+        ((*RANGE, "--tenant", "acme"), "registry show"),
+        ((*RANGE, "--live"), "--hold-until"),
+        ((*RANGE, "--live", "--hold-until", "2020-01-01"), "in the future"),
+        ((*RANGE, "--hold-until", "2099-01-01"), "a table of its own"),
+        ((*RANGE, "--into", "accounts_auditlog"), "--live means the live table"),
+        ((*RANGE, "--live", "--into", "other", "--hold-until", "2099-01-01"), "Leave one out"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_with_what_to_write(
+    gone: Place, command: Command, arguments: tuple[str, ...], said: str
+) -> None:
+    answer = command(*arguments, "--apply")
+    assert answer.code == 2
+    assert said in " ".join(answer.err.split())
+    assert rows_of(gone) == []
+
+
+def test_a_day_that_is_not_archived_is_exit_code_one(gone: Place, command: Command) -> None:
+    answer = command("--from", str(FIRST), "--to", "2024-01-08", "--apply")
+    assert answer.code == 1
+    assert "2024-01-07: not archived" in answer.out + answer.err
+    assert len(rows_of(gone, RESTORED)) == len(gone.rows)
