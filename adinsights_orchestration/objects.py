@@ -8,7 +8,7 @@ settings of the archive say, else with the process' own credentials.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -22,13 +22,15 @@ if TYPE_CHECKING:
 
 SCHEMES = ("s3", "gs")
 _EMPTY_FOLDER = ".adinsights-health/"  # nothing is ever written there: listing it is one small answer
-_STATUS = re.compile(r"status code: (\d{3})")
-_CODE = re.compile(r"<Code>(\w{1,60})</Code>")
-_NO_BUCKET = "no_bucket"
-_BY_STATUS = {401: "refuses", 403: "refuses", 404: _NO_BUCKET}
+_STATUS = re.compile(r"(?:status code|status): (\d{3})")
+_CODE = re.compile(r"(?:<Code>|\(code: )(\w{1,60})(?:</Code>|\))")  # the second is of deleting, which S3 does by a list
+NO_BUCKET, REFUSES, EXPIRED, TIMEOUT = "no_bucket", "refuses", "expired", "timeout"
+_DENIED = "AccessDenied"
+_EXPIRED = ("ExpiredToken", "TokenRefreshRequired", "RequestExpired")  # S3 answers the first with 400, others with 403
+_BY_STATUS = {401: REFUSES, 403: REFUSES, 404: NO_BUCKET}
 _BY_WORDS = (
-    ("kind: Timeout", "timeout", "no answer in time"),
-    ("TimedOut", "timeout", "no answer in time"),
+    ("kind: Timeout", TIMEOUT, "no answer in time"),
+    ("TimedOut", TIMEOUT, "no answer in time"),
     ("lookup address", "dns", "the host name is not known"),
     ("ConnectionRefused", "refused", "the connection was refused"),
     ("certificate", "wrong_certificate", "the certificate is not valid"),
@@ -39,8 +41,8 @@ class ObjectError(AdinsightsError):
     """An object store does not do what it was asked.
 
     Attributes:
-        state: Why, in one word: `timeout`, `dns`, `refused`, `wrong_certificate`, `refuses`, `no_bucket`, `http_...`,
-            `unreachable`.
+        state: Why, in one word: `timeout`, `dns`, `refused`, `wrong_certificate`, `refuses`, `expired`, `no_bucket`,
+            `http_...`, `unreachable`.
     """
 
     def __init__(self, state: str, problem: str, *, place: str, next_step: str) -> None:
@@ -54,21 +56,42 @@ class Access:
 
     Attributes:
         s3: obstore's configuration of an S3 store.
-        gcs_endpoint: Address of a GCS-compatible server.
+        s3_key: Access key and its secret.
+        gcs: obstore's configuration of a GCS store.
     """
 
-    s3: Mapping[str, str] = field(repr=False)
-    gcs_endpoint: str | None = None
+    s3: Mapping[str, Any] = field(repr=False)
+    s3_key: tuple[str, str] | None = field(default=None, repr=False)
+    gcs: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     @classmethod
     def of(cls, settings: AuditLogSettings) -> Access:
         """The archive's access."""
+        s3: dict[str, Any] = {"region": settings.s3_region}
+        if settings.s3_endpoint:
+            # obstore lets a variable of the environment, AWS_ENDPOINT_URL_S3, go before `endpoint`.
+            s3 |= {"endpoint": settings.s3_endpoint, "aws_endpoint_url_s3": settings.s3_endpoint}
         key, secret = settings.s3_access_key_id, settings.s3_secret_access_key
-        s3 = {"region": settings.s3_region}
-        s3 |= {"endpoint": settings.s3_endpoint} if settings.s3_endpoint else {}
-        if key and secret:
-            s3 |= {"access_key_id": key.get_secret_value(), "secret_access_key": secret.get_secret_value()}
-        return cls(s3, settings.gcs_endpoint)
+        pair = (key.get_secret_value(), secret.get_secret_value()) if key and secret else None
+        gcs: dict[str, Any] = {}
+        if settings.gcs_service_account_path:
+            gcs["service_account"] = str(settings.gcs_service_account_path)
+        if settings.gcs_endpoint:
+            gcs["base_url"] = settings.gcs_endpoint
+        return cls(s3, pair, gcs)
+
+    def gcs_provider(self) -> Callable[[], Any] | None:
+        """Anybody's token for a server of one's own that asks for none: obstore's `skip_signature` covers no writes."""
+        if "base_url" not in self.gcs or "service_account" in self.gcs:
+            return None
+        return lambda: {"token": "anybody", "expires_at": None}
+
+    def s3_provider(self) -> Callable[[], Any] | None:
+        """The access key for obstore: given as configuration, a session token of the environment would go with it."""
+        if self.s3_key is None:
+            return None
+        key, secret = self.s3_key
+        return lambda: {"access_key_id": key, "secret_access_key": secret, "token": None, "expires_at": None}
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,36 +156,71 @@ def ask_store(url: str, access: Access, *, timeout_seconds: float, place: str) -
         raise _told(error, place) from None
 
 
-def _open(store: str, access: Access, timeout_seconds: float, *, retries: int) -> ObjectStore:
+def open_bucket(url: str, access: Access, *, client: Any, retry: Any, **s3: Any) -> ObjectStore:
+    """A bucket, or what lies in it below a prefix; nothing is connected yet.
+
+    Args:
+        url: `s3://bucket/prefix` or `gs://bucket/prefix`.
+        access: How stores are reached.
+        client: obstore's configuration of its HTTP client.
+        retry: obstore's configuration of trying again.
+        s3: More of obstore's configuration, for S3 alone.
+    """
     from obstore.store import GCSStore, S3Store
 
-    timeout, parts = timedelta(seconds=timeout_seconds), urlsplit(store)
+    parts = urlsplit(url)
+    prefix = parts.path.strip("/") or None
+    if parts.scheme == "gs":
+        gcs: Any = dict(access.gcs)
+        provider = access.gcs_provider()
+        return GCSStore(
+            parts.netloc,
+            prefix=prefix,
+            config=gcs,
+            client_options=client,
+            retry_config=retry,
+            credential_provider=provider,
+        )
+    config: Any = {**access.s3, **s3}
+    return S3Store(
+        parts.netloc,
+        prefix=prefix,
+        config=config,
+        client_options=client,
+        retry_config=retry,
+        credential_provider=access.s3_provider(),
+    )
+
+
+def _open(store: str, access: Access, timeout_seconds: float, *, retries: int) -> ObjectStore:
+    timeout = timedelta(seconds=timeout_seconds)
     # Stores speak HTTPS unless the deployment names an endpoint of its own that does not.
-    client: Any = {"timeout": timeout, "connect_timeout": timeout, "allow_http": True}
-    retry: Any = {"max_retries": retries, "retry_timeout": timeout}
-    if parts.scheme == "s3":
-        return S3Store(parts.netloc, config=dict(access.s3), client_options=client, retry_config=retry)  # type: ignore[arg-type]
-    options: dict[str, Any] = {}
-    if access.gcs_endpoint:
-        options = {"url": access.gcs_endpoint, "skip_signature": True}
-    return GCSStore(parts.netloc, client_options=client, retry_config=retry, **options)
+    client = {"timeout": timeout, "connect_timeout": timeout, "allow_http": True}
+    return open_bucket(store, access, client=client, retry={"max_retries": retries, "retry_timeout": timeout})
 
 
-def _told(error: Exception, place: str) -> ObjectError:
-    """A failure by its kind; its text holds addresses, headers and bodies, of which only codes are told."""
+def why(error: Exception) -> tuple[str, str]:
+    """A failure in one word and in a few; of its text, which may hold headers and bodies, only codes are told."""
     text = str(error)
     status, code = _STATUS.search(text), _CODE.search(text)
     named = f", {code[1]}" if code else ""
+    if code and code[1] in _EXPIRED:
+        return EXPIRED, f"the credentials have expired ({code[1]})"
+    if "NoSuchBucket" in text:
+        return NO_BUCKET, "there is no such bucket"
     if status:
         number = int(status[1])
-        state, said = _BY_STATUS.get(number, f"http_{number}"), f"it answers HTTP {number}{named}"
-    elif "NoSuchBucket" in text or type(error).__name__ == "NotFoundError":
-        state, said = _NO_BUCKET, "there is no such bucket"
-    elif type(error).__name__ in ("PermissionDeniedError", "UnauthenticatedError"):
-        state, said = "refuses", f"it refuses us{named}"
-    else:
-        found = ((state, said) for words, state, said in _BY_WORDS if words in text)
-        state, said = next(found, ("unreachable", f"no answer could be had ({type(error).__name__})"))
+        return _BY_STATUS.get(number, f"http_{number}"), f"it answers HTTP {number}{named}"
+    if type(error).__name__ == "NotFoundError":
+        return NO_BUCKET, "there is no such bucket"
+    if type(error).__name__ in ("PermissionDeniedError", "UnauthenticatedError") or (code and code[1] == _DENIED):
+        return REFUSES, f"it refuses us{named}"
+    found = ((state, said) for words, state, said in _BY_WORDS if words in text)
+    return next(found, ("unreachable", f"no answer could be had ({type(error).__name__})"))
+
+
+def _told(error: Exception, place: str) -> ObjectError:
+    state, said = why(error)
     return ObjectError(
         state,
         f"the object store does not serve us: {said}",

@@ -691,6 +691,12 @@ class AuditLogSettings(_Group):
     kms_key_id: str | None = _setting(
         None, "The KMS key for `aws:kms`; empty: the account's own.", consequence="Without its rights nothing is read."
     )
+    gcs_service_account_path: Path | None = _setting(
+        None,
+        "Key file of a Google service account; empty: the process's own credentials (GOOGLE_APPLICATION_CREDENTIALS,"
+        " the machine's or pod's account).",
+        consequence="Keys do not expire by themselves; an account of the machine needs no file, and is safer.",
+    )
     gcs_endpoint: str | None = _setting(
         None, "Address of a GCS-compatible server; empty: Google's own.", consequence="For tests.", pattern="^https?://"
     )

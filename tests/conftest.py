@@ -9,7 +9,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 import psycopg
@@ -23,6 +23,9 @@ from adinsights_orchestration.ops_store.store import OpsStore
 from adinsights_orchestration.settings import OpsStoreSettings
 from tests.recycling import Recycled
 from tests.scheduling import Together, rank
+
+if TYPE_CHECKING:
+    from tests.objects_served.weed import S3
 
 # What is not over by then hangs: tells an end from none on the busiest machine, and measures no speed.
 HANG_SECONDS = 45.0
@@ -167,3 +170,12 @@ def postgres_instance(postgres_server: PostgresServer) -> Iterator[dg.DagsterIns
     """A Dagster instance on Postgres storage of this test's own."""
     with dagster_instance_on(postgres_server) as instance:
         yield instance
+
+
+@pytest.fixture(scope="session")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3]:
+    """A real S3 server, one for the whole session; each test takes a prefix of its own."""
+    from tests.objects_served.weed import running_weed  # it asks for a free port of ours
+
+    with running_weed(tmp_path_factory.mktemp("s3")) as server:
+        yield server

@@ -5,19 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
-import subprocess
-import sys
-import time
-from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
-import obstore
 import pytest
-from obstore.store import S3Store
 from pydantic import SecretStr
 
 from adinsights_orchestration.environments import Environment
@@ -31,87 +24,8 @@ from adinsights_orchestration.ops_store.store import OpsStore
 from adinsights_orchestration.settings import AuditLogSettings, HealthSettings, Settings
 from adinsights_orchestration.status.file import StatusFileError, write_status_file
 from tests.conftest import free_port
+from tests.objects_served.weed import BUCKET, KEY, S3, SECRET
 from tests.status.world import NOON, World
-
-KEY, SECRET, BUCKET = "the-key", "the-secret-canary", "adinsights"
-IDENTITIES = {
-    "identities": [
-        {
-            "name": "a",
-            "credentials": [{"accessKey": KEY, "secretKey": SECRET}],
-            "actions": ["Admin", "Read", "Write", "List"],
-        }
-    ]
-}
-
-
-@dataclass(frozen=True)
-class S3:
-    """A server of objects, with one bucket."""
-
-    url: str
-
-    def get(self, key: str) -> tuple[bytes, dict[str, Any]]:
-        """An object and its headers."""
-        store = S3Store(
-            BUCKET,
-            config={"endpoint": self.url, "region": "us-east-1", "access_key_id": KEY, "secret_access_key": SECRET},
-            client_options={"allow_http": True},
-        )
-        found = obstore.get(store, key)
-        return bytes(found.bytes()), dict(found.attributes)
-
-
-@pytest.fixture(scope="module")
-def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3]:
-    folder, port = tmp_path_factory.mktemp("s3"), free_port()
-    identities = folder / "identities.json"
-    identities.write_text(json.dumps(IDENTITIES))
-    (folder / "data").mkdir()
-    parts = ("master.port", "volume.port", "filer.port")
-    # Unasked, gRPC's ports are 10,000 above, which may be none.
-    ports = [f"-{part}={free_port()}" for part in (*parts, *(f"{part}.grpc" for part in (*parts, "s3.port")))]
-    options = [
-        "-s3",
-        f"-s3.port={port}",
-        "-s3.port.iceberg=0",
-        "-s3.port.lance=0",
-        "-s3.iam=false",
-        f"-s3.config={identities}",
-        "-volume.max=5",
-        "-ip=127.0.0.1",
-    ]
-    weed = str(Path(sys.executable).with_name("weed"))
-    with (folder / "log").open("w") as log:
-        command = [weed, "server", f"-dir={folder / 'data'}", *options, *ports]
-        server = subprocess.Popen(command, cwd=folder, stdout=log, stderr=subprocess.STDOUT)
-    try:
-        found = S3(f"http://127.0.0.1:{port}")
-        _make_bucket(found, folder / "log")
-        yield found
-    finally:
-        server.kill()  # its data goes with the test; in an orderly way it takes half a minute
-        server.wait()
-
-
-def _make_bucket(server: S3, log: Path) -> None:
-    """The server makes a bucket with the first object that an administrator puts there."""
-    store = S3Store(
-        BUCKET,
-        config={"endpoint": server.url, "region": "us-east-1", "access_key_id": KEY, "secret_access_key": SECRET},
-        client_options={"allow_http": True, "timeout": timedelta(seconds=5)},
-        retry_config={"max_retries": 0, "retry_timeout": timedelta(seconds=5)},
-    )
-    deadline = time.monotonic() + 90
-    while True:
-        try:
-            obstore.put(store, "made", b"x", use_multipart=False)
-        except (obstore.exceptions.BaseError, OSError):
-            assert time.monotonic() < deadline, log.read_text()[-2000:]
-            time.sleep(0.5)
-        else:
-            return
-
 
 # --------------------------------------------------------------------------------------------------------- the status
 

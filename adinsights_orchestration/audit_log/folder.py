@@ -41,7 +41,7 @@ class Folder:
             unfinished = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}{_UNFINISHED}")
             try:
                 _write_through(unfinished, content)
-                os.link(unfinished, path)
+                _link(unfinished, path)
             finally:
                 with suppress(OSError):
                     unfinished.unlink()
@@ -90,6 +90,15 @@ def _write_through(path: Path, content: bytes) -> None:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
+
+
+def _link(unfinished: Path, path: Path) -> None:
+    try:
+        os.link(unfinished, path)
+    except FileNotFoundError:  # the writer that won took ours for a leftover
+        if path.exists():
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST)) from None
+        raise
 
 
 def _sync(folder: Path) -> None:

@@ -18,10 +18,14 @@ from urllib.parse import unquote, urlsplit
 
 from adinsights_orchestration.audit_log.folder import Folder
 from adinsights_orchestration.audit_log.store_errors import MissingObjectError, ObjectExistsError, StoreError
+from adinsights_orchestration.clock import elapsed_seconds
+from adinsights_orchestration.objects import EXPIRED, NO_BUCKET, REFUSES, TIMEOUT, Access, open_bucket, why
 from adinsights_orchestration.settings import AuditLogSettings, Encryption
 
 _PLACE = "ADINSIGHTS_AUDIT_LOG__ARCHIVE_URL"
-_SHORT = 300
+_RETRIES = 10
+_CONNECT_SECONDS = 10.0
+_CONFLICTS = 5
 
 
 class Store(Protocol):
@@ -61,13 +65,23 @@ def create_same(store: Store, key: str, content: bytes) -> bool:
     Raises:
         ObjectExistsError: It is there with other bytes.
     """
-    try:
-        store.create(key, content)
-    except ObjectExistsError:
-        if store.get(key) == content:
-            return False
-        raise
-    return True
+    for _ in range(_CONFLICTS):
+        try:
+            store.create(key, content)
+        except ObjectExistsError:
+            try:
+                known = store.get(key)
+            except MissingObjectError:
+                continue  # S3 refuses whoever writes while another does, who may fail: then it is ours to write
+            if known == content:
+                return False
+            raise
+        return True
+    raise StoreError(
+        "another writer begins this object again and again, and never ends",
+        place=key,
+        next_step="Look for a second process that archives into the same place; the next run tries again.",
+    )
 
 
 class ObjectStore:
@@ -86,8 +100,18 @@ class ObjectStore:
         """As `Store`."""
         import obstore
 
-        with _translated(key):
-            obstore.put(self._store(), key, content, mode="create", use_multipart=False)
+        began = elapsed_seconds()
+        while True:
+            with _translated(key):
+                try:
+                    obstore.put(self._store(), key, content, mode="create", use_multipart=False)
+                except obstore.exceptions.GenericError as error:
+                    # Of what takes too long, obstore tries again only reading. This may be tried again as well: what is
+                    # there already is either this very content, or refused.
+                    if why(error)[0] == TIMEOUT and elapsed_seconds() - began < self._settings.retry_seconds:
+                        continue
+                    raise
+                return
 
     def get(self, key: str) -> bytes:
         """As `Store`."""
@@ -122,30 +146,19 @@ class ObjectStore:
 
 
 def _open(settings: AuditLogSettings) -> Any:
-    from obstore.store import GCSStore, S3Store
-
-    parts = urlsplit(settings.archive_url)
-    prefix = parts.path.strip("/") or None
-    client: Any = {"timeout": timedelta(seconds=settings.request_timeout_seconds)}
-    retry: Any = {"max_retries": 10, "retry_timeout": timedelta(seconds=settings.retry_seconds)}
-    if parts.scheme == "gs":
-        client["allow_http"] = (settings.gcs_endpoint or "").startswith("http:")
-        options: dict[str, Any] = {}
-        if settings.gcs_endpoint:
-            options = {"url": settings.gcs_endpoint, "skip_signature": True}
-        return GCSStore(parts.netloc, prefix=prefix, client_options=client, retry_config=retry, **options)
-    config: Any = {"region": settings.s3_region, "checksum_algorithm": "SHA256"}
-    if settings.s3_endpoint:
-        config["endpoint"] = settings.s3_endpoint
-        client["allow_http"] = settings.s3_endpoint.startswith("http:")
-    if settings.s3_access_key_id and settings.s3_secret_access_key:
-        config["access_key_id"] = settings.s3_access_key_id.get_secret_value()
-        config["secret_access_key"] = settings.s3_secret_access_key.get_secret_value()
+    endpoint = settings.s3_endpoint if settings.archive_url.startswith("s3:") else settings.gcs_endpoint
+    client = {
+        "timeout": timedelta(seconds=settings.request_timeout_seconds),
+        "connect_timeout": timedelta(seconds=min(settings.request_timeout_seconds, _CONNECT_SECONDS)),
+        "allow_http": (endpoint or "").startswith("http:"),
+    }
+    retry = {"max_retries": _RETRIES, "retry_timeout": timedelta(seconds=settings.retry_seconds)}
+    config = {"checksum_algorithm": "SHA256", "conditional_put": "etag"}  # whatever the environment's variables say
     if settings.encryption is not Encryption.BUCKET:
         config["server_side_encryption"] = settings.encryption.value
         if settings.kms_key_id:
             config["sse_kms_key_id"] = settings.kms_key_id
-    return S3Store(parts.netloc, prefix=prefix, config=config, client_options=client, retry_config=retry)
+    return open_bucket(settings.archive_url, Access.of(settings), client=client, retry=retry, **config)
 
 
 @contextmanager
@@ -156,24 +169,27 @@ def _translated(key: str) -> Iterator[None]:
         yield
     except (known.AlreadyExistsError, known.PreconditionError):
         raise ObjectExistsError("the object exists already, and is not overwritten", place=key) from None
-    except (known.NotFoundError, FileNotFoundError):
+    except (known.NotFoundError, FileNotFoundError) as error:
+        if "NoSuchBucket" in str(error):
+            raise _told(error) from None  # and not an archive in which nothing lies
         raise MissingObjectError("there is no such object", place=key) from None
-    except (known.PermissionDeniedError, known.UnauthenticatedError) as error:
-        raise StoreError(
-            f"the object store refuses us ({type(error).__name__})",
-            place=_PLACE,
-            next_step="Check the credentials, whether they have expired, and the rights on the bucket and its key.",
-        ) from None
-    except (known.BaseError, OSError) as error:
-        raise StoreError(
-            f"the object store does not serve us ({_said(error)})",
-            place=_PLACE,
-            next_step="Check the address and that it is up; what was begun is taken up by the next run.",
-        ) from None
+    except (known.BaseError, OSError, ValueError) as error:
+        raise _told(error) from None
 
 
-def _said(error: Exception) -> str:
-    """Its kind, and the end of what it said; a signed address or a body is cut off with the first lines."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    said = next((line for line in lines if "status" in line.lower() or "error" in line.lower()), "")
-    return f"{type(error).__name__}: {said.split('?', maxsplit=1)[0][:_SHORT]}"
+_RIGHTS = "Check the credentials and the rights on the bucket and its key: docs/audit-archive.md lists them."
+_AGAIN = "what was begun is taken up by the next run."
+_ADVICE = {
+    REFUSES: f"{_RIGHTS} Nothing is lost; {_AGAIN}",
+    EXPIRED: f"Renew them, or let the process take a role whose credentials renew themselves; {_AGAIN}",
+    NO_BUCKET: f"Create it or correct its name; {_AGAIN}",
+}
+
+
+def _told(error: Exception) -> StoreError:
+    state, said = why(error)
+    return StoreError(
+        f"the object store does not serve us: {said}",
+        place=_PLACE,
+        next_step=_ADVICE.get(state, f"Check the address and that it is up; {_AGAIN}"),
+    )
