@@ -159,6 +159,17 @@ def tell(moved: Moved, before: Before, surroundings: Surroundings, now: datetime
     return After(changed, moved.transitions, plan.groups, plan.orders, plan.held, firing, unsettled)
 
 
+def is_still(moved: Moved, found: Mapping[str, Finding], options: Options, now: datetime) -> bool:
+    """Whether the very same findings would move nothing from now on, however often they are made."""
+    if options.hours:
+        return False
+    return all(
+        (_is_settled(each, found[fp], now) if fp in found else each.state is State.OK)
+        and not notify.is_recovering(each)
+        for fp, each in moved.after.items()
+    )
+
+
 def _is_settled(incident: Incident, finding: Finding, now: datetime) -> bool:
     """Whether it was found just as it was found before, and has nothing to wait for: then nothing can follow."""
     waits = incident.state not in (State.FIRING, State.ACKNOWLEDGED) or incident.unknown_since is not None

@@ -8,7 +8,7 @@ followed from it, so an evaluation that dies at any point is simply done again.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -18,15 +18,22 @@ import sqlalchemy as sa
 
 from adinsights_orchestration.alerting import digest, notify, outbox, rows
 from adinsights_orchestration.alerting.digest import Digest
-from adinsights_orchestration.alerting.engine import After, Before, Moved, Surroundings, by_fingerprint, move, tell
+from adinsights_orchestration.alerting.engine import (
+    After,
+    Before,
+    Moved,
+    Surroundings,
+    by_fingerprint,
+    is_still,
+    move,
+    tell,
+)
 from adinsights_orchestration.alerting.facts import Facts
 from adinsights_orchestration.alerting.grouping import Op, Options
-from adinsights_orchestration.alerting.inhibition import Graph
-from adinsights_orchestration.alerting.matching import Silence
 from adinsights_orchestration.alerting.model import Finding, Incident, Policy
 from adinsights_orchestration.alerting.rows import Event
-from adinsights_orchestration.alerting.rules.rule import Rule, judge
-from adinsights_orchestration.alerting.standing import Standing
+from adinsights_orchestration.alerting.rules.rule import Judged, Rule, judge
+from adinsights_orchestration.alerting.standing import Known, Standing
 from adinsights_orchestration.alerting.windows import Window, in_force
 from adinsights_orchestration.ops_store.connecting import lock_key
 from adinsights_orchestration.ops_store.store import OpsStore
@@ -97,16 +104,13 @@ def run(store: OpsStore, read: Read, policies: Policies, now: datetime, standing
         with store.begin() as connection:
             # The section's lock is on a connection of its own, which may be lost while this one goes on.
             connection.execute(sa.select(sa.func.pg_advisory_xact_lock(lock_key(f"{LOCK}:rows"))))
-            known = replace(standing)
-            standing.forget()
-            done, after, mark = _evaluate(connection, read, policies, now, known)
-            if known.is_to_prune(now):
+            known, standing.known = standing.known, Known()
+            done, left = _evaluate(connection, read, policies, now, known)
+            if standing.is_to_prune(now):
                 rows.prune(connection, KEEP_EVENTS, now)
                 standing.pruned_at = now
         # Committed: only now it is how things stand. Whatever failed before leaves nothing that is believed.
-        standing.incidents, standing.silences, standing.mark = after.kept, after.silences, mark
-        standing.graph, standing.unsettled = after.graph, after.unsettled
-        standing.rests_until, standing.evaluated_at = after.rests_until, now
+        standing.known = left
         return done
 
 
@@ -115,39 +119,22 @@ def hold(connection: sa.Connection) -> None:
     connection.execute(sa.select(sa.func.pg_advisory_xact_lock(lock_key(f"{LOCK}:rows"))))
 
 
-@dataclass(frozen=True)
-class _Left:
-    """What an evaluation leaves for the next one of its process."""
-
-    kept: dict[str, Incident]
-    silences: Sequence[Silence]
-    graph: Graph
-    unsettled: Collection[str]
-    rests_until: datetime | None
-
-
 def _evaluate(
-    connection: sa.Connection, read: Read, policies: Policies, now: datetime, standing: Standing
-) -> tuple[Evaluation, _Left, str]:
+    connection: sa.Connection, read: Read, policies: Policies, now: datetime, known: Known
+) -> tuple[Evaluation, Known]:
     memory, asked_for = rows.load_kept(connection, now)
     mark = str(memory.get("mark", ""))
     facts, remembered = read(connection, now, memory)
     judged = judge(policies.rules, facts)
-    found = by_fingerprint(judged.findings)
     silences = [*asked_for, *in_force(policies.windows, now)]
     quiet = [each for each in silences if each.starts_at <= now]
-    known = mark != "" and mark == standing.mark
-    same = known and quiet == standing.silences and facts.graph is standing.graph
-    incidents = _incidents(connection, found, standing if known else None)
-    before = Before(incidents, same_around=same, unsettled=standing.unsettled)
+    before = known if mark and mark == known.mark else None
+    same = before is not None and quiet == before.silences and facts.graph is before.graph
     around = Surroundings(policies.options, facts.graph, silences, policies.believed)
-    moved = move(before, found, judged.unfound, around, now)
-    if moved.touched is not None and not moved.touched and standing.rests(now):
-        after, rests_until = moved.rests(), standing.rests_until
+    if before is not None and same and before.is_still(judged.findings, now):
+        after, left = After((), (), (), (), (), before.firing), before
     else:
-        before = _with_groups(connection, before, found, policies.options, now)
-        after = tell(moved, before, around, now)
-        rests_until = _rests_until(before, moved, after, policies.options, now)
+        after, left = _advance(connection, judged, around, before, now, same_around=same)
     if after.incidents or not mark:
         mark = uuid4().hex
     _write(connection, after, now)
@@ -155,12 +142,39 @@ def _evaluate(
     remembered = {**remembered, "held": list(after.held), "digests": digested, "mark": mark}
     rows.save_memory(connection, remembered, now)
     changes = Counter(each.change.value for each in after.transitions)
+    done = Evaluation("", after.firing, changes, len(after.orders), len(after.held))
+    return done, replace(left, mark=mark, silences=quiet, graph=facts.graph, at=now)
+
+
+def _advance(
+    connection: sa.Connection,
+    judged: Judged,
+    around: Surroundings,
+    known: Known | None,
+    now: datetime,
+    *,
+    same_around: bool,
+) -> tuple[After, Known]:
+    """What follows from what was found; groups are only looked at where one may have something to say."""
+    found = by_fingerprint(judged.findings)
+    incidents = _incidents(connection, found, known)
+    before = Before(incidents, same_around=same_around, unsettled=known.unsettled if known else ())
+    moved = move(before, found, judged.unfound, around, now)
+    if known is not None and moved.touched is not None and not moved.touched and known.rests(now):
+        after, rests_until = moved.rests(), known.rests_until
+    else:
+        before = _with_groups(connection, before, found, around.options, now)
+        after = tell(moved, before, around, now)
+        rests_until = _rests_until(before, moved, after, around.options, now)
     kept = incidents
     if after.incidents:
         kept = {**incidents, **{each.fingerprint: each for each in after.incidents}}
         kept = {fp: each for fp, each in kept.items() if each.is_open}
-    done = Evaluation("", after.firing, changes, len(after.orders), len(after.held))
-    return done, _Left(kept, quiet, facts.graph, after.unsettled, rests_until), mark
+    still = not after.incidents and not after.unsettled and is_still(moved, found, around.options, now)
+    findings = judged.findings if still else None
+    return after, Known(
+        incidents=kept, unsettled=after.unsettled, rests_until=rests_until, findings=findings, firing=after.firing
+    )
 
 
 def _digests(
@@ -179,14 +193,12 @@ def _digests(
     return remembered
 
 
-def _incidents(
-    connection: sa.Connection, found: Mapping[str, Finding], standing: Standing | None
-) -> dict[str, Incident]:
+def _incidents(connection: sa.Connection, found: Mapping[str, Finding], known: Known | None) -> dict[str, Incident]:
     """All that are open, and those that were found again."""
-    if standing is None:
+    if known is None:
         return rows.load_incidents(connection, found.keys())
-    unknown = found.keys() - standing.incidents.keys()
-    return {**standing.incidents, **rows.load_named(connection, unknown)} if unknown else standing.incidents
+    new = found.keys() - known.incidents.keys()
+    return {**known.incidents, **rows.load_named(connection, new)} if new else known.incidents
 
 
 def _with_groups(

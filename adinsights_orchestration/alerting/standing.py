@@ -18,7 +18,7 @@ from adinsights_orchestration.alerting.dagster_events import LogKept
 from adinsights_orchestration.alerting.facts import ConnectionFact, Facts, ProviderFact
 from adinsights_orchestration.alerting.inhibition import Graph
 from adinsights_orchestration.alerting.matching import Silence
-from adinsights_orchestration.alerting.model import Incident
+from adinsights_orchestration.alerting.model import Finding, Incident
 from adinsights_orchestration.alerting.places import Places
 from adinsights_orchestration.settings import Settings
 from adinsights_orchestration.tenants.model import Connection, Provider, Registry, Tenant
@@ -79,18 +79,49 @@ class Reading:
         return same and bool(marks[0]) and marks == self.marks and self.at <= now < self.until
 
 
+@dataclass(frozen=True)
+class Known:
+    """What an evaluation leaves for the next one of its process; it holds while its mark stands in the ops store.
+
+    Attributes:
+        mark: Its mark; empty when nothing is known.
+        at: When it was.
+        incidents: All that are open, and those that were found again, by fingerprint.
+        silences: Those that were in force.
+        graph: The graph that explained them.
+        unsettled: Keys of the groups that it did something to.
+        rests_until: Until when time alone gives no group anything to do; None where it does.
+        findings: What was found, where the same once more would move nothing; None where something waits.
+        firing: How many incidents fire.
+    """
+
+    mark: str = ""
+    at: datetime | None = None
+    incidents: dict[str, Incident] = field(default_factory=dict)
+    silences: Sequence[Silence] = ()
+    graph: Graph | None = None
+    unsettled: Collection[str] = ()
+    rests_until: datetime | None = None
+    findings: Sequence[Finding] | None = None
+    firing: int = 0
+
+    def rests(self, now: datetime) -> bool:
+        """Whether no group's time has come since; not where the clock was set back."""
+        if self.rests_until is None or self.at is None:
+            return False
+        return self.at <= now < self.rests_until
+
+    def is_still(self, findings: Sequence[Finding], now: datetime) -> bool:
+        """Whether these findings move nothing, and no group's time has come."""
+        return self.rests(now) and self.findings is not None and findings == self.findings
+
+
 @dataclass
 class Standing:
     """What is kept between two evaluations of one process.
 
     Attributes:
-        mark: The mark of the incidents below; empty when nothing is known.
-        incidents: All that are open, and those that were found again, by fingerprint.
-        silences: Those that were in force.
-        graph: The graph that explained them.
-        unsettled: Keys of the groups that the last evaluation did something to.
-        rests_until: Until when time alone gives no group anything to do; None where it does.
-        evaluated_at: When the last evaluation was.
+        known: What the last evaluation left; nothing where that is not known to have been committed.
         pruned_at: When old lines of the history were last dropped.
         reading: Everything that was read of the ops store.
         connections: The connections.
@@ -101,13 +132,7 @@ class Standing:
         memo: Findings that were made of the very same facts, by what they are about; void with other surroundings.
     """
 
-    mark: str = ""
-    incidents: dict[str, Incident] = field(default_factory=dict)
-    silences: Sequence[Silence] = ()
-    graph: Graph | None = None
-    unsettled: Collection[str] = ()
-    rests_until: datetime | None = None
-    evaluated_at: datetime | None = None
+    known: Known = field(default_factory=Known)
     pruned_at: datetime | None = None
     reading: Reading | None = None
     connections: Connections | None = None
@@ -116,16 +141,6 @@ class Standing:
     topology: tuple[int, Topology | None] | None = None
     surroundings: tuple[tuple[object, ...], Places, Graph] | None = None
     memo: dict[Any, Any] = field(default_factory=dict)
-
-    def forget(self) -> None:
-        """Knows nothing of incidents any more: what was written is not known to have arrived."""
-        self.mark, self.incidents, self.silences, self.graph, self.rests_until = "", {}, (), None, None
-
-    def rests(self, now: datetime) -> bool:
-        """Whether no group's time has come since the last evaluation; not where the clock was set back."""
-        if self.rests_until is None or self.evaluated_at is None:
-            return False
-        return self.evaluated_at <= now < self.rests_until
 
     def is_to_prune(self, now: datetime) -> bool:
         """Whether the history was not pruned lately."""

@@ -6,7 +6,7 @@ connection is late (`freshness`).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import cast
 from zoneinfo import ZoneInfo
@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo
 from adinsights_orchestration.alerting.facts import ConnectionFact, Facts, SyncErrors
 from adinsights_orchestration.alerting.message import Severity
 from adinsights_orchestration.alerting.model import Finding
-from adinsights_orchestration.alerting.rules.rule import DATA_ENG, Rule, Verdict
+from adinsights_orchestration.alerting.rules.rule import DATA_ENG, Dated, Rule, Verdict, while_it_holds
 from adinsights_orchestration.freshness.model import Freshness
 from adinsights_orchestration.freshness.sla import LocalTime, Sla, Threshold
 from adinsights_orchestration.tenants.model import Provider
@@ -30,15 +30,16 @@ _FEWEST_TENANTS = 3  # of two, one is half of all; it is one tenant's trouble al
 
 def late(facts: Facts) -> Verdict:
     """Connections whose sync is overdue: told when they are, paged when they have been for as long again."""
-    return Verdict([_late(one, facts) for one in facts.connections if one.state in _LATE], blind=_blind(facts))
+    found = while_it_holds(facts, STALE, lambda: _all_late(facts))
+    return Verdict(found, blind=_blind(facts))
 
 
 def running_long(facts: Facts) -> Verdict:
     """Syncs that run far beyond their history."""
+    level = facts.sla[Sla.RUNNING_LONG]
     found = [
-        _finding(one, facts, RUNNING_LONG, Severity.WARN, "runs far too long", facts.sla[Sla.RUNNING_LONG])
-        for one in facts.connections
-        if one.state is Freshness.RUNNING_STALE
+        _finding(one, facts, RUNNING_LONG, Severity.WARN, "runs far too long", level)
+        for one in _of_state(Freshness.RUNNING_STALE, facts)
     ]
     return Verdict(found, blind=_blind(facts))
 
@@ -47,11 +48,10 @@ def failing(facts: Facts) -> Verdict:
     """Connections whose last syncs failed; so many in a row page while people are awake where the tenant is."""
     level = facts.sla[Sla.FAILURES_IN_A_ROW]
     found = []
-    for one in facts.connections:
-        if one.failures >= level.warn and one.state not in (Freshness.PAUSED, Freshness.MANUAL):
-            pages = one.failures >= level.page and _paged_now(one, facts)
-            severity = Severity.PAGE if pages else Severity.WARN
-            found.append(_finding(one, facts, FAILING, severity, "fails to sync", level))
+    for one in while_it_holds(facts, FAILING, lambda: (list(_failed(facts, level)), None)):
+        pages = one.failures >= level.page and _paged_now(one, facts)
+        severity = Severity.PAGE if pages else Severity.WARN
+        found.append(_finding(one, facts, FAILING, severity, "fails to sync", level))
     return Verdict(found, blind=_blind(facts))
 
 
@@ -59,8 +59,7 @@ def misconfigured(facts: Facts) -> Verdict:
     """Connections whose entry in the registry is wrong: they are never synced."""
     found = [
         _finding(one, facts, MISCONFIGURED, Severity.WARN, "is misconfigured", None)
-        for one in facts.connections
-        if one.state is Freshness.MISCONFIGURED
+        for one in _of_state(Freshness.MISCONFIGURED, facts)
     ]
     return Verdict(found, blind=_blind(facts))
 
@@ -73,7 +72,8 @@ def sync_errors(facts: Facts) -> Verdict:
 
 def provider_stale(facts: Facts) -> Verdict:
     """Providers of which so many tenants are late that it is one incident of the platform."""
-    return Verdict(list(_providers(facts)), blind=_blind(facts))
+    found = while_it_holds(facts, PROVIDER_STALE, lambda: (list(_providers(facts)), None))
+    return Verdict(found, blind=_blind(facts))
 
 
 RULES = (
@@ -86,6 +86,16 @@ RULES = (
 )
 
 
+def _of_state(state: Freshness, facts: Facts) -> Sequence[ConnectionFact]:
+    return while_it_holds(facts, state, lambda: ([one for one in facts.connections if one.state is state], None))
+
+
+def _failed(facts: Facts, level: Threshold) -> Iterator[ConnectionFact]:
+    for one in facts.connections:
+        if one.failures >= level.warn and one.state not in (Freshness.PAUSED, Freshness.MANUAL):
+            yield one
+
+
 def _blind(facts: Facts) -> str:
     if facts.freshness_at is None:
         return "freshness was never evaluated"
@@ -93,15 +103,29 @@ def _blind(facts: Facts) -> str:
     return f"freshness was last evaluated at {facts.freshness_at:%H:%M} UTC" if late_by > _BLIND_AFTER else ""
 
 
-def _late(one: ConnectionFact, facts: Facts) -> Finding:
+def _all_late(facts: Facts) -> Dated[Finding]:
+    """Findings of all that are late, and when the next of them pages."""
+    found, moments = [], []
+    for one in facts.connections:
+        if one.state in _LATE:
+            pages_at = _pages_at(one, facts)
+            found.append(_late(one, facts, pages=pages_at <= facts.now))
+            if pages_at > facts.now:
+                moments.append(pages_at)
+    return found, min(moments, default=None)
+
+
+def _pages_at(one: ConnectionFact, facts: Facts) -> datetime:
     level = facts.sla[Sla.SYNC_AGE]
     own = facts.tenants[one.tenant_id].sla if one.tenant_id in facts.tenants else {}
     warn, page = own.get("sync_age_warn_minutes", level.warn), own.get("sync_age_page_minutes", level.page)
-    overdue_since = one.deadline or one.since
-    pages = facts.now - overdue_since >= timedelta(minutes=max(page - warn, 0))
+    return (one.deadline or one.since) + timedelta(minutes=max(page - warn, 0))
+
+
+def _late(one: ConnectionFact, facts: Facts, *, pages: bool) -> Finding:
     words = "has not synced" if one.state is Freshness.STALE else "has never synced"
-    severity = Severity.PAGE if pages else Severity.WARN
-    return _finding(one, facts, _LATE[one.state], severity, words, level, since=overdue_since)
+    severity, since = Severity.PAGE if pages else Severity.WARN, one.deadline or one.since
+    return _finding(one, facts, _LATE[one.state], severity, words, facts.sla[Sla.SYNC_AGE], since=since)
 
 
 def _finding(

@@ -14,7 +14,7 @@ from adinsights_orchestration.alerting.facts import ConnectionFact, EmptySyncs, 
 from adinsights_orchestration.alerting.message import Link, Severity, moment
 from adinsights_orchestration.alerting.model import Finding
 from adinsights_orchestration.alerting.night import night_at
-from adinsights_orchestration.alerting.rules.rule import DATA_ENG, Rule, Verdict
+from adinsights_orchestration.alerting.rules.rule import DATA_ENG, Dated, Rule, Verdict, while_it_holds
 from adinsights_orchestration.freshness.model import Freshness
 from adinsights_orchestration.freshness.sla import LocalTime, Sla
 from adinsights_orchestration.tenants.model import Provider, Standing
@@ -37,13 +37,7 @@ def disabled(facts: Facts) -> Verdict:
 
 def latency(facts: Facts) -> Verdict:
     """Providers of which something has been overdue for so long that Data Engineering takes over."""
-    level = facts.sla[Sla.SOURCE_LATENCY]
-    overdue: dict[Provider, list[tuple[datetime, ConnectionFact]]] = {}
-    for one in facts.connections:
-        due = one.deadline or one.since
-        if one.state in _LATE and facts.now - due >= level.warn_after:
-            overdue.setdefault(one.provider, []).append((due, one))
-    return Verdict([_latency(provider, found, facts) for provider, found in sorted(overdue.items())])
+    return Verdict(while_it_holds(facts, LATENCY, lambda: _latencies(facts)))
 
 
 def night(facts: Facts) -> Verdict:
@@ -121,6 +115,19 @@ def _disabled(one: OpenFinding, facts: Facts) -> Finding:
         links=links,
         asset="/".join(provider.asset_path) if provider else None,
     )
+
+
+def _latencies(facts: Facts) -> Dated[Finding]:
+    level, moments = facts.sla[Sla.SOURCE_LATENCY], []
+    overdue: dict[Provider, list[tuple[datetime, ConnectionFact]]] = {}
+    for one in facts.connections:
+        if one.state in _LATE:
+            due = one.deadline or one.since
+            moments += [at for at in (due + level.warn_after, due + level.page_after) if at > facts.now]
+            if facts.now - due >= level.warn_after:
+                overdue.setdefault(one.provider, []).append((due, one))
+    found = [_latency(provider, ones, facts) for provider, ones in sorted(overdue.items())]
+    return found, min(moments, default=None)
 
 
 def _latency(provider: Provider, overdue: list[tuple[datetime, ConnectionFact]], facts: Facts) -> Finding:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TypeAlias, TypeVar, cast
 
 from adinsights_orchestration.alerting.facts import Facts
 from adinsights_orchestration.alerting.message import Severity, clean
@@ -31,6 +33,28 @@ class Verdict:
     findings: Sequence[Finding] = ()
     blind: str = ""
     unknown: dict[str, str] = field(default_factory=dict)
+
+
+T = TypeVar("T")
+Dated: TypeAlias = tuple[Sequence[T], datetime | None]  # and when time alone makes it another
+
+
+def while_it_holds(facts: Facts, name: str, judge: Callable[[], Dated[T]]) -> Sequence[T]:
+    """Returns what follows from `facts.connections`, the same as before while those are and no time has come.
+
+    Args:
+        facts: The facts.
+        name: What names it among all that is kept.
+        judge: Looks at every connection; returns what follows, and when that becomes another.
+    """
+    known = facts.memo.get(name)
+    if known is not None:
+        connections, at, until, found = known
+        if connections is facts.connections and at <= facts.now and (until is None or facts.now < until):
+            return cast("Sequence[T]", found)
+    found, until = judge()
+    facts.memo[name] = (facts.connections, facts.now, until, found)
+    return found
 
 
 @dataclass(frozen=True, slots=True)
