@@ -127,10 +127,11 @@ def _on_time(facts: Facts, overrun: datetime | None, now: datetime) -> tuple[Fre
 def _late(facts: Facts, expectation: Expectation, deadline: datetime) -> str:
     last = "Never synced" if facts.last_success_at is None else f"Last success {_moment(facts.last_success_at)}"
     due = f"{last}; due {expectation.schedule.describe()}, late since {_moment(deadline)}."
-    if facts.running_since is not None:
-        return f"{due} A sync runs since {_moment(facts.running_since)}."
+    runs = f" A sync runs since {_moment(facts.running_since)}." if facts.running_since is not None else ""
     if facts.failures:
-        return f"{due} {_failures(facts)}: {_reason(facts)}"
+        return f"{due}{runs} {_failures(facts)}: {_reason(facts)}"
+    if runs:
+        return f"{due}{runs}"
     return f"{due} Nothing failed: no sync was started, or its result was not observed."
 
 

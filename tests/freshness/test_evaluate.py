@@ -118,6 +118,9 @@ def test_a_failed_attempt_shows_before_the_deadline_and_names_its_reason_after_i
     assert (early.state, early.detail) == (Freshness.FAILING, "2 failures since the last success: token revoked")
     assert late.state is Freshness.STALE
     assert "2 failures: token revoked" in late.detail
+    trying = judge(replace(failed, running_since=local("09:25")), expecting(WORKDAY), local("09:30"))
+    assert "A sync runs since" in trying.detail
+    assert "2 failures: token revoked" in trying.detail, "the sync that runs may fail for the same reason"
 
 
 def test_a_sync_that_runs_far_beyond_its_history_is_shown_as_such() -> None:

@@ -69,7 +69,7 @@ def _root(channel: Channel, message: Posted) -> str:
         for each in channel.messages
         if each.thread_ts == message.ts and each.ts != message.ts
     )
-    edited = f" (edited {message.edits} times)" if message.edits else ""
+    edited = " (edited)" if message.edits else ""
     return (
         f'<article><div class="who"><b>ADinsights</b> {_time(message.ts)}{edited}</div>{_body(message)}'
         f"{reacted}{button}{f'<div class=thread>{thread}</div>' if thread else ''}</article>"
