@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import dagster as dg
 import pytest
-from dagster._core.test_utils import instance_for_test
 
 from adinsights_orchestration.ops_store.store import OpsStore
 from tests.conftest import PostgresServer
@@ -14,7 +14,9 @@ from tests.health.world import Platform, platform
 
 
 @pytest.fixture
-def world(postgres_server: PostgresServer, ops_store: OpsStore, tmp_path: Path) -> Iterator[Platform]:
+def world(
+    postgres_server: PostgresServer, ops_store: OpsStore, postgres_instance: dg.DagsterInstance, tmp_path: Path
+) -> Iterator[Platform]:
     """A platform of this test's own, all of it well."""
-    with instance_for_test() as instance, platform(postgres_server, ops_store, instance, tmp_path) as found:
+    with platform(postgres_server, ops_store, postgres_instance, tmp_path) as found:
         yield found
