@@ -8,6 +8,7 @@ from __future__ import annotations
 from adinsights_orchestration.doctor.checks import (
     airbyte,
     alerting,
+    archive,
     backend,
     dagster,
     databases,
@@ -39,6 +40,7 @@ CHECKS: tuple[Check, ...] = (
     Check("backend database", databases.backend_database),
     Check("backend audit log", databases.backend_audit_log, needs=("backend_database",)),
     Check("backend api", backend.api),
+    Check("audit archive", archive.store),
     Check("airbyte public api", airbyte.public_api),
     Check("airbyte configuration api", airbyte.configuration_api, needs=("airbyte",)),
     Check("airbyte workspaces", airbyte.workspaces, needs=("airbyte", "registry")),

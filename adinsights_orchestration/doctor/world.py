@@ -103,7 +103,7 @@ def hasty(settings: Settings) -> Settings:
     def shorter(seconds: float) -> float:
         return min(seconds, CONNECT_SECONDS)
 
-    ops, backend, airbyte = settings.ops_store, settings.backend, settings.airbyte
+    ops, backend, airbyte, log = settings.ops_store, settings.backend, settings.airbyte, settings.audit_log
     return settings.model_copy(
         update={
             "ops_store": ops.model_copy(
@@ -114,5 +114,8 @@ def hasty(settings: Settings) -> Settings:
             ),
             "backend": backend.model_copy(update={"request_timeout_seconds": shorter(backend.request_timeout_seconds)}),
             "airbyte": airbyte.model_copy(update={"request_timeout_seconds": shorter(airbyte.request_timeout_seconds)}),
+            "audit_log": log.model_copy(
+                update={"request_timeout_seconds": shorter(log.request_timeout_seconds), "retry_seconds": 0.0}
+            ),
         }
     )

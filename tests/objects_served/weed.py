@@ -84,7 +84,7 @@ def running_weed(folder: Path) -> Iterator[S3]:
         "-s3.port.lance=0",
         "-s3.iam=false",
         f"-s3.config={identities}",
-        "-volume.max=5",
+        "-volume.max=40",
         "-ip=127.0.0.1",
     ]
     weed = str(Path(sys.executable).with_name("weed"))

@@ -97,7 +97,7 @@ def timezones(world: World) -> Verdict:
 
 def disk(world: World) -> Verdict:
     """There is room where builds, logs and run results are written."""
-    places = {_existing(path) for path in _written(world)}
+    places = {existing(path) for path in _written(world)}
     free = {place: shutil.disk_usage(place).free for place in places}
     place, least = min(free.items(), key=lambda item: item[1])
     shown = f"{least / 1024**3:.1f} GiB free at {place}"
@@ -163,7 +163,8 @@ def _written(world: World) -> Iterator[Path]:
             yield Path(world.environment[variable])
 
 
-def _existing(path: Path) -> Path:
+def existing(path: Path) -> Path:
+    """The path, or the nearest folder above it that is there."""
     return next(parent for parent in (path.absolute(), *path.absolute().parents) if parent.exists())
 
 

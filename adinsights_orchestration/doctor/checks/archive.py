@@ -1,0 +1,64 @@
+"""The audit log's archive: whether its store takes objects, refuses to overwrite them, and keeps them.
+
+Belongs here: verdicts. Does not belong here: the probe (`audit_log.probing`).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from adinsights_orchestration.audit_log.probing import Probed, Rules, may_write, probe, rules_of
+from adinsights_orchestration.audit_log.store import open_store
+from adinsights_orchestration.doctor.checks.machine import existing
+from adinsights_orchestration.doctor.model import Verdict, fail, ok, warn
+from adinsights_orchestration.doctor.world import CONNECT_SECONDS, World
+from adinsights_orchestration.environments import Environment
+
+_DOCS = "docs/audit-archive.md"
+
+
+def store(world: World) -> Verdict:
+    """The store takes an object, gives it back, refuses to overwrite it; what the bucket says of itself is told."""
+    settings = world.hasty.audit_log
+    parts = urlsplit(settings.archive_url)
+    if parts.scheme == "file" and not Path(unquote(parts.path)).is_dir():
+        return _no_folder(Path(unquote(parts.path)))
+    found = probe(open_store(settings))
+    if not found.same:
+        return fail("what is written is not what is read", "The archive cannot be proven there: use another store.")
+    if found.overwrites:
+        return fail(
+            "it overwrites objects without a word (conditional writes are ignored)",
+            f"Use a store that honours If-None-Match: {_DOCS} lists some.",
+        )
+    if parts.scheme == "file":
+        return _of_folder(found)
+    rules = Rules(unknown="its settings are not asked for")
+    if parts.scheme == "s3":
+        rules = rules_of(settings, world.environment, world.now, CONNECT_SECONDS)
+    return _of_bucket(found, rules, world.settings.environment)
+
+
+def _no_folder(folder: Path) -> Verdict:
+    above = existing(folder)
+    if not may_write(str(above)):
+        return fail(f"{folder} cannot be made: {above} is not ours to write", "Give it to the orchestrator's user.")
+    return ok(f"{folder} is made at the first write")
+
+
+def _of_folder(found: Probed) -> Verdict:
+    if not found.removed:
+        return warn(f"writable, and never overwritten; {found.kept_because}", "Look at the folder's rights.")
+    return ok("a folder: writable, and never overwritten")
+
+
+def _of_bucket(found: Probed, rules: Rules, environment: Environment) -> Verdict:
+    said = "writable, and never overwritten"
+    said += "" if found.removed else f"; deleting is forbidden ({found.kept_because})"
+    if rules.unknown:
+        return ok(f"{said}; {rules.unknown}")
+    said += f"; versions: {rules.versions.lower() or 'none'}; object lock: {rules.lock or 'none'}"
+    if environment is Environment.LOCAL or rules.lock or not found.removed:
+        return ok(said)
+    return warn(said, f"Whoever may write may also delete: switch object lock on ({_DOCS}).")

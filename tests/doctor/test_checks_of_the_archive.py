@@ -1,0 +1,172 @@
+"""What the doctor finds out about the archive's store: a folder, a real S3 server in several states, GCS's stand-in."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from pydantic import SecretStr
+from werkzeug.wrappers import Response
+
+from adinsights_orchestration.audit_log.probing import rules_of, signed
+from adinsights_orchestration.audit_log.store import open_store
+from adinsights_orchestration.doctor.catalog import CHECKS
+from adinsights_orchestration.doctor.model import Result, Status
+from adinsights_orchestration.doctor.runner import examine
+from adinsights_orchestration.doctor.world import World
+from adinsights_orchestration.environments import Environment
+from adinsights_orchestration.settings import AuditLogSettings, Settings
+from tests.audit_log.stores import standing
+from tests.objects_served.weed import KEY, READER, READER_SECRET, S3, SECRET
+from tests.objects_served.wire import Answer, Seen, Wire, answering, forwarding, nobody_there, serving
+
+
+def look(log: AuditLogSettings, environment: Environment = Environment.PRODUCTION, **variables: str) -> Result:
+    world = World(Settings(environment=environment, audit_log=log), variables, datetime.now(UTC))
+    (result,) = examine(world, [each for each in CHECKS if each.name == "audit archive"], deadline_seconds=60.0)
+    return result
+
+
+@pytest.fixture
+def archive(s3: S3) -> AuditLogSettings:
+    return s3.settings(f"doctor/{uuid.uuid4().hex[:8]}")
+
+
+@pytest.fixture
+def locked(s3: S3) -> AuditLogSettings:
+    """An archive in a bucket of its own that was made with object lock."""
+    settings = s3.settings("x", archive_url=f"s3://locked-{uuid.uuid4().hex[:8]}/archive")
+    headers = {"x-amz-bucket-object-lock-enabled": "true"}
+    request = signed(settings, (KEY, SECRET, None), "PUT", "", datetime.now(UTC), headers)
+    with httpx.Client() as client:
+        assert client.send(request).status_code == 200
+    return settings
+
+
+def left(log: AuditLogSettings) -> list[str]:
+    return list(open_store(log).keys(""))
+
+
+def test_a_folder_is_probed_and_left_as_it_was(tmp_path: Path) -> None:
+    log = AuditLogSettings(archive_url=(tmp_path / "new").as_uri())
+    assert look(log).detail.endswith("is made at the first write")
+    assert not (tmp_path / "new").exists()
+    (tmp_path / "new").mkdir()
+    assert (look(log).status, list((tmp_path / "new").iterdir())) == (Status.OK, [])
+
+
+def test_a_bucket_is_probed_and_left_as_it_was(archive: AuditLogSettings) -> None:
+    result = look(archive, Environment.LOCAL)
+    assert result.status is Status.OK
+    assert "writable, and never overwritten; versions: none; object lock: none" in result.detail
+    assert left(archive) == []
+
+
+def test_a_bucket_in_production_that_anybody_who_writes_may_empty_is_a_warning(archive: AuditLogSettings) -> None:
+    result = look(archive)
+    assert result.status is Status.WARN
+    assert "object lock" in result.next_step
+
+
+def test_a_bucket_with_object_lock_says_so(locked: AuditLogSettings) -> None:
+    result = look(locked)
+    assert result.status is Status.OK
+    assert "versions: enabled; object lock: on" in result.detail
+
+
+def test_a_store_that_overwrites_without_a_word_is_refused(archive: AuditLogSettings, s3: S3) -> None:
+    forward = forwarding(s3.url)
+    kept: dict[str, bytes] = {}
+
+    def careless(seen: Seen) -> Response:
+        """As several popular servers are."""
+        if seen.method == "PUT":
+            kept[seen.path] = seen.body
+            return Response(headers={"ETag": '"1"'})
+        if seen.method == "GET" and seen.path in kept:
+            stored = Response(kept[seen.path], headers={"ETag": '"1"'})
+            stored.last_modified = datetime.now(UTC)
+            return stored
+        return forward(seen)
+
+    with serving(Wire(careless)) as wire:
+        result = look(archive.model_copy(update={"s3_endpoint": wire.url}))
+    assert result.status is Status.FAIL
+    assert "overwrites objects without a word" in result.detail
+
+
+def test_what_may_not_be_deleted_again_is_told_and_no_failure(archive: AuditLogSettings, s3: S3) -> None:
+    with serving(Wire(forwarding(s3.url))) as wire:
+        wire.fault = answering(lambda seen: seen.method == "POST", 403, "AccessDenied")
+        result = look(archive.model_copy(update={"s3_endpoint": wire.url}))
+    assert result.status is Status.OK
+    assert "deleting is forbidden" in result.detail
+    assert len(left(archive)) == 1
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"s3_endpoint": "nobody"}, "the connection was refused"),
+        (
+            {"s3_access_key_id": SecretStr(READER), "s3_secret_access_key": SecretStr(READER_SECRET)},
+            "403, AccessDenied",
+        ),
+        ({"s3_secret_access_key": SecretStr("another-canary")}, "403, SignatureDoesNotMatch"),
+    ],
+)
+def test_a_store_that_does_not_serve_us_is_a_failure_with_its_reason(
+    archive: AuditLogSettings, changed: dict[str, Any], said: str
+) -> None:
+    if "s3_endpoint" in changed:
+        changed = {"s3_endpoint": nobody_there()}
+    result = look(archive.model_copy(update=changed))
+    assert (result.status, said in result.detail) == (Status.FAIL, True), result
+    assert "canary" not in repr(result)
+
+
+def test_settings_of_the_bucket_are_asked_for_with_the_environments_credentials_too(archive: AuditLogSettings) -> None:
+    own = archive.model_copy(update={"s3_access_key_id": None, "s3_secret_access_key": None})
+    now = datetime.now(UTC)
+    assert "role" in rules_of(own, {}, now, 5).unknown
+    assert rules_of(own, {"AWS_ACCESS_KEY_ID": KEY, "AWS_SECRET_ACCESS_KEY": SECRET}, now, 5).unknown == ""
+
+
+def test_a_default_retention_is_told(archive: AuditLogSettings, s3: S3) -> None:
+    text = (
+        "<ObjectLockConfiguration><ObjectLockEnabled>Enabled</ObjectLockEnabled><Rule><DefaultRetention>"
+        "<Mode>COMPLIANCE</Mode><Years>7</Years></DefaultRetention></Rule></ObjectLockConfiguration>"
+    )
+
+    def fault(seen: Seen, answer: Answer) -> Response:
+        return Response(text) if "object-lock" in seen.query else answer(seen)
+
+    with serving(Wire(forwarding(s3.url))) as wire:
+        wire.fault = fault
+        result = look(archive.model_copy(update={"s3_endpoint": wire.url}))
+    assert "object lock: compliance, 7 years" in result.detail
+
+
+@pytest.fixture
+def gcs(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[AuditLogSettings]:
+    with standing("gcs", request, tmp_path) as behind:
+        yield behind.settings
+
+
+def test_gcs_is_probed_and_what_is_not_asked_is_said(gcs: AuditLogSettings) -> None:
+    result = look(gcs)
+    assert result.status is Status.OK
+    assert "its settings are not asked for" in result.detail
+    assert left(gcs) == []
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_folder_that_is_not_ours_is_a_failure(tmp_path: Path) -> None:
+    (tmp_path / "theirs").mkdir(mode=0o500)
+    assert look(AuditLogSettings(archive_url=(tmp_path / "theirs").as_uri())).status is Status.FAIL
