@@ -69,7 +69,7 @@ def build_restore(settings: Settings, store: OpsStore, *, clock: Clock = utc_now
         description=_DESCRIPTION,
         tags={"adinsights/kind": "audit_log", "adinsights/at_once_1": JOB},
         executor_def=dg.in_process_executor,
-        metadata={"runbook": dg.MetadataValue.url(f"{settings.runbook_url}#the-audit-logs-retention")},
+        metadata={"runbook": dg.MetadataValue.url(f"{settings.runbook_url}#audit-rows-are-needed-back")},
     )
     def audit_log_restore() -> None:
         restore_audit_rows()

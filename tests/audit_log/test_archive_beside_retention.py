@@ -21,7 +21,7 @@ from tests.audit_log.restoring import LATER, retention
 from tests.audit_log.rows import FIRST, Row, ids, moment
 from tests.audit_log.test_archive import archived
 
-ROUNDS = 3
+ROUNDS = 2
 _PATIENCE = 600
 
 
