@@ -8,6 +8,7 @@ import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,7 +57,7 @@ class PostgresServer:
     def __init__(self, server: EmbeddedPostgres) -> None:
         self.server = server
         self.host, self.port, self.user, self.password = server.host, server.port, server.user, server.password
-        self._dagster_template = ""
+        self._dagster: Recycled | None = None
 
     def create_database(self, prefix: str = "test") -> str:
         """Creates a database of its own and returns its address."""
@@ -70,13 +71,16 @@ class PostgresServer:
             connection.execute(copy.format(sql.Identifier(name), sql.Identifier(template)))
         return self.server.dsn(name)
 
-    def dagster_database(self) -> str:
-        """Returns the name of a database with Dagster's tables: a copy, since Dagster takes a second to make them."""
-        if not self._dagster_template:
-            self._dagster_template = self.create_database("dagster").rsplit("/", 1)[1]
-            with _instance_on(self, self._dagster_template):
+    @property
+    def dagster(self) -> Recycled:
+        """Databases with Dagster's tables: copies, since Dagster takes a second to make them."""
+        if self._dagster is None:
+            template = self.create_database("dagster").rsplit("/", 1)[1]
+            with _instance_on(self, template):
                 pass
-        return self.copy_database(self._dagster_template).rsplit("/", 1)[1]
+            kept = ("alembic_version", "instance_info", "secondary_indexes")
+            self._dagster = Recycled(self.server, lambda: self.copy_database(template), "public", kept)
+        return self._dagster
 
 
 def _server(name: str, bin_dir: Path | None) -> Iterator[PostgresServer]:
@@ -136,7 +140,8 @@ def migrated_ops_store(postgres_server: PostgresServer) -> str:
 @pytest.fixture(scope="session")
 def recycled(postgres_server: PostgresServer, migrated_ops_store: str) -> Recycled:
     """Migrated ops stores that tests use one after another."""
-    return Recycled(postgres_server.server, lambda: postgres_server.copy_database(migrated_ops_store))
+    copy = partial(postgres_server.copy_database, migrated_ops_store)
+    return Recycled(postgres_server.server, copy, "adinsights_ops", ["alembic_version"])
 
 
 @pytest.fixture
@@ -152,8 +157,10 @@ def ops_store(recycled: Recycled) -> Iterator[OpsStore]:
 @contextmanager
 def dagster_instance_on(server: PostgresServer) -> Iterator[dg.DagsterInstance]:
     """A Dagster instance whose storage is a fresh Postgres database, as in production."""
-    with _instance_on(server, server.dagster_database()) as instance:
+    address = server.dagster.borrow()
+    with _instance_on(server, address.rsplit("/", 1)[1]) as instance:
         yield instance
+    server.dagster.give_back(address)
 
 
 @contextmanager

@@ -5,7 +5,7 @@ Only a database that is as it was made, rows aside, and that nobody is connected
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -17,11 +17,11 @@ from adinsights_orchestration.local.postgres import EmbeddedPostgres
 _OTHERS = "select count(*) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()"
 _SHAPE = """
 select (select md5(string_agg(attrelid::regclass || attname || atttypid || attnotnull || relrowsecurity, '' order by 1))
-          from pg_attribute join pg_class on pg_class.oid = attrelid where relnamespace = 'adinsights_ops'::regnamespace
+          from pg_attribute join pg_class on pg_class.oid = attrelid where relnamespace = {schema}::regnamespace
            and attnum > 0),
        (select md5(string_agg(relname || coalesce(relacl::text, ''), '' order by relname))
           from pg_class where relnamespace::regnamespace::text !~ '^pg_|^information_schema$'),
-       (select count(*) from pg_constraint where connamespace = 'adinsights_ops'::regnamespace),
+       (select count(*) from pg_constraint where connamespace = {schema}::regnamespace),
        (select count(*) from pg_trigger),
        (select count(*) from pg_policy),
        (select count(*) from pg_proc where pronamespace::regnamespace::text !~ '^pg_|^information_schema$'),
@@ -35,17 +35,17 @@ do $$
 declare
     one record;
     filled boolean;
-    names text[] := '{}';
+    names text[] := array[]::text[];
 begin
     for one in select oid::regclass::text as name from pg_class
-        where relnamespace = 'adinsights_ops'::regnamespace and relkind = 'r' and relname <> 'alembic_version'
+        where relnamespace = {schema}::regnamespace and relkind = 'r' and relname <> all ({kept})
     loop
         execute format('select exists (select from %s)', one.name) into filled;
         if filled then
             names := names || one.name;
         end if;
     end loop;
-    if names <> '{}' then
+    if cardinality(names) > 0 then
         execute 'truncate ' || array_to_string(names, ', ') || ' cascade';
     end if;
     perform setval(seqrelid::regclass, seqstart, false) from pg_sequence;
@@ -59,10 +59,13 @@ class Recycled:
     Args:
         server: The server.
         make: Makes another copy and returns its address.
+        schema: Where its tables are.
+        kept: Tables whose rows belong to the template.
     """
 
-    def __init__(self, server: EmbeddedPostgres, make: Callable[[], str]) -> None:
-        self._server, self._make = server, make
+    def __init__(self, server: EmbeddedPostgres, make: Callable[[], str], schema: str, kept: Sequence[str]) -> None:
+        self._server, self._make, self._schema = server, make, schema
+        self._empty = sql.SQL(_EMPTY).format(schema=schema, kept=list(kept))
         self._as_made: tuple[Any, ...] = ()
         self._clean: list[str] = []
 
@@ -73,7 +76,7 @@ class Recycled:
         address = self._make()
         if not self._as_made:
             with psycopg.connect(address) as connection:
-                self._as_made = _shape(connection)
+                self._as_made = self._shape(connection)
         return address
 
     def give_back(self, address: str) -> None:
@@ -81,9 +84,9 @@ class Recycled:
         with suppress(psycopg.Error):  # the server was stopped, or the database dropped: that was the test
             with psycopg.connect(address, autocommit=True) as connection:
                 alone = connection.execute(_OTHERS).fetchone() == (0,)
-                reusable = alone and _shape(connection) == self._as_made
+                reusable = alone and self._shape(connection) == self._as_made
                 if reusable:
-                    connection.execute(_EMPTY)
+                    connection.execute(self._empty)
             if reusable:
                 self._clean.append(address)
                 return
@@ -91,9 +94,8 @@ class Recycled:
                 name = sql.Identifier(address.rsplit("/", 1)[1])
                 connection.execute(sql.SQL("drop database {} with (force)").format(name))
 
-
-def _shape(connection: psycopg.Connection[Any]) -> tuple[Any, ...]:
-    """What a test may have changed beside rows."""
-    row = connection.execute(_SHAPE).fetchone()
-    assert row is not None
-    return tuple(row)
+    def _shape(self, connection: psycopg.Connection[Any]) -> tuple[Any, ...]:
+        """What a test may have changed beside rows."""
+        row = connection.execute(sql.SQL(_SHAPE).format(schema=self._schema)).fetchone()
+        assert row is not None
+        return tuple(row)
