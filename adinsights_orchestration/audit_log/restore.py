@@ -9,9 +9,9 @@ would delete it again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ALL_COMPLETED, FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
@@ -23,6 +23,7 @@ from adinsights_orchestration.audit_log.ahead import read_ahead
 from adinsights_orchestration.audit_log.archive import Archiver
 from adinsights_orchestration.audit_log.ledger import ArchiveLedger
 from adinsights_orchestration.audit_log.manifest import Manifest
+from adinsights_orchestration.audit_log.model import State
 from adinsights_orchestration.audit_log.reaching import Link, connected, restoring_dsn_of
 from adinsights_orchestration.audit_log.restore_ledger import RestoreLedger
 from adinsights_orchestration.audit_log.restore_plan import Part, Plan, Wanted, plan, portions
@@ -186,6 +187,7 @@ class Restore:
                 for schema in part.schemas:
                     target.require_columns(schema)
             if order.live:
+                self._require_settled(chosen)
                 Archiver(self.settings, self.store, self.source, archive, self.clock).catch_up()
                 self._hold(order)
             run = journal.open_run(
@@ -201,8 +203,9 @@ class Restore:
                 ledger = self._ledger(order, run)
                 waits = self.settings.retention.lock_timeout_seconds
                 writers = [Writing(each, self.source, target, order.wanted, waits, ledger) for each in connections]
-                portions_ = _read(archive, self.source, chosen.parts, target, self.settings.audit_log.at_once)
-                _write(writers, portions_, report)
+                at_once = self.settings.audit_log.at_once
+                with closing(_read(archive, self.source, chosen.parts, target, at_once)) as portions_:
+                    _write(writers, portions_, report)
 
     @contextmanager
     def _journalled(self, order: Order, report: RestoreReport, run: UUID) -> Iterator[None]:
@@ -220,6 +223,20 @@ class Restore:
             with journal.unless_failing(error):
                 summary = {**report.summary(), **about}
                 restore_ledger.close_run(self.store, self.source, run, self.clock(), summary, error)
+
+    def _require_settled(self, chosen: Plan) -> None:
+        """A day of which nobody knows whether its rows are gone: what is added to it would never become equal."""
+        days = sorted(part.chunk.day for part in chosen.parts)
+        if not days:
+            return
+        known = ArchiveLedger(self.store, self.source.name).in_force(days[0], days[-1])
+        mine = ((part.chunk.tenant, part.chunk.day) for part in chosen.parts)
+        open_ = [at for at in mine if at in known and known[at].state is State.DELETING]
+        if open_:
+            raise RestoreError(
+                f"rows of tenant {open_[0][0]} on {open_[0][1]} are half-way deleted ({len(open_)} tenants' days are)",
+                next_step="Let `audit_log/retention` run first: it finds out what became of them.",
+            )
 
     def _hold(self, order: Order) -> None:
         """Before the first row: retention that runs a moment after it must know."""
@@ -293,7 +310,7 @@ def _write(writers: Sequence[Writing], portions_: Iterator[list[Loaded]], report
 
 def _read(
     archive: Store, source: Source, parts: Sequence[Part], target: Target, at_once: int
-) -> Iterator[list[Loaded]]:
+) -> Generator[list[Loaded], None, None]:
     """Portions as they are ready to be written; the next is read while one is written."""
     with ThreadPoolExecutor(at_once) as pool:
         portions_ = (

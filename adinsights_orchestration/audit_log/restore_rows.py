@@ -9,9 +9,10 @@ and not row by row.
 from __future__ import annotations
 
 import binascii
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, timedelta
 
 import numpy as np
@@ -27,6 +28,7 @@ from adinsights_orchestration.audit_log.statements import midnight
 from adinsights_orchestration.audit_log.store import Store
 
 _NULL = "\\N"
+_READY_BYTES = 64 << 20  # decoded rows of one portion; as lines they are about as large
 _ROWS_AT_ONCE = 8192
 _BYTES_AT_ONCE = 32 << 20
 _UUID_BYTES = 16
@@ -41,13 +43,55 @@ class Loaded:
 
     Attributes:
         part: Which.
-        lines: By the columns of its files: what COPY takes.
+        lines: By the columns of its files: what COPY takes. What is too much to be kept ready is made while it is read,
+            and then may turn out to be unreadable (`ContentError`).
         problem: What is wrong with an object of it; nothing of such a part is written.
     """
 
     part: Part
-    lines: Mapping[tuple[Column, ...], Sequence[bytes]]
+    lines: Mapping[tuple[Column, ...], Sequence[Iterable[bytes]]]
     problem: str = ""
+
+
+@dataclass(slots=True)
+class _Room:
+    """How much may be decoded before it is needed: zstd makes a little of a lot, and only decoding tells how much."""
+
+    left: int
+    _turn: threading.Lock = field(default_factory=threading.Lock)
+
+    def take(self, size: int) -> bool:
+        with self._turn:
+            self.left -= size
+            return self.left >= 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Fetched:
+    """An object's bytes, which are those that were sealed; decoded already where there was room."""
+
+    file: DataFile
+    content: bytes
+    table: pa.Table | None
+
+    def rows(self) -> pa.Table:
+        return self.table if self.table is not None else _decoded(self.file, self.content)
+
+
+@dataclass(frozen=True, slots=True)
+class _Later:
+    """Lines that are made each time that they are read."""
+
+    source: Source
+    day: date
+    fetched: _Fetched
+
+    def __iter__(self) -> Iterator[bytes]:
+        try:
+            yield from copy_lines(_of_day(self.source, self.day, self.fetched.rows()), self.fetched.file.columns)
+        except (pa.ArrowException, OverflowError) as error:
+            problem = f"its values cannot be written ({type(error).__name__})"
+            raise ContentError(problem, place=self.fetched.file.key) from None
 
 
 def loaded(store: Store, source: Source, parts: Sequence[Part], pool: ThreadPoolExecutor) -> list[Loaded]:
@@ -56,9 +100,12 @@ def loaded(store: Store, source: Source, parts: Sequence[Part], pool: ThreadPool
     Raises:
         StoreError: The store does not serve us; an object that is missing or changed is its part's problem instead.
     """
+    room = _Room(_READY_BYTES)
     files = list({file.key: file for part in parts for file in part.files}.values())
-    tables = dict(zip((file.key for file in files), pool.map(lambda file: _table(store, file), files), strict=True))
-    return list(pool.map(lambda part: _load(source, part, tables), parts))
+    objects = dict(
+        zip((file.key for file in files), pool.map(lambda file: _fetch(store, file, room), files), strict=True)
+    )
+    return list(pool.map(lambda part: _load(source, part, objects), parts))
 
 
 def copy_lines(rows: pa.Table, columns: Sequence[Column]) -> Iterator[bytes]:
@@ -68,30 +115,39 @@ def copy_lines(rows: pa.Table, columns: Sequence[Column]) -> Iterator[bytes]:
             yield _lines(piece, columns)
 
 
-def _table(store: Store, file: DataFile) -> pa.Table | ContentError:
+def _fetch(store: Store, file: DataFile, room: _Room) -> _Fetched | ContentError:
     try:
         content = fetch(store, file)
-        table = pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True).read(use_threads=False)
+        if not room.take(0):
+            return _Fetched(file, content, None)
+        table = _decoded(file, content)
     except ContentError as error:
         return error
+    return _Fetched(file, content, table if room.take(table.nbytes) else None)
+
+
+def _decoded(file: DataFile, content: bytes) -> pa.Table:
+    try:
+        table = pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True).read(use_threads=False)
     except (pa.ArrowException, OSError) as error:
-        return ContentError(f"the object cannot be read ({type(error).__name__})", place=file.key)
+        raise ContentError(f"the object cannot be read ({type(error).__name__})", place=file.key) from None
     wanted = [column.name for column in file.columns]
     if table.num_rows != file.rows or set(wanted) - set(table.column_names):
-        return ContentError("the object holds other rows or columns than were sealed", place=file.key)
+        raise ContentError("the object holds other rows or columns than were sealed", place=file.key)
     return table.select(wanted)
 
 
-def _load(source: Source, part: Part, tables: Mapping[str, pa.Table | ContentError]) -> Loaded:
-    lines: dict[tuple[Column, ...], list[bytes]] = {}
+def _load(source: Source, part: Part, objects: Mapping[str, _Fetched | ContentError]) -> Loaded:
+    lines: dict[tuple[Column, ...], list[Iterable[bytes]]] = {}
     for file in part.files:
-        table = tables[file.key]
-        if isinstance(table, ContentError):
-            return Loaded(part, {}, str(table))
+        found = objects[file.key]
+        if isinstance(found, ContentError):
+            return Loaded(part, {}, str(found))
+        later = _Later(source, part.chunk.day, found)
         try:
-            lines.setdefault(file.columns, []).extend(copy_lines(_of_day(source, part.chunk.day, table), file.columns))
-        except (pa.ArrowException, OverflowError) as error:
-            return Loaded(part, {}, f"{file.key}: its values cannot be written ({type(error).__name__})")
+            lines.setdefault(file.columns, []).append(later if found.table is None else list(later))
+        except ContentError as error:
+            return Loaded(part, {}, str(error))
     return Loaded(part, lines)
 
 

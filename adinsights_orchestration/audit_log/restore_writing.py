@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import date
+from itertools import chain
 from typing import Protocol
 from uuid import UUID
 
@@ -19,6 +20,7 @@ import psycopg
 from adinsights_orchestration.audit_log import restore_statements as statements
 from adinsights_orchestration.audit_log.model import Digest
 from adinsights_orchestration.audit_log.reaching import Link
+from adinsights_orchestration.audit_log.reader import ContentError
 from adinsights_orchestration.audit_log.restore_plan import Part, Wanted
 from adinsights_orchestration.audit_log.restore_rows import Loaded
 from adinsights_orchestration.audit_log.restore_target import RestoreError, Target
@@ -200,10 +202,13 @@ class Writing:
         self.target.access.stand_in(cursor, tenants)
 
     def _fill(self, cursor: Cursor, columns: tuple[Column, ...], portion: Sequence[Loaded]) -> None:
-        with cursor.copy(statements.fill_staging(self._staging[columns], columns)) as copy:
-            for each in portion:
-                for lines in each.lines.get(columns, ()):
-                    copy.write(lines)
+        try:
+            with cursor.copy(statements.fill_staging(self._staging[columns], columns)) as copy:
+                for each in portion:
+                    for lines in chain.from_iterable(each.lines.get(columns, ())):
+                        copy.write(lines)
+        except ContentError as error:
+            raise _DiffersError(str(error)) from None
 
     def _insert(self, cursor: Cursor, columns: tuple[Column, ...], arrivals: dict[At, Arrival]) -> None:
         statement = statements.insert(self.source, self.target, self._staging[columns], columns)

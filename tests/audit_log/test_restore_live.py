@@ -19,7 +19,7 @@ from adinsights_orchestration.audit_log.restore_writing import Arrival
 from adinsights_orchestration.audit_log.retention import Retention, RetentionRefusedError, RetentionReport, lock_name
 from adinsights_orchestration.audit_log.source import AUDIT_LOG
 from adinsights_orchestration.audit_log.verify import verify_range
-from adinsights_orchestration.ops_store.audit_tables import audit_hold, audit_run
+from adinsights_orchestration.ops_store.audit_tables import audit_chunk, audit_hold, audit_run
 from adinsights_orchestration.settings import RetentionArchive
 from tests.audit_log.conftest import LAST, Place
 from tests.audit_log.restoring import (
@@ -135,6 +135,22 @@ def test_retention_and_a_live_restore_keep_out_of_each_others_way(gone: Place) -
         assert restore(gone).well  # a table of its own is none of retention's business
     with gone.ops.exclusive(f"audit_log_restore:{AUDIT_LOG.name}"), pytest.raises(RestoreError, match="already"):
         restore(gone)
+
+
+def test_a_day_that_is_half_way_deleted_is_settled_by_retention_first(gone: Place) -> None:
+    one = gone.tenants[0]
+    with gone.ops.begin() as connection:
+        half_way = audit_chunk.c.tenant_id == one, audit_chunk.c.day == FIRST
+        connection.execute(
+            sa.update(audit_chunk)
+            .where(*half_way)
+            .values(state="deleting", left_rows=1, staying={"rows": 0, "fast": "0"})
+        )
+    with pytest.raises(RestoreError, match="half-way deleted"):
+        restore_live(gone)
+    assert rows_of(gone) == []
+    retention(gone).retain(now=LATER)
+    assert restore_live(gone).total.came == len(gone.rows)
 
 
 def test_retention_is_refused_while_rows_come_back(gone: Place, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,8 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from psycopg.types.json import Jsonb
 
-from adinsights_orchestration.audit_log import chain
+from adinsights_orchestration.audit_log import chain, restore_rows
 from adinsights_orchestration.audit_log.manifest import ManifestError
+from adinsights_orchestration.audit_log.model import DataFile
+from adinsights_orchestration.audit_log.reader import ContentError
 from adinsights_orchestration.audit_log.restore_plan import whole_days
 from adinsights_orchestration.audit_log.restore_rows import copy_lines
 from adinsights_orchestration.audit_log.restore_target import RestoreError
@@ -66,7 +68,11 @@ def user_of(place: Place, tenant: UUID) -> UUID:
 
 
 @pytest.mark.parametrize("live", [False, True])
-def test_strange_and_large_values_come_back_as_they_were(place: Place, live: bool) -> None:
+def test_strange_and_large_values_come_back_as_they_were(
+    place: Place, monkeypatch: pytest.MonkeyPatch, live: bool
+) -> None:
+    if live:  # nothing is kept ready: each object is decoded while its rows are written
+        monkeypatch.setattr("adinsights_orchestration.audit_log.restore_rows._READY_BYTES", 0)
     tenant = place.tenants[0]
     for text in STRANGE:
         write(place, tenant, text, {"said": text}, user_of(place, tenant))
@@ -193,6 +199,25 @@ def test_a_damaged_file_stops_its_day_and_says_which_and_mended_the_same_command
     path.write_bytes(content)
     assert again(full).total.came == len(left_out)
     assert {row[0] for row in rows_of(full, TABLE if live else RESTORED)} == {row.id for row in full.rows}
+
+
+def test_an_object_that_cannot_be_decoded_while_it_is_written_stops_its_day_alone(
+    full: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = min(full.folder.rglob("*.parquet"))
+    decoded = restore_rows._decoded
+
+    def refuse(file: DataFile, content: bytes) -> pa.Table:
+        if file.key.endswith(path.name):
+            raise ContentError("the object cannot be read", place=file.key)
+        return decoded(file, content)
+
+    monkeypatch.setattr(restore_rows, "_decoded", refuse)
+    monkeypatch.setattr(restore_rows, "_READY_BYTES", -1)
+    report = restore(full)
+    assert [path.name in problem and "cannot be read" in problem for problem in report.problems] == [True]
+    left_out = [row for row in full.rows if str(row.tenant) in str(path) and str(row.day) in str(path)]
+    assert report.total.came == len(full.rows) - len(left_out)
 
 
 def test_a_broken_chain_restores_nothing(full: Place) -> None:
