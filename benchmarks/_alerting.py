@@ -11,6 +11,9 @@ from uuid import uuid5
 
 import dagster as dg
 import sqlalchemy as sa
+from dagster._core.definitions.run_request import InstigatorType
+from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteInstigatorOrigin, RemoteRepositoryOrigin
+from dagster._core.scheduler.instigation import InstigatorState, InstigatorStatus, SensorInstigatorData
 
 from adinsights_orchestration.alerting import deliver
 from adinsights_orchestration.alerting.automation import default_policies, evaluate_once
@@ -29,13 +32,17 @@ from adinsights_orchestration.alerting.sinks import (
 )
 from adinsights_orchestration.alerting.standing import Standing
 from adinsights_orchestration.clock import TickClock
-from adinsights_orchestration.environments import Environment
+from adinsights_orchestration.environments import Automation, Environment
 from adinsights_orchestration.freshness import tick as freshness
 from adinsights_orchestration.freshness.sla import load_sla
+from adinsights_orchestration.health import states as health
+from adinsights_orchestration.health.model import Component, Health, Reading
 from adinsights_orchestration.ops_store.store import OpsStore
 from adinsights_orchestration.settings import Settings
 from adinsights_orchestration.tenants import store as registry_store
 from adinsights_orchestration.tenants.model import Connection, Provider, Registry, Schedule, ScheduleType, Tenant
+from adinsights_orchestration.topology.model import Asset, Topology
+from adinsights_orchestration.topology.store import publish
 from benchmarks._machine import NAMESPACE
 
 PRODUCTION = Settings(environment=Environment.PRODUCTION)
@@ -62,6 +69,11 @@ from unnest(cast(:numbers as bigint[]), cast(:ids as uuid[]), cast(:keys as text
     cast(:tenants as uuid[]), cast(:lasts as timestamptz[])) as c (number, id, key, provider, tenant, last)
 cross join generate_series(0, :history - 1) as n
 """)
+
+
+_CHECKS = tuple(f"test_{number}" for number in range(3))
+_MODELS = tuple(Asset(f"marts/model_{number}", checks=_CHECKS) for number in range(38))
+_TOPOLOGY = Topology("pipelines", _MODELS)
 
 
 @dataclass
@@ -95,7 +107,11 @@ class CountingSink:
 
 @dataclass
 class Platform:
-    """So many connections of a sixth as many tenants, of which some turn late at the moment `LATE_AT`."""
+    """So many connections of a sixth as many tenants, of which some turn late at the moment `LATE_AT`.
+
+    Beside them stands what an evaluation looks at as well: 38 models with three checks each and, unless it is alone, a
+    component for each probe and every automation that runs by itself, which say before each tick that they looked.
+    """
 
     store: OpsStore
     instance: dg.DagsterInstance
@@ -103,6 +119,7 @@ class Platform:
     late: int
     sink: CountingSink = field(default_factory=CountingSink)
     channel: Sink | None = None  # a real one, instead of the one that counts
+    alone: bool = False  # no probe and no sensor says that it looks
 
     LATE_AT = START + timedelta(minutes=20)
 
@@ -138,8 +155,19 @@ class Platform:
                 "apart": JOBS_OF_A_CONNECTION,
             }
             connection.execute(_JOBS, {**columns, **numbers})
+            publish(connection, _TOPOLOGY, START)
         with self.store.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
             connection.execute(sa.text("vacuum analyze adinsights_ops.sync_job"))
+
+    def beside(self, now: datetime) -> None:
+        """What else happens before a tick, whether anything is new or not: probes and sensors say that they look."""
+        if self.alone:
+            return
+        with self.store.begin() as connection:
+            readings = [Reading(each, Health.OK, "ok", "as it should be", now) for each in Component]
+            health.record(connection, readings, timedelta(minutes=1))
+        for name in Automation:
+            _note_tick(self.instance, name, now)
 
     def judge(self, now: datetime) -> freshness.Evaluation:
         """A tick of freshness."""
@@ -160,6 +188,15 @@ class Platform:
         tenant = tenants[(number // len(Provider)) % len(tenants)]
         name = f"c{number}"
         return Connection(row, tenant.id, provider, name, row, HOURLY, partition_key=f"{tenant.slug}/c{number:05}")
+
+
+def _note_tick(instance: dg.DagsterInstance, name: Automation, now: datetime) -> None:
+    repository = RemoteRepositoryOrigin(RegisteredCodeLocationOrigin("monitoring"), "__repository__")
+    tick = SensorInstigatorData(last_tick_timestamp=now.timestamp(), min_interval=30)
+    origin = RemoteInstigatorOrigin(repository, name.value)
+    state = InstigatorState(origin, InstigatorType.SENSOR, InstigatorStatus.RUNNING, tick)
+    known = instance.get_instigator_state(state.instigator_origin_id, state.selector_id)
+    (instance.update_instigator_state if known else instance.add_instigator_state)(state)
 
 
 @contextmanager

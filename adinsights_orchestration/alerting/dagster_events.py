@@ -32,7 +32,7 @@ _LONGEST_NAME = 120
 _LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 _SETTLES_WITHIN = timedelta(minutes=2)  # far more than an entry takes from its number to its commit
 _WHOLE_EVERY = timedelta(minutes=10)  # the log is read anew at least so often
-_AUTOMATIONS_EVERY = timedelta(minutes=1)  # a fifth of the shortest silence that is told
+_AUTOMATIONS_EVERY = timedelta(minutes=2)  # less than half the shortest silence that is told
 
 
 @dataclass(frozen=True)

@@ -42,11 +42,13 @@ class Marks:
     Attributes:
         freshness: Where the evaluation of freshness stands; None before the first.
         topology: The number of the newest topology, 0 where there is none.
-        content: What differs where a row differs; empty where that is not known.
+        components: What differs where a component's row does, as it does with every probe.
+        content: What differs where any other row differs; empty where that is not known.
     """
 
     freshness: Place | None
     topology: int
+    components: str | None
     content: Sequence[object]
 
 
@@ -56,5 +58,5 @@ def read(connection: sa.Connection, now: datetime) -> Marks:
     row = connection.execute(_STATEMENT, parameters).one()
     place = as_place(row.freshness) if row.freshness is not None else None
     of_freshness = place.mark if place else "none"
-    content = (of_freshness, row.registry, row.components, row.findings, row.builds, row.jobs)
-    return Marks(place, row.topology, content if of_freshness else ())
+    content = (of_freshness, row.registry, row.findings, row.builds, row.jobs)
+    return Marks(place, row.topology, row.components, content if of_freshness else ())

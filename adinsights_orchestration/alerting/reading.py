@@ -98,12 +98,13 @@ def read(
     made_of = (settings, sla, beside.topology)
     last = standing.reading
     if last is not None and last.holds(now, (seen.content, night), made_of):
-        facts = last.facts
+        last = _probed(connection, last, seen, now)
     else:
         facts = _read(store, connection, made_of, night, now, standing)
-        standing.reading = Reading(now, _holds_until(facts), (seen.content, night), made_of, facts)
+        last = Reading(now, _holds_until(facts), (seen.content, night), made_of, facts, seen.components, now)
+    standing.reading = last
     return replace(
-        facts,
+        last.facts,
         now=now,
         freshness_at=freshness_at,
         events=beside.events,
@@ -111,6 +112,18 @@ def read(
         disks=beside.disks,
         memo=standing.memo,
     )
+
+
+def _probed(connection: sa.Connection, last: Reading, seen: Marks, now: datetime) -> Reading:
+    """What was read last, with what probes wrote since: they write all the time, whether anything is new or not."""
+    if last.probed != seen.components:
+        components = load_components(connection)
+        last = replace(last, facts=replace(last.facts, components=components), probed=seen.components)
+    if timedelta() <= now - last.available_at < AVAILABILITY_EVERY:
+        return last
+    windows = budget.windows(last.facts.sla)
+    facts = replace(last.facts, availability=history.availability(connection, windows, now))
+    return replace(last, facts=facts, available_at=now)
 
 
 def _read(
@@ -150,7 +163,7 @@ def _read(
 
 def _holds_until(facts: Facts) -> datetime:
     """Until when the same rows say the same: what is counted within a time changes when the time passes by a row."""
-    ends = [facts.now + (AVAILABILITY_EVERY if facts.availability else WHOLE_EVERY)]
+    ends = [facts.now + WHOLE_EVERY]
     ends += [one.first_at + _errors_within(facts.sla) for one in facts.sync_errors]
     ends += [one.since + history.EMPTY_LOOKED_AT for one in facts.empty_syncs]
     return min(ends)

@@ -64,7 +64,9 @@ class Reading:
         until: Until when the same rows say the same.
         marks: What differs where a row differs; empty where that is not known.
         made_of: What else it is made of.
-        facts: It.
+        facts: It; components and availability as they were then or later.
+        probed: The mark of its components.
+        available_at: When its availability was read.
     """
 
     at: datetime
@@ -72,6 +74,8 @@ class Reading:
     marks: tuple[Any, ...]
     made_of: tuple[object, ...]
     facts: Facts
+    probed: str | None
+    available_at: datetime
 
     def holds(self, now: datetime, marks: tuple[Any, ...], made_of: tuple[object, ...]) -> bool:
         """Whether reading would say the same again."""

@@ -10,13 +10,16 @@ instance's.
 from __future__ import annotations
 
 import threading
+from typing import TypeAlias
 
 import dagster as dg
 import sqlalchemy as sa
 from dagster_postgres.event_log import PostgresEventLogStorage
 from dagster_postgres.run_storage import PostgresRunStorage
+from dagster_postgres.schedule_storage import PostgresScheduleStorage
 from sqlalchemy.pool import NullPool
 
+_Storage: TypeAlias = PostgresEventLogStorage | PostgresRunStorage | PostgresScheduleStorage
 _RECYCLE_SECONDS = 300
 _KEPT = 2  # storing an event nests two
 _OVERFLOW = 8
@@ -32,12 +35,12 @@ def keep_connections(instance: dg.DagsterInstance) -> None:
     Dagster's own retries. Other storages, and ones that log in with tokens that expire, stay as they are. Calling it
     again is free.
     """
-    for storage in (instance.event_log_storage, instance.run_storage):
-        if isinstance(storage, PostgresEventLogStorage | PostgresRunStorage) and storage._token_provider is None:  # noqa: SLF001
+    for storage in (instance.event_log_storage, instance.run_storage, instance.schedule_storage):
+        if isinstance(storage, _Storage) and storage._token_provider is None:  # noqa: SLF001
             _keep(storage)
 
 
-def _keep(storage: PostgresEventLogStorage | PostgresRunStorage) -> None:
+def _keep(storage: _Storage) -> None:
     engine = storage._engine  # noqa: SLF001
     if isinstance(engine.pool, NullPool):
         storage._engine = _shared(engine.url)  # noqa: SLF001

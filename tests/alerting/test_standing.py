@@ -103,7 +103,7 @@ def test_an_evaluation_without_news_reads_no_incident(plant: Plant) -> None:
     assert seen == []
 
 
-READ_OF_CHANGES = ("connection_freshness", "component_health", "finding", "sync_job", "health_sample", "alert_group")
+READ_OF_CHANGES = ("connection_freshness", "component_health", "finding", "sync_job", "alert_group")
 
 
 def test_an_evaluation_without_news_reads_nothing_but_marks(plant: Plant) -> None:
