@@ -22,7 +22,7 @@ def build_pipelines(settings: Settings, store: OpsStore | None = None) -> dg.Def
         settings: The settings of this process.
         store: The ops store to use instead of the settings' own, for tests.
     """
-    from adinsights_orchestration.audit_log.again import archive_again
+    from adinsights_orchestration.audit_log.again import archive_again, not_held_any_more
     from adinsights_orchestration.audit_log.archive_automation import build_archive
     from adinsights_orchestration.audit_log.own_history import OWN_HISTORY
     from adinsights_orchestration.audit_log.restore_automation import build_restore
@@ -42,7 +42,13 @@ def build_pipelines(settings: Settings, store: OpsStore | None = None) -> dg.Def
         build_topology(settings, store),
         build_archive(settings, store),
         build_upkeep(settings, store),
-        build_retention(settings, store, OWN_HISTORY, rearchive=archive_again(settings, store)),
+        build_retention(
+            settings,
+            store,
+            OWN_HISTORY,
+            rearchive=archive_again(settings, store),
+            unproven=not_held_any_more(settings, store),
+        ),
         build_restore(settings, store),
         build_dead_runs(settings, store),
         # A run's work is waiting for Airbyte or for dbt; a process per step would only cost its start.

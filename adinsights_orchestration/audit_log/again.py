@@ -1,14 +1,15 @@
-"""Archiving days anew because the table differs from what was sealed, at the wish of retention.
+"""What retention wants of the archive: days archived anew that differ, and the store asked before rows go.
 
 Belongs here: the bridge between the two. Does not belong here: archiving (`archive`), deleting (`retention`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date, timedelta
 
-from adinsights_orchestration.audit_log.retention import Rearchive
+from adinsights_orchestration.audit_log.deletion import Chunk
+from adinsights_orchestration.audit_log.retention import Rearchive, Unproven
 from adinsights_orchestration.audit_log.source import Source
 from adinsights_orchestration.ops_store.store import OpsStore
 from adinsights_orchestration.settings import Settings
@@ -27,6 +28,17 @@ def archive_again(settings: Settings, store: OpsStore) -> Rearchive:
             archiver.run(first, last, actor=_ACTOR)
 
     return again
+
+
+def not_held_any_more(settings: Settings, store: OpsStore) -> Unproven:
+    """Returns what asks the archive's store for tenants' days right before they are deleted."""
+
+    def unproven(source: Source, chunks: Sequence[Chunk]) -> Mapping[Chunk, str]:
+        from adinsights_orchestration.audit_log.held import not_held  # loads DuckDB, where something is to go
+
+        return not_held(settings, store, source, chunks)
+
+    return unproven
 
 
 def neighbours(days: Sequence[date]) -> list[tuple[date, date]]:

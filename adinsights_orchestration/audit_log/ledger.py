@@ -119,6 +119,15 @@ class ArchiveLedger:
         with self._store.begin() as connection:
             return list(connection.execute(query.order_by(table.c.sequence)).scalars())
 
+    def hashes_about(self, day: date) -> list[tuple[int, str]]:
+        """The numbers of the manifests that are about a day, in order, and what each must hash to."""
+        table = audit_manifest
+        query = sa.select(table.c.sequence, table.c.hash).where(
+            self._is(table), table.c.first_day <= day, day <= table.c.last_day
+        )
+        with self._store.begin() as connection:
+            return [(row.sequence, row.hash) for row in connection.execute(query.order_by(table.c.sequence))]
+
     def in_force(self, first: date, last: date) -> dict[At, InForce]:
         """What is archived of these days, by tenant and day."""
         table = audit_chunk

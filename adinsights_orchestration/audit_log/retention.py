@@ -38,6 +38,7 @@ from adinsights_orchestration.tenants.store import NEVER_READ, load_registry, re
 DELETED = "audit_log_retention_deleted"
 _PAGES_BY_AGE = 2_000  # about 40,000 rows of an audit log
 Rearchive = Callable[[Source, Sequence[date]], None]
+Unproven = Callable[[Source, Sequence[Chunk]], Mapping[Chunk, str]]
 
 
 class RetentionRefusedError(AdinsightsError):
@@ -55,6 +56,7 @@ class RetentionReport:
         deleted: Rows by tenant's day; by tenant and the first day of its run where age alone decides.
         unequal: Tenants' days that still differ from their archive after they were archived anew.
         rearchived: Days that were archived anew because a tenant's rows differed.
+        unproven: Tenants' days that stay because the store does not give back what was sealed, and why.
         gone: Tenants' days that somebody else had deleted.
         blocked: Tenants' days that somebody's lock kept, with the kind of it.
         left: Tenants' days for the next run.
@@ -70,6 +72,7 @@ class RetentionReport:
     deleted: dict[Chunk, int] = field(default_factory=dict)
     unequal: list[Chunk] = field(default_factory=list)
     rearchived: list[date] = field(default_factory=list)
+    unproven: dict[Chunk, str] = field(default_factory=dict)
     gone: list[Chunk] = field(default_factory=list)
     blocked: dict[Chunk, str] = field(default_factory=dict)
     left: list[Chunk] = field(default_factory=list)
@@ -118,6 +121,8 @@ class Retention:
         actor: Who asked: a schedule, or a person.
         rearchive: Archives days anew; None leaves what differs to the next archive.
         apply: Delete; otherwise tell only.
+        unproven: Asks the archive's store for what it does not hold any more as it was sealed, right before deleting;
+            None believes the ledger alone.
         sleep: Pauses.
     """
 
@@ -128,6 +133,7 @@ class Retention:
     actor: str
     rearchive: Rearchive | None = None
     apply: bool = False
+    unproven: Unproven | None = None
     sleep: Callable[[float], None] = time.sleep
 
     def run(self) -> RetentionReport:
@@ -195,8 +201,11 @@ class Retention:
         with self.store.begin() as ledger:
             live = live_chunks(ledger, self.source.name, policy.latest_cutoff)
         due = {at: each for at, each in live.items() if policy.judge(*at) is Why.DUE and (only is None or at in only)}
+        if due and self.apply and self.unproven is not None:
+            report.unproven |= self.unproven(self.source, list(due))
+            due = {at: each for at, each in due.items() if at not in report.unproven}
         for proof in dict.fromkeys(each.proof for each in due.values()):
-            walked = self._walk_of(connection, access, policy, pace, proof, due)
+            walked = self._walk_of(connection, access, policy, pace, proof, due, report.unproven)
             report.add(walked)
             unequal += walked.unequal
         return unequal
@@ -209,6 +218,7 @@ class Retention:
         pace: Pace,
         proof: Proof,
         due: Mapping[Chunk, Live],
+        unproven: Mapping[Chunk, str],
     ) -> WalkReport:
         same_server = proof.server_major == access.server_major
         shape = shape_of(self.source, proof.columns, fast=same_server)
@@ -217,7 +227,7 @@ class Retention:
             self._deleter(connection, shape, access),
             pace,
             expected,
-            lambda tenant, day: policy.judge(tenant, day) is Why.DUE,
+            lambda tenant, day: policy.judge(tenant, day) is Why.DUE and (tenant, day) not in unproven,
             policy.resource_holds(),
             pages=pages_of(connection, self.source),
             indexed=has_time_index(connection, self.source),

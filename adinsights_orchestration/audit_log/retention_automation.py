@@ -21,6 +21,7 @@ from adinsights_orchestration.audit_log.retention import (
     Rearchive,
     Retention,
     RetentionReport,
+    Unproven,
     archive_mode,
     current_policy,
     shape_of,
@@ -52,6 +53,7 @@ def build_retention(
     own: Sequence[Source] = (),
     *,
     rearchive: Rearchive | None = None,
+    unproven: Unproven | None = None,
     clock: Clock = utc_now,
 ) -> dg.Definitions:
     """Builds the asset, its checks and job, and the schedule where the environment declares one.
@@ -61,9 +63,10 @@ def build_retention(
         store: The ops store.
         own: The orchestrator's own history tables, which go by age in the same run.
         rearchive: Archives days anew that differ from the table.
+        unproven: Asks the archive's store right before rows are deleted.
         clock: The present moment.
     """
-    asset = _asset(settings, store, own, rearchive, clock)
+    asset = _asset(settings, store, own, rearchive, unproven, clock)
     checks = _checks(settings, store, clock)
     job = dg.define_asset_job(
         Automation.RETENTION.value,
@@ -91,7 +94,12 @@ def build_retention(
 
 
 def _asset(
-    settings: Settings, store: OpsStore, own: Sequence[Source], rearchive: Rearchive | None, clock: Clock
+    settings: Settings,
+    store: OpsStore,
+    own: Sequence[Source],
+    rearchive: Rearchive | None,
+    unproven: Unproven | None,
+    clock: Clock,
 ) -> dg.AssetsDefinition:
     @dg.asset(
         key=KEY,
@@ -105,7 +113,7 @@ def _asset(
     )
     def retention(context: dg.AssetExecutionContext, config: RetentionConfig) -> dg.MaterializeResult[None]:
         actor = _actor(context)
-        run = Retention(settings, store, AUDIT_LOG, clock, actor, rearchive, not config.dry_run)
+        run = Retention(settings, store, AUDIT_LOG, clock, actor, rearchive, not config.dry_run, unproven)
         report = run.run()
         others = [Retention(settings, store, each, clock, actor, None, not config.dry_run).run() for each in own]
         context.log.info(summary(report))
@@ -200,6 +208,7 @@ def summary(report: RetentionReport) -> str:
     parts = [f"{report.source}: {report.rows:,} rows of {len(report.by_tenant())} tenants {verb}"]
     counts: Mapping[str, Sequence[object]] = {
         "differ from their archive": report.unequal,
+        "kept because the archive does not hold them any more": list(report.unproven),
         "days archived anew": report.rearchived,
         "were gone already": report.gone,
         "blocked by locks": list(report.blocked),
@@ -223,6 +232,7 @@ def _metadata(report: RetentionReport, others: Sequence[RetentionReport], census
         "by tenant and month": table,
         "tenants' days that differ from their archive": len(report.unequal),
         "days archived anew": len(report.rearchived),
+        "not held by the archive any more": dg.MetadataValue.json(_why(report)),
         "tenants' days left": len(report.left) + len(report.blocked),
         "oldest day kept": oldest,
         "transactions": report.transactions,
@@ -234,6 +244,10 @@ def _metadata(report: RetentionReport, others: Sequence[RetentionReport], census
 
 def _first(report: RetentionReport) -> list[tuple[tuple[UUID, str], int]]:
     return list(report.by_tenant_and_month().items())[:200]
+
+
+def _why(report: RetentionReport) -> dict[str, str]:
+    return {f"{tenant} {day}": why for (tenant, day), why in sorted(report.unproven.items())[:_SHOWN]}
 
 
 def _by_tenant(rows: Mapping[Chunk, int]) -> dict[str, int]:

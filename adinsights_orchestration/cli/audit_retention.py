@@ -26,14 +26,15 @@ def register(app: typer.Typer) -> None:
 
 def retention(apply: ApplyOption = False, as_json: process.JsonOption = False) -> None:
     """Delete audit rows that are past their window and proven archived. Tells what would go; deletes with --apply."""
-    from adinsights_orchestration.audit_log.again import archive_again
+    from adinsights_orchestration.audit_log.again import archive_again, not_held_any_more
     from adinsights_orchestration.audit_log.retention import Retention
     from adinsights_orchestration.audit_log.source import AUDIT_LOG
     from adinsights_orchestration.cli.runs import requester
 
     settings = process.settings()
     store = process.open_ops_store(settings)
-    report = Retention(settings, store, AUDIT_LOG, utc_now, requester(), archive_again(settings, store), apply).run()
+    again, unproven = archive_again(settings, store), not_held_any_more(settings, store)
+    report = Retention(settings, store, AUDIT_LOG, utc_now, requester(), again, apply, unproven).run()
     if as_json:
         process.print_json(_document(report))
     else:
