@@ -163,9 +163,9 @@ def json_of(reply: Reply) -> dict[str, Any] | Trouble:
         if began or reply.kind.endswith("json"):
             return _unreadable(reply, "truncated_json", f"half a JSON document (HTTP {reply.status})")
         said = one_line(reply.text, 80)
-        return _unreadable(
-            reply, "not_json", f"HTTP {reply.status}: {said}" if said else f"HTTP {reply.status}, no body"
-        )
+        # A load balancer without a server behind it says so in plain words: the status tells more than their form.
+        state = f"http_{reply.status}" if reply.status >= 500 else "not_json"
+        return _unreadable(reply, state, f"HTTP {reply.status}: {said}" if said else f"HTTP {reply.status}, no body")
     if not isinstance(value, dict):
         return _unreadable(
             reply, "not_json", f"a JSON {type(value).__name__} instead of an object (HTTP {reply.status})"

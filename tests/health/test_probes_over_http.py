@@ -23,7 +23,7 @@ ASKED_OVER_HTTP = {
     Component.BACKEND_DBT: "backend",
 }
 FAULTS = {
-    "down": {"not_json"},
+    "down": {"http_503"},
     "html_error": {"html"},
     "hang": {"timeout"},
     "trickle": {"timeout"},

@@ -82,7 +82,7 @@ def test_a_slow_answer_is_too_late_only_beyond_the_deadline() -> None:
 
 @pytest.mark.parametrize(
     ("knob", "expected", "status"),
-    [("html_error", "html", 502), ("truncated_json", "truncated_json", 200), ("down", "not_json", 503)],
+    [("html_error", "html", 502), ("truncated_json", "truncated_json", 200), ("down", "http_503", 503)],
 )
 def test_an_answer_that_is_no_json_is_told_by_what_it_is(knob: str, expected: str, status: int) -> None:
     with faulty(knob) as url:
