@@ -25,11 +25,14 @@ from adinsights_orchestration.alerting.facts import (
     Failure,
     NightDone,
 )
+from adinsights_orchestration.alerting.grouping import Options
+from adinsights_orchestration.alerting.matching import Routes
 from adinsights_orchestration.alerting.message import Severity
 from adinsights_orchestration.alerting.model import Finding
 from adinsights_orchestration.alerting.night import night_at
 from adinsights_orchestration.alerting.places import Places
 from adinsights_orchestration.alerting.rules import budget, data, others, upkeep
+from adinsights_orchestration.alerting.rules.catalog import INHIBITIONS
 from adinsights_orchestration.freshness.model import Freshness
 from adinsights_orchestration.health import samples
 from adinsights_orchestration.health.model import Component, Health, Reading
@@ -47,7 +50,7 @@ from adinsights_orchestration.tenants.model import (
 from adinsights_orchestration.topology.model import Asset, Topology
 from adinsights_orchestration.topology.store import publish
 from tests.alerting.plant import MINUTE, PRODUCTION, SLA, Plant
-from tests.alerting.support import NOON
+from tests.alerting.support import NOON, World, finding
 
 HOUR = timedelta(hours=1)
 ACME = Tenant(UUID(int=7), "Acme", "acme")
@@ -139,6 +142,23 @@ def test_a_connection_that_airbyte_switched_off_is_told_explains_its_lateness_an
     assert "[FIRING PAGE]" in text
     assert "Explains 1 further: 1 connection stale." in text
     assert "kept quiet" not in text, "what the message explains itself is counted once"
+
+
+def test_a_dbt_build_that_fails_is_one_message_and_another_job_is_one_of_its_own(plant: Plant) -> None:
+    plant.component("dbt", "degraded", "failing")
+    plant.component("backend_dbt", "degraded", "failing")
+    plant.tick()
+    assert list(plant.shown()) == ["dbt_failing"]
+    build_failed, other = Failure(NOON, "Steps failed"), Failure(NOON, "Steps failed")
+    events = Events(jobs={"dbt_refresh": build_failed, "nightly": other})
+    facts = Facts(NOON + MINUTE, SLA, PLACES, events=events)
+    assert [each.resource for each in said(others.failed_runs, facts)] == ["nightly"], "the probe names models soon"
+    runs = said(others.failed_runs, replace(facts, now=NOON + 2 * MINUTE))
+    world = World(Options(Routes(("main",)), inhibitions=INHIBITIONS))
+    posts = world.tick(*runs, finding("dbt", rule="dbt_failing"))
+    assert {item.title for post in posts for item in post.message.items} == {"The job nightly failed", "dbt is late"}
+    posts = World(Options(Routes(("main",)), inhibitions=INHIBITIONS)).tick(*runs)
+    assert [len(post.message.items) for post in posts] == [2], "a build that dies without results is told as a run"
 
 
 def test_what_the_backend_says_of_syncs_is_no_second_message_about_a_connection(plant: Plant) -> None:

@@ -34,4 +34,5 @@ INHIBITIONS = (
     _explains("rule=no_fresh_rows", "rule=nightly_late"),
     _explains("rule=sync_errors", "rule=connection_failing", "tenant", "provider"),
     _explains("rule=health_not_probed", "rule=freshness_not_evaluated"),
+    Inhibition((Matcher.parse("rule=dbt_failing"),), (Matcher.parse("rule=run_failed"), Matcher.parse("job=~dbt_.*"))),
 )

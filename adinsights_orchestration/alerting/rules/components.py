@@ -155,7 +155,7 @@ def _finding(state: ComponentState, facts: Facts) -> Finding:
         next_step=f"Follow the runbook. Until then: {entry.breaks}",
         links=facts.places.component(component),
         asset=f"health/{component.value}",
-        explains=EXPLAINS.get(component, ()) if down else (),
+        explains=EXPLAINS.get(component, ()) if down or component is Component.DBT else (),
         is_measured=True,
         is_symptom=component in _SYMPTOMS and not (component is Component.DBT and reading.state == "failing"),
     )

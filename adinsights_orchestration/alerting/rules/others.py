@@ -6,6 +6,8 @@ here: reading them (`reading`, `dagster_events`).
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from adinsights_orchestration.alerting.facts import CheckKey, Facts, Failure, OpenFinding
 from adinsights_orchestration.alerting.grouping import STORM_RULE
 from adinsights_orchestration.alerting.message import Severity
@@ -23,6 +25,7 @@ NOTED, RUN_FAILED, CHECK_FAILED, STOPPED, LOG_UNREADABLE = (
 )
 # Told by rules of their own, with more to say.
 _TOLD_ELSEWHERE = frozenset(("registry_unreadable", NOT_ACTIVE))
+_PROBED_WITHIN = timedelta(seconds=90)  # three probes
 _PAGED = frozenset(("alert_undeliverable", "registry_shrunk"))
 
 
@@ -33,7 +36,11 @@ def noted(facts: Facts) -> Verdict:
 
 def failed_runs(facts: Facts) -> Verdict:
     """Jobs whose newest run failed for good."""
-    found = [_run(job, failure, facts) for job, failure in sorted(facts.events.jobs.items()) if not is_audit_job(job)]
+    found = [
+        _run(job, failure, facts)
+        for job, failure in sorted(facts.events.jobs.items())
+        if not is_audit_job(job) and not _is_dbt_at_work(job, failure, facts)
+    ]
     return Verdict(found, blind=facts.events.problem)
 
 
@@ -138,6 +145,11 @@ def _noted(one: OpenFinding, facts: Facts) -> Finding:
         next_step=str(next_step),
         links=(facts.places.runbook("findings"),),
     )
+
+
+def _is_dbt_at_work(job: str, failure: Failure, facts: Facts) -> bool:
+    """Whether the probe has not looked at this build yet: failed models are told by name, and explain the run."""
+    return job.startswith("dbt_") and facts.now - failure.at < _PROBED_WITHIN
 
 
 def _run(job: str, failure: Failure, facts: Facts) -> Finding:
