@@ -9,11 +9,13 @@ from uuid import UUID, uuid4
 import psycopg
 import pyarrow as pa
 import pytest
+import sqlalchemy as sa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from psycopg.types.json import Jsonb
 
 from adinsights_orchestration.audit_log import chain, restore_rows
+from adinsights_orchestration.audit_log.folder import Folder
 from adinsights_orchestration.audit_log.manifest import ManifestError
 from adinsights_orchestration.audit_log.model import DataFile
 from adinsights_orchestration.audit_log.reader import ContentError
@@ -21,6 +23,8 @@ from adinsights_orchestration.audit_log.restore_plan import whole_days
 from adinsights_orchestration.audit_log.restore_rows import copy_lines
 from adinsights_orchestration.audit_log.restore_target import RestoreError
 from adinsights_orchestration.audit_log.source import AUDIT_LOG, Column
+from adinsights_orchestration.audit_log.store_errors import StoreError
+from adinsights_orchestration.ops_store.audit_tables import audit_run
 from tests.audit_log.conftest import DAYS, Place
 from tests.audit_log.restoring import (
     EVERY_COLUMN,
@@ -218,6 +222,31 @@ def test_an_object_that_cannot_be_decoded_while_it_is_written_stops_its_day_alon
     assert [path.name in problem and "cannot be read" in problem for problem in report.problems] == [True]
     left_out = [row for row in full.rows if str(row.tenant) in str(path) and str(row.day) in str(path)]
     assert report.total.came == len(full.rows) - len(left_out)
+
+
+def test_a_store_that_goes_away_half_way_fails_the_run_and_the_same_order_goes_on(
+    full: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("adinsights_orchestration.audit_log.restore_plan.MOST_ROWS", 30)
+    get, asked = Folder.get, list[str]()
+
+    def away(self: Folder, key: str) -> bytes:
+        if key.endswith(".parquet"):
+            asked.append(key)
+            if len(asked) > 9:
+                raise StoreError("the store is away", place=key, next_step="Wait for it.")
+        return get(self, key)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Folder, "get", away)
+        with pytest.raises(StoreError, match="Wait for it"):
+            restore(full)
+    came = len(rows_of(full, RESTORED))
+    assert 0 < came < len(full.rows)
+    with full.ops.begin() as connection:
+        (run,) = connection.execute(sa.select(audit_run).where(audit_run.c.kind == "restore")).all()
+    assert ("the store is away" in run.error, run.summary["came"]) == (True, came)
+    assert restore(full).total.came == len(full.rows) - came
 
 
 def test_a_broken_chain_restores_nothing(full: Place) -> None:
