@@ -192,7 +192,13 @@ FAILING: dict[str, tuple[Callable[[], Fault], str]] = {
 }
 
 
-@pytest.mark.parametrize("how", FAILING)
+@pytest.mark.parametrize(
+    "how",
+    [
+        pytest.param(how, marks=pytest.mark.soak) if how in ("expired before", "reading is refused") else how
+        for how in FAILING
+    ],
+)
 def test_a_store_that_fails_stops_the_run_says_why_and_nothing_is_deleted(s3_world: World, how: str) -> None:
     fault, said = FAILING[how]
     s3_world.wire.fault = fault()
