@@ -38,7 +38,7 @@ from adinsights_orchestration.ops_store.store import OpsStore
 
 UNDELIVERABLE = "alert_undeliverable"
 KEEP = timedelta(days=30)
-_SHORTEST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 5, 300
+_SHORTEST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 5, 60  # a page waits no longer once the channel is back
 
 
 @dataclass
