@@ -110,5 +110,6 @@ async def _asked(request: Request) -> dict[str, Any]:
     if request.method == "POST":
         is_json = request.headers.get("content-type", "").startswith("application/json")
         content = (await request.body()).decode()
-        body = json.loads(content) if is_json else dict(parse_qsl(content, keep_blank_values=True))
+        # A method without arguments comes as JSON without a body.
+        body = json.loads(content or "{}") if is_json else dict(parse_qsl(content, keep_blank_values=True))
     return {"token": token, **dict(request.query_params), **body}
