@@ -8,18 +8,16 @@ are reported even when it fails on a later one.
 # No postponed annotations: Dagster reads the type of an asset's context.
 from collections.abc import Iterator
 from datetime import date, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
 from adinsights_orchestration.audit_log import showing
-from adinsights_orchestration.audit_log.archive import Archiver
 from adinsights_orchestration.audit_log.days import last_closed, missing, span
 from adinsights_orchestration.audit_log.ledger import ArchiveLedger
 from adinsights_orchestration.audit_log.report import ArchiveReport
 from adinsights_orchestration.audit_log.source import AUDIT_LOG
 from adinsights_orchestration.audit_log.store import open_store
-from adinsights_orchestration.audit_log.verify import VerifyReport, verify_range
 from adinsights_orchestration.clock import Clock, utc_now
 from adinsights_orchestration.dead_runs import proof_of_life
 from adinsights_orchestration.environments import Automation
@@ -27,6 +25,9 @@ from adinsights_orchestration.errors import AdinsightsError
 from adinsights_orchestration.ops_store.store import OpsStore
 from adinsights_orchestration.settings import Settings
 from adinsights_orchestration.unattended import declared, queue_tags, schedule_status
+
+if TYPE_CHECKING:
+    from adinsights_orchestration.audit_log.verify import VerifyReport
 
 KEY = dg.AssetKey(["audit_log", "archive"])
 OWNER = "platform-eng@example.com"  # runbook: contacts
@@ -56,6 +57,8 @@ def build_archive(settings: Settings, store: OpsStore, *, clock: Clock = utc_now
         backfill_policy=dg.BackfillPolicy.single_run(),
     )
     def archive_days(context: dg.AssetExecutionContext) -> Iterator[dg.AssetMaterialization | dg.AssetCheckResult]:
+        from adinsights_orchestration.audit_log.archive import Archiver  # loads Arrow and DuckDB: not at every load
+
         window = context.partition_key_range
         first, last = date.fromisoformat(window.start), date.fromisoformat(window.end)
         reports: list[ArchiveReport] = []
@@ -157,8 +160,10 @@ def _checks(settings: Settings, store: OpsStore, clock: Clock) -> Iterator[dg.As
     )
 
 
-def _read_back(settings: Settings, store: OpsStore, clock: Clock) -> VerifyReport:
+def _read_back(settings: Settings, store: OpsStore, clock: Clock) -> "VerifyReport":
     """The whole chain, held against the ledger; of the objects the newest days', and the older ones' in turn."""
+    from adinsights_orchestration.audit_log.verify import verify_range  # loads Arrow and DuckDB
+
     log, closed = settings.audit_log, _closed(settings, clock)
     turn = clock().toordinal() % _READ_BACK_IN_TURN
     newest = closed - timedelta(days=_READ_BACK_DAILY - 1)

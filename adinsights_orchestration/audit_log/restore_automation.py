@@ -5,20 +5,22 @@ days and the names of objects, never what a row says.
 """
 
 # No postponed annotations: Dagster reads the type of an op's configuration.
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 from pydantic import Field
 
-from adinsights_orchestration.audit_log.restore import Order, Restore
 from adinsights_orchestration.audit_log.restore_plan import Wanted, moment_of, tenant_of
-from adinsights_orchestration.audit_log.restore_report import RestoreReport
 from adinsights_orchestration.audit_log.source import AUDIT_LOG
 from adinsights_orchestration.clock import Clock, utc_now
 from adinsights_orchestration.dead_runs import proof_of_life
 from adinsights_orchestration.errors import AdinsightsError
 from adinsights_orchestration.ops_store.store import OpsStore
 from adinsights_orchestration.settings import Settings
+
+if TYPE_CHECKING:
+    from adinsights_orchestration.audit_log.restore import Order
+    from adinsights_orchestration.audit_log.restore_report import RestoreReport
 
 JOB, OP = "audit_log_restore", "restore_audit_rows"
 _DESCRIPTION = (
@@ -45,6 +47,8 @@ def build_restore(settings: Settings, store: OpsStore, *, clock: Clock = utc_now
 
     @dg.op(name=OP, description=_DESCRIPTION, out=dg.Out(dg.Nothing, is_required=False))
     def restore_audit_rows(context: dg.OpExecutionContext, config: RestoreConfig) -> None:
+        from adinsights_orchestration.audit_log.restore import Restore  # loads Arrow and DuckDB: not at every load
+
         reports: list[RestoreReport] = []
         with proof_of_life(context, store):
             try:
@@ -77,12 +81,14 @@ def build_restore(settings: Settings, store: OpsStore, *, clock: Clock = utc_now
     return dg.Definitions(jobs=[audit_log_restore])
 
 
-def order_of(config: RestoreConfig) -> Order:
+def order_of(config: RestoreConfig) -> "Order":
     """The order that a configuration means.
 
     Raises:
         ConfigurationError: A day, moment or tenant is none.
     """
+    from adinsights_orchestration.audit_log.restore import Order
+
     return Order(
         wanted=Wanted(
             moment_of(config.first, "first"),
@@ -96,7 +102,7 @@ def order_of(config: RestoreConfig) -> Order:
     )
 
 
-def line_about(report: RestoreReport) -> str:
+def line_about(report: "RestoreReport") -> str:
     """One line about a run."""
     total = report.total
     if report.dry_run:
@@ -105,7 +111,7 @@ def line_about(report: RestoreReport) -> str:
     return f"{total.came:,} rows restored into {report.into}, {there}"
 
 
-def metadata_of(report: RestoreReport) -> dict[str, Any]:
+def metadata_of(report: "RestoreReport") -> dict[str, Any]:
     """What a run's page shows."""
     total = report.total
     table = "| tenant | month | archived | restored | there already | changed since |\n|---|---|---|---|---|---|\n"

@@ -10,17 +10,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
-from alembic import command
-from alembic.config import Config
 
 from adinsights_orchestration.ops_store import alert_tables, audit_tables  # noqa: F401  (belong to the schema)
 from adinsights_orchestration.ops_store.connecting import lock_key, make_engine, translated_errors
 from adinsights_orchestration.ops_store.lock_session import LockSession
 from adinsights_orchestration.ops_store.tables import SCHEMA
 from adinsights_orchestration.settings import OpsStoreSettings
+
+if TYPE_CHECKING:
+    from alembic.config import Config
 
 _MIGRATIONS = Path(__file__).parent / "migrations"
 _MIGRATION_LOCK = "adinsights_ops:migrate"
@@ -97,6 +98,8 @@ class OpsStore:
 
     def migrate(self) -> None:
         """Brings the schema to the newest revision; several processes may call it at once, one does the work."""
+        from alembic import command  # a code location never migrates
+
         with self.begin() as connection:
             connection.execute(sa.select(sa.func.pg_advisory_xact_lock(lock_key(_MIGRATION_LOCK))))
             connection.execute(sa.schema.CreateSchema(SCHEMA, if_not_exists=True))
@@ -120,6 +123,8 @@ class OpsStore:
 
 def alembic_config() -> Config:
     """Alembic's configuration, made in code so that no ini file has to travel with the package."""
+    from alembic.config import Config
+
     config = Config()
     config.set_main_option("script_location", str(_MIGRATIONS))
     return config

@@ -91,6 +91,10 @@ def test_monitoring_imports_neither_dbt_nor_the_pipelines(monitoring: dict[str, 
     assert [*imported, *set(unwanted).intersection(monitoring["modules"])] == []
 
 
+def test_pipelines_loads_without_what_only_the_archive_s_runs_need(pipelines: dict[str, Any]) -> None:
+    assert {"pyarrow", "duckdb", "numpy"}.intersection(pipelines["modules"]) == set()
+
+
 def test_nothing_of_the_local_stack_is_imported_by_pipelines(pipelines: dict[str, Any]) -> None:
     assert [name for name in pipelines["modules"] if name.startswith("adinsights_orchestration.local")] == []
 
