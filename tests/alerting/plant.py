@@ -72,9 +72,9 @@ class Plant:
         with self.store.begin() as connection:
             connection.execute(sa.insert(sync_job).values(row))
 
-    def component(self, name: str, health: str, state: str = "x") -> None:
+    def component(self, name: str, health: str, state: str = "x", *, last_ok_at: datetime | None = None) -> None:
         row: dict[str, Any] = {"component": name, "health": health, "state": state, "detail": "it says so", "facts": {}}
-        row |= {"since": self.now, "checked_at": self.now}
+        row |= {"since": self.now, "checked_at": self.now, "last_ok_at": last_ok_at}
         with self.store.begin() as connection:
             connection.execute(sa.delete(component_health).where(component_health.c.component == name))
             connection.execute(sa.insert(component_health).values(row))

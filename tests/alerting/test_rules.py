@@ -369,6 +369,13 @@ def test_what_a_new_deployment_has_not_had_yet_is_told_after_an_hour_and_ends_no
     assert "[FIRING PAGE] Registry is down: never read" in "".join(plant.shown().values())
 
 
+@pytest.mark.parametrize("state", ["missing_run_results", "never_read", "no_recent_sync"])
+def test_what_was_there_before_and_is_missing_now_is_told_at_once(plant: Plant, state: str) -> None:
+    plant.component("backend_dbt", "down", state, last_ok_at=plant.now - timedelta(days=1))
+    plant.tick()
+    assert f"dbt in the backend's eyes is down: {state.replace('_', ' ')}" in "".join(plant.shown().values())
+
+
 def test_latency_of_a_connection_that_was_never_late_is_none() -> None:
     ok = ConnectionFact("acme-meta", Provider.META, ACME.id, Freshness.FAILING, "x", NOON - 9 * HOUR)
     assert said(data.latency, Facts(NOON, SLA, PLACES, connections=[ok])) == []

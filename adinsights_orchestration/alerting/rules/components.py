@@ -62,9 +62,11 @@ _SYMPTOMS = frozenset(
     )
 )
 _SILENT_AFTER = timedelta(minutes=5)
-# What a new deployment, or a new tenant, has not had yet. It comes with the first hourly sync and the build after it:
-# until then it is no news, and neither begins an alert nor ends one.
-_NOT_YET = frozenset(("never_read", "missing_run_results", "no_recent_sync", "no_snapshot"))
+# What a new deployment has not had yet. It comes with the first hourly sync and the build after it: until then it is no
+# news, and neither begins an alert nor ends one. Of a component that was well before, the same state is news at once;
+# only a snapshot is missing anew with each new tenant.
+_NOT_YET = frozenset(("never_read", "missing_run_results", "no_recent_sync"))
+_OF_A_NEW_TENANT = "no_snapshot"
 _FIRST_CYCLE = timedelta(hours=1)
 # The backend knows of the newest failed sync, whosever it is. Whose it is and how often it failed says the connection's
 # own alert, or nobody where its tenant is silenced.
@@ -133,7 +135,8 @@ def _is_no_news(state: ComponentState, facts: Facts) -> bool:
     reading = state.reading
     if (reading.component, reading.state) == _SYNC_FAILED:
         return True
-    return reading.state in _NOT_YET and facts.now - state.since < _FIRST_CYCLE
+    awaited = reading.state == _OF_A_NEW_TENANT or (reading.state in _NOT_YET and state.last_ok_at is None)
+    return awaited and facts.now - state.since < _FIRST_CYCLE
 
 
 def _finding(state: ComponentState, facts: Facts) -> Finding:
