@@ -164,7 +164,7 @@ class LogKept:
         newest one must have been that for some time.
         """
         same = newest == self.newest and topology is self.topology and seen == self.after and seen.place == newest
-        settled = timedelta() <= self.read_at - self.since and self.read_at - self.since >= _SETTLES_WITHIN
+        settled = self.read_at - self.since >= _SETTLES_WITHIN
         return same and settled and timedelta() <= now - self.read_at < _WHOLE_EVERY
 
 
