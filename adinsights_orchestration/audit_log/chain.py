@@ -46,6 +46,18 @@ def tenant_prefix(source: str, tenant: UUID) -> str:
     return f"{_ROOT}/{source}/tenant_id={whose}/"
 
 
+def tenant_of_key(key: str) -> UUID:
+    """Whose rows an object holds, by its key."""
+    whose = key.split("/tenant_id=", 1)[1].split("/", 1)[0]
+    return NOBODY if whose == "none" else UUID(whose)
+
+
+def day_of_key(key: str) -> date:
+    """The day that an object is of, by its key; of one that holds a month, the first."""
+    period = key.split("/dt=", 1)[1].split("/", 1)[0]
+    return date.fromisoformat(period if len(period) > len("2026-01") else f"{period}-01")
+
+
 def follow(store: Store, source: str, after: int = 0, previous: str = "") -> Iterator[Manifest]:
     """The manifests behind number `after`, whose hash is `previous`, to the end.
 

@@ -15,7 +15,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from adinsights_orchestration.audit_log.store_errors import MissingObjectError, ObjectExistsError, StoreError
+from adinsights_orchestration.audit_log.store_errors import (
+    MissingObjectError,
+    ObjectExistsError,
+    RefusedError,
+    StoreError,
+)
 
 _PRIVATE_FILE = 0o600
 _PRIVATE_FOLDER = 0o700
@@ -127,7 +132,8 @@ def _translated(key: str) -> Iterator[None]:
     except FileNotFoundError:
         raise MissingObjectError("there is no such object", place=key) from None
     except OSError as error:
-        raise StoreError(
+        kind = RefusedError if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS) else StoreError
+        raise kind(
             f"the archive's folder does not serve us ({error.strerror})",
             place=key,
             next_step=_ADVICE.get(error.errno or 0, "Check the disk that the archive lies on."),

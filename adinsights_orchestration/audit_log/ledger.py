@@ -16,8 +16,9 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
+from adinsights_orchestration.audit_log import removal_ledger
 from adinsights_orchestration.audit_log.manifest import Manifest, ManifestKind
-from adinsights_orchestration.audit_log.model import FOLLOWS, IN_FORCE, UNFINISHED, Chunk, Digest, State
+from adinsights_orchestration.audit_log.model import FOLLOWS, IN_FORCE, UNFINISHED, Chunk, Digest, Gone, State
 from adinsights_orchestration.audit_log.source import Column
 from adinsights_orchestration.errors import AdinsightsError
 from adinsights_orchestration.ops_store.audit_tables import audit_chunk, audit_day, audit_manifest
@@ -192,8 +193,9 @@ class ArchiveLedger:
             if manifest.kind is ManifestKind.DAY:
                 self._seal_day(connection, manifest, now, reading)
                 self._seal_chunks(connection, manifest, now)
-            elif manifest.kind is ManifestKind.TOMBSTONE:
-                self._bury(connection, manifest, now)
+            elif manifest.gone is not None:
+                self._take_over(connection, manifest, manifest.gone, now)
+            removal_ledger.named_again(connection, manifest)
 
     def _add_manifest(self, connection: sa.Connection, manifest: Manifest) -> bool:
         table, sequence = audit_manifest, manifest.sequence
@@ -303,18 +305,14 @@ class ArchiveLedger:
             done += connection.execute(row, execution_options={"preserve_rowcount": True}).rowcount
         return done
 
-    def _bury(self, connection: sa.Connection, manifest: Manifest, now: datetime) -> None:
-        for chunk in manifest.chunks:
-            connection.execute(
-                sa.update(audit_chunk)
-                .where(
-                    self._is(audit_chunk),
-                    audit_chunk.c.tenant_id == chunk.tenant,
-                    audit_chunk.c.day == chunk.day,
-                    audit_chunk.c.revision <= chunk.revision,
-                )
-                .values(state=State.SUPERSEDED.value, changed_at=now)
-            )
+    def _take_over(self, connection: sa.Connection, manifest: Manifest, gone: Gone, now: datetime) -> None:
+        """What is gone is in force no longer, and what stands in its place is."""
+        removal_ledger.bury(connection, manifest, gone, now)
+        buried = {(chunk.tenant, chunk.day) for chunk in gone.chunks}
+        if instead := [chunk for chunk in manifest.chunks if (chunk.tenant, chunk.day) in buried]:
+            removal_ledger.begin_days(connection, manifest, instead, now)
+            self._put(connection, instead, State.SEALED, now, over=tuple(State))
+        removal_ledger.count_days(connection, manifest, gone)
 
     def _values(self, chunk: Chunk, state: State, now: datetime) -> dict[str, Any]:
         return {

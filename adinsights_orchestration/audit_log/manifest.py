@@ -18,11 +18,12 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
-from adinsights_orchestration.audit_log.model import Chunk, DataFile, Digest
+from adinsights_orchestration.audit_log.model import Cause, Chunk, DataFile, Digest, Gone
 from adinsights_orchestration.audit_log.source import Column
 from adinsights_orchestration.errors import AdinsightsError
 
 FORMAT = 1
+FORMAT_WITH_REMOVALS = 2  # only what says that something is gone: who does not know that may not take it for damage
 _ADVICE = "docs/runbook.md says what to do: a broken audit chain."
 
 
@@ -35,7 +36,7 @@ class ManifestKind(StrEnum):
 
     DAY = "day"  # everything that the archive holds of one day
     COMPACTION = "compaction"  # the same rows of several days in fewer files
-    TOMBSTONE = "tombstone"  # chunks that are gone on purpose: expired, or erased by law
+    TOMBSTONE = "tombstone"  # what is gone on purpose, and what stands in its place, if anything does
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +51,13 @@ class Manifest:
         first_day: The first day it is about.
         last_day: The last one, included.
         revision: How often the day has been archived, this time included; 0 for what is not about one day.
-        chunks: What the archive holds of these days, by tenant and day; of a tombstone, what is gone.
-        files: The objects that the chunks name; of a tombstone, those that are gone.
+        chunks: What the archive holds of these days, by tenant and day: all of a day, of another kind what changed.
+        files: The objects that the chunks name.
         written_at: When.
         server_major: The major version of the Postgres that the fast digests are of; 0 where there are none.
         versions: What wrote it, for people.
         reason: Why, where somebody asked for it.
+        gone: What has left the archive with it; None of a day, which forgets nothing.
     """
 
     source: str
@@ -71,6 +73,7 @@ class Manifest:
     server_major: int = 0
     versions: Mapping[str, str] = field(default_factory=dict)
     reason: str = ""
+    gone: Gone | None = None
 
     @property
     def rows(self) -> int:
@@ -84,9 +87,10 @@ class Manifest:
 
     def to_bytes(self) -> bytes:
         """Its one spelling: sorted keys, no spaces, sums as strings, since JSON's numbers are not exact for them."""
-        schemas = sorted({file.columns for file in self.files}, key=lambda columns: [c.name for c in columns])
+        files = [*self.files, *(self.gone.files if self.gone is not None else ())]
+        schemas = sorted({file.columns for file in files}, key=_names_and_types)
         value = {
-            "format": FORMAT,
+            "format": FORMAT if self.gone is None else FORMAT_WITH_REMOVALS,
             "source": self.source,
             "sequence": self.sequence,
             "previous": self.previous,
@@ -103,6 +107,8 @@ class Manifest:
             "versions": dict(self.versions),
             "reason": self.reason,
         }
+        if self.gone is not None:
+            value["gone"] = _gone_value(self.gone, schemas)
         return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
 
     @property
@@ -146,18 +152,20 @@ def require_follows(manifest: Manifest, source: str, sequence: int, previous: st
 
 
 def newest(manifests: Sequence[Manifest]) -> dict[tuple[UUID, date], tuple[Chunk, Manifest]]:
-    """What is in force of every tenant's day, by a chain in its order; nothing of what a tombstone names."""
-    found: dict[tuple[UUID, date], tuple[Chunk, Manifest]] = {}
+    """What is in force of every tenant's day, by a chain in its order, or those of its manifests that name the day."""
+    by_day: dict[date, dict[UUID, tuple[Chunk, Manifest]]] = {}
     for manifest in manifests:
         if manifest.kind is ManifestKind.DAY:
-            for at in [at for at in found if at[1] == manifest.first_day]:
-                del found[at]
+            by_day[manifest.first_day] = {}
+        for chunk in manifest.gone.chunks if manifest.gone is not None else ():
+            by_day.get(chunk.day, {}).pop(chunk.tenant, None)
         for chunk in manifest.chunks:
-            if manifest.kind is ManifestKind.TOMBSTONE:
-                found.pop((chunk.tenant, chunk.day), None)
-            else:
-                found[chunk.tenant, chunk.day] = (chunk, manifest)
-    return found
+            by_day.setdefault(chunk.day, {})[chunk.tenant] = (chunk, manifest)
+    return {(tenant, day): each for day, tenants in by_day.items() for tenant, each in tenants.items()}
+
+
+def _names_and_types(columns: Sequence[Column]) -> tuple[list[str], list[str]]:
+    return [column.name for column in columns], [column.type for column in columns]
 
 
 def _chunk_value(chunk: Chunk) -> dict[str, Any]:
@@ -179,8 +187,19 @@ def _file_value(file: DataFile, schema: int) -> dict[str, Any]:
     return {"key": file.key, "sha256": file.sha256, "size": file.size, "rows": file.rows, "schema": schema}
 
 
+def _gone_value(gone: Gone, schemas: Sequence[tuple[Column, ...]]) -> dict[str, Any]:
+    return {
+        "cause": gone.cause.value,
+        "actor": gone.actor,
+        "run": str(gone.run),
+        "rows": sum(chunk.rows for chunk in gone.chunks),
+        "chunks": [_chunk_value(chunk) for chunk in gone.chunks],
+        "files": [_file_value(file, schemas.index(file.columns)) for file in gone.files],
+    }
+
+
 def _manifest(value: Mapping[str, Any]) -> Manifest:
-    if value["format"] != FORMAT:
+    if value["format"] not in (FORMAT, FORMAT_WITH_REMOVALS):
         raise ValueError("another format")
     schemas = [tuple(Column(name, type_) for name, type_ in schema) for schema in value["schemas"]]
     return Manifest(
@@ -192,14 +211,23 @@ def _manifest(value: Mapping[str, Any]) -> Manifest:
         last_day=date.fromisoformat(value["last_day"]),
         revision=value["revision"],
         chunks=tuple(_chunk(each) for each in value["chunks"]),
-        files=tuple(
-            DataFile(each["key"], each["sha256"], each["size"], each["rows"], schemas[each["schema"]])
-            for each in value["files"]
-        ),
+        files=_files(value["files"], schemas),
         written_at=datetime.fromisoformat(value["written_at"]),
         server_major=value["server_major"],
         versions=value["versions"],
         reason=value["reason"],
+        gone=_gone(value["gone"], schemas) if value["format"] == FORMAT_WITH_REMOVALS else None,
+    )
+
+
+def _gone(value: Mapping[str, Any], schemas: Sequence[tuple[Column, ...]]) -> Gone:
+    chunks = tuple(_chunk(each) for each in value["chunks"])
+    return Gone(Cause(value["cause"]), value["actor"], UUID(value["run"]), chunks, _files(value["files"], schemas))
+
+
+def _files(values: Sequence[Mapping[str, Any]], schemas: Sequence[tuple[Column, ...]]) -> tuple[DataFile, ...]:
+    return tuple(
+        DataFile(each["key"], each["sha256"], each["size"], each["rows"], schemas[each["schema"]]) for each in values
     )
 
 

@@ -4,6 +4,7 @@ Belongs here: the values and which state may follow which. Does not belong here:
 `manifest`, `store`). A chunk is one tenant's UTC day; each time that the day is archived anew it gets the next
 revision. A chunk tells two contents: what the archive holds of it, and what of that the table held when it was
 archived. They are the same until rows leave the table; a later revision keeps in the archive what the table has lost.
+What leaves the archive itself is told as a value too (`Gone`): nothing of it disappears without one.
 """
 
 from __future__ import annotations
@@ -99,3 +100,36 @@ class Chunk:
     earliest: datetime
     latest: datetime
     files: tuple[str, ...]
+
+
+class Cause(StrEnum):
+    """Why something left the archive."""
+
+    EXPIRED = "expired"  # the tenant's contract keeps it no longer
+    OFFBOARDED = "offboarded"  # the tenant left, and all of it went
+    ERASED = "erased"  # one person's rows, or those about one thing, because the law asks for it
+    COMPACTED = "compacted"  # no row left: the same ones lie in fewer objects
+
+
+@dataclass(frozen=True, slots=True)
+class Gone:
+    """What is not in the archive any more, or about to be removed.
+
+    Attributes:
+        cause: Why.
+        actor: Who asked: a schedule, or a person.
+        run: The run that did it.
+        chunks: Tenants' days as they were before; what stands in place of one, its manifest says among its own.
+        files: Objects to be removed, those of earlier revisions included.
+    """
+
+    cause: Cause
+    actor: str
+    run: UUID
+    chunks: tuple[Chunk, ...]
+    files: tuple[DataFile, ...]
+
+    @property
+    def size(self) -> int:
+        """Bytes of its objects."""
+        return sum(file.size for file in self.files)

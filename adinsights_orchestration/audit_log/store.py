@@ -17,7 +17,12 @@ from typing import Any, Protocol
 from urllib.parse import unquote, urlsplit
 
 from adinsights_orchestration.audit_log.folder import Folder
-from adinsights_orchestration.audit_log.store_errors import MissingObjectError, ObjectExistsError, StoreError
+from adinsights_orchestration.audit_log.store_errors import (
+    MissingObjectError,
+    ObjectExistsError,
+    RefusedError,
+    StoreError,
+)
 from adinsights_orchestration.clock import elapsed_seconds
 from adinsights_orchestration.objects import EXPIRED, NO_BUCKET, REFUSES, TIMEOUT, Access, open_bucket, why
 from adinsights_orchestration.settings import AuditLogSettings, Encryption
@@ -188,7 +193,8 @@ _ADVICE = {
 
 def _told(error: Exception) -> StoreError:
     state, said = why(error)
-    return StoreError(
+    kind = RefusedError if state == REFUSES else StoreError
+    return kind(
         f"the object store does not serve us: {said}",
         place=_PLACE,
         next_step=_ADVICE.get(state, f"Check the address and that it is up; {_AGAIN}"),

@@ -18,3 +18,7 @@ class ObjectExistsError(StoreError):
 
 class MissingObjectError(StoreError):
     """There is no object of this key."""
+
+
+class RefusedError(StoreError):
+    """The store does not allow it: its own rules (object lock, a retention policy) or our rights forbid it."""

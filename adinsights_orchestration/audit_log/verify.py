@@ -1,8 +1,10 @@
 """Proving a range of the archive from the store alone: no database, and not the program that wrote it.
 
 Belongs here: following the chain, taking every object of the range back, and listing what is wrong. Does not belong
-here: printing it (`cli.audit_archive`). What it cannot see from the store alone is a chain whose newest manifests were
-removed: for that the head is held against the ledger, or against one that somebody wrote down.
+here: printing it (`cli.audit_archive`). What has left the archive, and whether it was allowed to, the chain says
+(`standing`): what a tombstone names is told, what is missing without one is a problem. What cannot be seen from the
+store alone is a chain whose newest manifests were removed: for that the head is held against the ledger, or against one
+that somebody wrote down.
 """
 
 from __future__ import annotations
@@ -13,10 +15,11 @@ from datetime import date
 
 from adinsights_orchestration.audit_log import chain
 from adinsights_orchestration.audit_log.days import span
-from adinsights_orchestration.audit_log.manifest import Manifest, ManifestError, ManifestKind, newest
+from adinsights_orchestration.audit_log.manifest import Manifest, ManifestError, ManifestKind
 from adinsights_orchestration.audit_log.model import Chunk, DataFile
 from adinsights_orchestration.audit_log.reader import ContentError
 from adinsights_orchestration.audit_log.source import Source
+from adinsights_orchestration.audit_log.standing import Removed, Standing, stand
 from adinsights_orchestration.audit_log.store import Store
 from adinsights_orchestration.audit_log.writing import verify
 
@@ -37,6 +40,8 @@ class VerifyReport:
         size: Their bytes.
         missing: Days of the range that no manifest is about.
         problems: What is wrong, in words; nothing is when this is empty.
+        removed: What has left the archive of these days, and why.
+        lingering: Objects of these days that are gone by the chain, and that the store has not let go of.
     """
 
     manifests: int = 0
@@ -47,6 +52,8 @@ class VerifyReport:
     size: int = 0
     missing: list[date] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+    removed: list[Removed] = field(default_factory=list)
+    lingering: list[str] = field(default_factory=list)
 
 
 def verify_range(
@@ -74,12 +81,16 @@ def verify_range(
     manifests = _follow(store, source, report)
     if head and head not in {manifest.hash for manifest in manifests}:
         report.problems.append(f"the chain does not hold the manifest {head}: its end is missing")
+    standing = stand(manifests)
+    report.problems += standing.problems
+    report.removed = [each for each in standing.removed if each.first_day <= last and first <= each.last_day]
+    report.lingering = _lingering(store, source, standing, first, last)
     about = {day for manifest in manifests for day in _days_of(manifest)}
     report.missing = [day for day in span(first, last) if day not in about]
     report.days = (last - first).days + 1 - len(report.missing)
     wanted = [
         (chunk, manifest)
-        for (_, day), (chunk, manifest) in sorted(newest(manifests).items(), key=lambda each: (each[0][1], each[0][0]))
+        for (_, day), (chunk, manifest) in sorted(standing.in_force.items(), key=lambda each: (each[0][1], each[0][0]))
         if first <= day <= last and (only is None or day in only)
     ]
     for group in _groups(wanted):
@@ -97,6 +108,15 @@ def _follow(store: Store, source: Source, report: VerifyReport) -> list[Manifest
         report.problems.append(f"{key}: a manifest before it is missing")
     report.manifests, report.head = len(manifests), manifests[-1].hash if manifests else ""
     return manifests
+
+
+def _lingering(store: Store, source: Source, standing: Standing, first: date, last: date) -> list[str]:
+    """A store that is away says so when the objects are read; here only what it lists counts."""
+    gone = {key for key in standing.gone if first.replace(day=1) <= chain.day_of_key(key) <= last}
+    found: list[str] = []
+    for tenant in sorted({chain.tenant_of_key(key) for key in gone}):
+        found += sorted(gone.intersection(store.keys(chain.tenant_prefix(source.name, tenant))))
+    return found
 
 
 def _days_of(manifest: Manifest) -> list[date]:

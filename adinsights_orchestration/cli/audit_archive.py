@@ -78,6 +78,12 @@ def verify(
             f"{report.rows:,} rows in {report.objects} objects ({report.size:,} bytes) of {report.days} days are as"
             f" they were sealed; {report.manifests} manifests, head {report.head or 'none'}"
         )
+        for removed in report.removed:
+            process.say(str(removed))
+        if report.lingering:
+            process.say(
+                f"{len(report.lingering)} objects of that are still in the store: `audit expire --apply` asks again"
+            )
         for day in report.missing:
             process.say(f"{day}: not archived", style="yellow")
         for problem in report.problems:
@@ -192,6 +198,23 @@ def _document(report: VerifyReport) -> dict[str, Any]:
         "bytes": report.size,
         "missing": [str(day) for day in report.missing],
         "problems": report.problems,
+        "removed": [
+            {
+                "manifest": each.sequence,
+                "cause": each.cause.value,
+                "actor": each.actor,
+                "at": each.at.isoformat(),
+                "reason": each.reason,
+                "first_day": str(each.first_day),
+                "last_day": str(each.last_day),
+                "tenants": [str(tenant) for tenant in each.tenants],
+                "rows": each.rows,
+                "objects": each.objects,
+                "bytes": each.size,
+            }
+            for each in report.removed
+        ],
+        "lingering": report.lingering,
     }
 
 

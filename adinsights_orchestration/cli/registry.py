@@ -81,6 +81,7 @@ def _row(registry: Registry, tenant: Tenant) -> dict[str, Any]:
         "timezone": tenant.timezone,
         "owner": Verbatim(tenant.owner) if tenant.owner else None,
         "retention_days": tenant.retention_days,
+        "archive_retention_days": tenant.archive_retention_days,
         "legal_hold": tenant.legal_hold,
         "connections": ", ".join(f"{count} {name}" for name, count in sorted(standings.items())) or "none",
     }

@@ -123,3 +123,39 @@ audit_hold = sa.Table(
     _moment("created_at", nullable=False),
     sa.Index("ix_audit_hold_ends_at", "source", "ends_at"),
 )
+
+# What has left the archive: one row per manifest that says so and tenant.
+audit_removal = sa.Table(
+    "audit_removal",
+    metadata,
+    sa.Column("source", sa.Text, primary_key=True),
+    sa.Column("sequence", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("tenant_id", UUID(as_uuid=True), primary_key=True),
+    sa.Column("cause", sa.Text, nullable=False),
+    sa.Column("run_id", UUID(as_uuid=True), nullable=False),
+    sa.Column("actor", sa.Text, nullable=False),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("first_day", sa.Date, nullable=False),
+    sa.Column("last_day", sa.Date, nullable=False),
+    _count("days"),
+    _count("rows"),
+    _count("objects"),
+    _count("bytes"),
+    _moment("written_at", nullable=False),
+    sa.Index("ix_audit_removal_run", "source", "run_id"),
+)
+
+# Objects that a manifest in the chain says are gone; until `removed_at` is set they may still be there.
+audit_gone_object = sa.Table(
+    "audit_gone_object",
+    metadata,
+    sa.Column("source", sa.Text, primary_key=True),
+    sa.Column("key", sa.Text, primary_key=True),
+    sa.Column("sequence", sa.Integer, nullable=False),
+    sa.Column("tenant_id", UUID(as_uuid=True), nullable=False),
+    _count("bytes"),
+    _moment("tried_at"),
+    sa.Column("refusal", sa.Text),  # why the store kept it, when it was last asked
+    _moment("removed_at"),
+    sa.Index("ix_audit_gone_object_pending", "source", "sequence", postgresql_where=sa.text("removed_at is null")),
+)

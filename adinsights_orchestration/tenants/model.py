@@ -121,8 +121,9 @@ class ResourceHold:
 class Tenant:
     """An agency or one of its clients.
 
-    What the backend's tables lack (`slug`, `timezone`, `owner`, `retention_days`, `legal_hold` on all rows and
-    `legal_holds` on those about single resources, `sla`) comes from the overlay. A retired tenant is gone from the
+    What the backend's tables lack (`slug`, `timezone`, `owner`, `retention_days`, `archive_retention_days` (None: the
+    archive keeps them for ever), `legal_hold` on all rows and `legal_holds` on those about single resources, `sla`)
+    comes from the overlay. A retired tenant is gone from the
     source and stays here for the connections that it had.
     """
 
@@ -132,6 +133,7 @@ class Tenant:
     timezone: str = DEFAULT_TIMEZONE
     owner: str | None = None
     retention_days: int = MINIMUM_RETENTION_DAYS
+    archive_retention_days: int | None = None
     legal_hold: bool = False
     legal_holds: tuple[ResourceHold, ...] = ()
     sla: Mapping[str, float] = field(default_factory=dict)

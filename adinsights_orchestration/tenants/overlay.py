@@ -42,6 +42,7 @@ class TenantOverlay:
     timezone: str | None = None
     owner: str | None = None
     retention_days: int | None = None
+    archive_retention_days: int | None = None
     legal_hold: bool | None = None
     legal_holds: tuple[ResourceHold, ...] = ()
     sla: Mapping[str, float] = field(default_factory=dict)
@@ -100,12 +101,19 @@ def _entry(node: Node) -> TenantOverlay:
     keys = node.mapping(("id", "name", *_READERS))
     if ("id" in keys) == ("name" in keys):
         raise node.error("an entry names its tenant by 'id' or by 'name', one of them")
-    return TenantOverlay(
+    entry = TenantOverlay(
         place=node.place,
         id=keys["id"].uuid() if "id" in keys else None,
         name=keys["name"].text() if "name" in keys else None,
         **{name: read(keys[name]) for name, read in _READERS.items() if name in keys},
     )
+    in_table = entry.retention_days or MINIMUM_RETENTION_DAYS
+    if entry.archive_retention_days is not None and entry.archive_retention_days <= in_table:
+        raise keys["archive_retention_days"].error(
+            f"archive_retention_days is {entry.archive_retention_days}, and the table keeps rows for {in_table}",
+            "The archive keeps rows for longer than the table, or for ever where nothing is said.",
+        )
+    return entry
 
 
 def _slug(node: Node) -> str:
@@ -125,10 +133,18 @@ def _timezone(node: Node) -> str:
 
 
 def _retention_days(node: Node) -> int:
+    return _days(node, "retention_days")
+
+
+def _archive_retention_days(node: Node) -> int:
+    return _days(node, "archive_retention_days")
+
+
+def _days(node: Node, name: str) -> int:
     days = node.integer()
     if not MINIMUM_RETENTION_DAYS <= days <= _LONGEST_RETENTION_DAYS:
         raise node.error(
-            f"retention_days is {days}; it must be from {MINIMUM_RETENTION_DAYS} to {_LONGEST_RETENTION_DAYS}",
+            f"{name} is {days}; it must be from {MINIMUM_RETENTION_DAYS} to {_LONGEST_RETENTION_DAYS}",
             "The runbook keeps audit rows for at least a year.",
         )
     return days
@@ -156,6 +172,7 @@ _READERS: Mapping[str, Callable[[Node], Any]] = {
     "timezone": _timezone,
     "owner": Node.text,
     "retention_days": _retention_days,
+    "archive_retention_days": _archive_retention_days,
     "legal_hold": Node.boolean,
     "legal_holds": _legal_holds,
     "sla": _sla,

@@ -101,6 +101,7 @@ def _tenant(raw: RawTenant, slug: str, entry: TenantOverlay | None, default_time
         timezone=said.timezone or default_timezone,
         owner=said.owner,
         retention_days=said.retention_days or MINIMUM_RETENTION_DAYS,
+        archive_retention_days=said.archive_retention_days,
         legal_hold=bool(said.legal_hold),
         legal_holds=said.legal_holds,
         sla=said.sla,

@@ -77,6 +77,11 @@ BROKEN = {
     "folder as timezone": ("tenants:\n  - name: A\n    timezone: America\n", 3, "unknown timezone 'America'"),
     "path as timezone": ("tenants:\n  - name: A\n    timezone: ../../etc/passwd\n", 3, "unknown timezone"),
     "short retention": ("tenants:\n  - name: A\n    retention_days: 364\n", 3, "it must be from 365"),
+    "an archive that forgets first": (
+        "tenants:\n  - name: A\n    retention_days: 900\n    archive_retention_days: 900\n",
+        4,
+        "the table keeps rows for 900",
+    ),
     "negative retention": ("tenants:\n  - name: A\n    retention_days: -1\n", 3, "it must be from 365"),
     "endless retention": ("tenants:\n  - name: A\n    retention_days: 999999999999\n", 3, "365 to 36500"),
     "retention with a unit": ("tenants:\n  - name: A\n    retention_days: 2 years\n", 3, "whole number"),
