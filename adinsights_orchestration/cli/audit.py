@@ -1,6 +1,7 @@
 """`adinsights audit`: the group of commands about the audit log.
 
-Belongs here: the group. Does not belong here: its commands (`audit_archive`, `audit_retention`, `audit_restore`, `audit_life`).
+Belongs here: the group. Does not belong here: its commands (`audit_archive`, `audit_retention`, `audit_restore`,
+`audit_life`).
 """
 
 from __future__ import annotations
