@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from adinsights_orchestration.clock import utc_now
+from adinsights_orchestration.local import audit_history
 from adinsights_orchestration.local.seed import (
     AIRBYTE_CLIENT_ID,
     AIRBYTE_CLIENT_SECRET,
@@ -98,6 +100,8 @@ def _product(local: LocalSettings) -> dict[str, str]:
         "ADINSIGHTS_SMTP__HOST": "127.0.0.1",
         "ADINSIGHTS_SMTP__PORT": str(local.mail_port),
         "ADINSIGHTS_SMTP__SECURITY": "none",
+        "ADINSIGHTS_AUDIT_LOG__ARCHIVE_URL": (local.state_dir / "audit_archive").as_uri(),
+        "ADINSIGHTS_AUDIT_LOG__FIRST_DAY": str(audit_history.first_day(local, utc_now())),
         "ADINSIGHTS_ALERTING__PING_URL": f"{service}/ping/alerts",
         "ADINSIGHTS_ALERTING__BACKEND_ALERTS_KEY": ALERTS_API_KEY,
     }

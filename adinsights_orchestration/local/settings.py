@@ -16,7 +16,7 @@ from adinsights_orchestration.errors import ConfigurationError
 from adinsights_orchestration.settings import PROJECT_ROOT
 
 PREFIX = "ADINSIGHTS_LOCAL_"
-_ONCE = "Written into the sources when a state folder is new, so it takes a new one."
+_ONCE = "Written down when a state folder is new, so it takes a new one."
 
 
 def _setting(default: Any, description: str, *, unit: str = "", consequence: str = "", **kwargs: Any) -> Any:
@@ -96,6 +96,15 @@ class LocalSettings(BaseSettings):
         2, "Ad sets or ad groups per campaign.", unit="groups", consequence="Rows grow with it.", ge=1, le=50
     )
     ads: int = _setting(2, "Ads per ad set or ad group.", unit="ads", consequence="Rows grow with it.", ge=1, le=50)
+    audit_history_days: int = _setting(
+        395,
+        "Days of generated audit log before the day on which a state folder is new.",
+        unit="days",
+        consequence="Some forty rows per tenant and day, made at the first start; 0: none. A year and a month gives"
+        f" the archive and retention something to do. {_ONCE}",
+        ge=0,
+        le=1000,
+    )
     sync_slots: int = _setting(
         2,
         "Syncs that the local Airbyte runs at once.",

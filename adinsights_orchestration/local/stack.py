@@ -12,13 +12,16 @@ import shutil
 import socket
 import sys
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 
 import httpx
 from pydantic import SecretStr
 
+from adinsights_orchestration.clock import utc_now
 from adinsights_orchestration.errors import AdinsightsError
 from adinsights_orchestration.local import environment
+from adinsights_orchestration.local.audit_history import keep_first_day, seed_audit_history
 from adinsights_orchestration.local.postgres import EmbeddedPostgres
 from adinsights_orchestration.local.processes import BackgroundProcess
 from adinsights_orchestration.local.progress import Say, telling
@@ -108,6 +111,7 @@ class Stack:
 
     def start_data_plane(self) -> None:
         """Starts Postgres and the loopback service, with databases, schemas and seed data in place."""
+        keep_first_day(self.local, self._first_day)
         environment.write_environment_file(self._environment_file, self.variables)
         if self.postgres.find() is None:
             self._say("starting Postgres")
@@ -174,6 +178,10 @@ class Stack:
                 self._say(f"{dead} {'run was' if dead == 1 else 'runs were'} cut off by a kill, and marked as failed")
 
     @property
+    def _first_day(self) -> date:
+        return date.fromisoformat(self.variables["ADINSIGHTS_AUDIT_LOG__FIRST_DAY"])
+
+    @property
     def _environment_file(self) -> Path:
         return self.state_dir / "stack.env"
 
@@ -205,7 +213,10 @@ class Stack:
         store = OpsStore(OpsStoreSettings(dsn=SecretStr(environment.database_url(self.local, "dagster"))))
         store.migrate()
         store.dispose()
-        prepare_backend(self.local, environment.database_url(self.local, "backend"))
+        backend = environment.database_url(self.local, "backend")
+        prepare_backend(self.local, backend)
+        if made := seed_audit_history(backend, self._first_day, utc_now()):
+            self._say(f"made {made:,} rows of audit log, from {self._first_day} on")
 
     def _refuse_broken_locations(self) -> None:
         url = environment.ui_url(self.local) + "/graphql"
