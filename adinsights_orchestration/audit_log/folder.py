@@ -51,8 +51,10 @@ class Folder:
                 with suppress(OSError):
                     unfinished.unlink()
             _sync(path.parent)
-        for leftover in path.parent.glob(f".{path.name}.*{_UNFINISHED}"):  # of a writer that was killed
-            leftover.unlink(missing_ok=True)
+        with os.scandir(path.parent) as entries:
+            for entry in entries:
+                if entry.name.startswith(f".{path.name}.") and entry.name.endswith(_UNFINISHED):
+                    Path(entry).unlink(missing_ok=True)  # of a writer that was killed
 
     def get(self, key: str) -> bytes:
         """As `Store`."""

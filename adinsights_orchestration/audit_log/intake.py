@@ -20,7 +20,7 @@ from adinsights_orchestration.audit_log.export import Piece, moment_of
 from adinsights_orchestration.audit_log.ledger import InForce
 from adinsights_orchestration.audit_log.manifest import hash_of
 from adinsights_orchestration.audit_log.model import Chunk, DataFile, Digest
-from adinsights_orchestration.audit_log.parquet import encode
+from adinsights_orchestration.audit_log.parquet import distinct, encode
 from adinsights_orchestration.audit_log.source import Column, Source
 
 _NOTHING = Digest()
@@ -81,7 +81,7 @@ class Gathering:
         """Encodes what has come in since the last time."""
         if not self._batches:
             return
-        content = encode(self._batches)
+        content = encode(self._batches, distinct(self.source, self.columns))
         sha256 = hash_of(content)
         key = chain.data_key(self.source.name, self.tenant, chain.day_period(self.day), sha256)
         self.objects.append(Encoded(DataFile(key, sha256, len(content), self._rows, self.columns), content))

@@ -20,7 +20,7 @@ from adinsights_orchestration.audit_log.export import moment_of
 from adinsights_orchestration.audit_log.intake import Encoded, Lost
 from adinsights_orchestration.audit_log.manifest import hash_of
 from adinsights_orchestration.audit_log.model import DataFile, Digest
-from adinsights_orchestration.audit_log.parquet import encode
+from adinsights_orchestration.audit_log.parquet import distinct, encode
 from adinsights_orchestration.audit_log.source import Column, Source
 from adinsights_orchestration.audit_log.statements import midnight
 from adinsights_orchestration.audit_log.store import Store
@@ -67,7 +67,7 @@ def _lost(
     rows = table.filter(gone)
     if not rows.num_rows:
         return []
-    content = encode(rows.to_batches())
+    content = encode(rows.to_batches(), distinct(source, columns))
     sha256 = hash_of(content)
     key = chain.data_key(source.name, at[0], chain.day_period(at[1]), sha256)
     times = rows.column(source.time).cast(pa.int64())
