@@ -131,3 +131,15 @@ def _read(
         raise ContentError(f"an object cannot be read ({type(error).__name__})", next_step=_ADVICE) from None
     for name, whose, day, count, portable in rows:
         yield str(name), UUID(str(whose)) if whose else NOBODY, _EPOCH + timedelta(days=int(day)), count, int(portable)
+
+
+def rows_of_bytes(content: bytes) -> int:
+    """How many rows an object holds of which nobody knows anything; 0 where it is no Parquet."""
+    with TemporaryDirectory(prefix="adinsights-audit-") as folder, database() as connection:
+        path = Path(folder) / "0.parquet"
+        path.write_bytes(content)
+        try:
+            found = connection.execute("select count(*) from read_parquet(?)", [str(path)]).fetchone()
+        except duckdb.Error:
+            return 0
+    return int(found[0]) if found is not None else 0

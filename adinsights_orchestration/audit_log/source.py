@@ -93,6 +93,7 @@ class Source:
         window_days: For how long rows are kept; None: as each tenant's contract says.
         resource_type: The column that a hold on a resource reads; None where the table has none.
         resource_id: The same.
+        person: The column that tells who caused a row; None where the table has none.
         only: SQL condition on `t` that a row must meet to be deleted at all: `t.closed_at is not null`.
     """
 
@@ -106,6 +107,7 @@ class Source:
     window_days: int | None = None
     resource_type: str | None = None
     resource_id: str | None = None
+    person: str | None = None
     only: str | None = None
 
     def __post_init__(self) -> None:
@@ -148,4 +150,5 @@ AUDIT_LOG = Source(
     tenant="tenant_id",
     resource_type="resource_type",
     resource_id="resource_id",
+    person="user_id",
 )

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from datetime import date, datetime
 from uuid import UUID
 
+from adinsights_orchestration.audit_log.chain import tenant_of_key
 from adinsights_orchestration.audit_log.manifest import Manifest, ManifestKind
 from adinsights_orchestration.audit_log.model import Cause, Chunk, DataFile, Gone
 
@@ -214,7 +215,7 @@ def _removed(manifest: Manifest, gone: Gone) -> Removed:
         reason=manifest.reason,
         first_day=manifest.first_day,
         last_day=manifest.last_day,
-        tenants=tuple(sorted({chunk.tenant for chunk in gone.chunks or manifest.chunks})),
+        tenants=tuple(sorted({*(chunk.tenant for chunk in gone.chunks), *(tenant_of_key(f.key) for f in gone.files)})),
         rows=rows,
         objects=len(gone.files),
         size=gone.size,
