@@ -54,8 +54,17 @@ def tenant_of_key(key: str) -> UUID:
 
 def day_of_key(key: str) -> date:
     """The day that an object is of, by its key; of one that holds a month, the first."""
-    period = key.split("/dt=", 1)[1].split("/", 1)[0]
-    return date.fromisoformat(period if len(period) > len("2026-01") else f"{period}-01")
+    period = _period(key)
+    return date.fromisoformat(f"{period}-01" if is_of_month(key) else period)
+
+
+def is_of_month(key: str) -> bool:
+    """Whether an object holds a month, by its key."""
+    return len(_period(key)) == len("2026-01")
+
+
+def _period(key: str) -> str:
+    return key.split("/dt=", 1)[1].split("/", 1)[0]
 
 
 def follow(store: Store, source: str, after: int = 0, previous: str = "") -> Iterator[Manifest]:

@@ -16,7 +16,7 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
-from adinsights_orchestration.audit_log import removal_ledger
+from adinsights_orchestration.audit_log import chain, removal_ledger
 from adinsights_orchestration.audit_log.manifest import Manifest, ManifestKind
 from adinsights_orchestration.audit_log.model import FOLLOWS, IN_FORCE, UNFINISHED, Chunk, Digest, Gone, State
 from adinsights_orchestration.audit_log.source import Column
@@ -243,11 +243,13 @@ class ArchiveLedger:
             values: dict[str, Any] = {"columns": columns, "server_major": manifest.server_major}
         else:
             values = _read_values(reading)
+        # An object of a month counts for its first day alone.
+        files = [file for file in manifest.files if chain.day_of_key(file.key) == manifest.first_day]
         sealed = {
             "sequence": manifest.sequence,
             "rows": manifest.rows,
-            "bytes": manifest.size,
-            "files": len(manifest.files),
+            "bytes": sum(file.size for file in files),
+            "files": len(files),
             "sealed_at": manifest.written_at,
         }
         started_at = reading.started_at if reading is not None else now

@@ -2,7 +2,7 @@
 
 Belongs here: choosing the objects that a question needs, and DuckDB over them. Does not belong here: printing
 (`cli.audit_archive`). Only objects of the asked-for tenant and days are opened; those in a bucket are taken into a
-private folder first, and each object's hash is checked on the way. SQL sees one view, `audit_log`, and no other file.
+private folder first, and each object's hash is checked on the way. SQL asks the view `audit_log`, and reaches no file.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from adinsights_orchestration.audit_log.store import Store
 from adinsights_orchestration.errors import AdinsightsError
 
 VIEW = "audit_log"
+_OBJECTS, _DAYS = "audit_log_objects", "audit_log_days"
 
 
 class QueryError(AdinsightsError):
@@ -68,7 +69,8 @@ def ask(store: Store, source: Source, question: Question, *, at_once: int = 8) -
         QueryError: The SQL is wrong, or nothing is archived of what is asked for.
         ContentError: An object that it needs is missing or changed.
     """
-    files = _files(store, source, question)
+    chosen = _chosen(store, source, question)
+    files = list(chosen)
     if not files:
         raise QueryError("nothing is archived of that", next_step="`adinsights audit status` shows which days are.")
     with reader.fetched(store, files, at_once) as paths, reader.database() as connection:
@@ -79,8 +81,8 @@ def ask(store: Store, source: Source, question: Question, *, at_once: int = 8) -
             connection.execute(f"set allowed_directories = ['{folder}']")
             connection.execute("set enable_external_access = false")
             connection.execute("set lock_configuration = true")
-            view = connection.read_parquet(names, union_by_name=True, hive_partitioning=False)
-            view.create_view(VIEW)
+            days = [(str(paths[file.key]), day) for file, its in chosen.items() for day in its]
+            _make_view(connection, source, names, days, whole=not any(chain.is_of_month(file.key) for file in files))
             query, parameters = _statement(source, question)
             result = connection.execute(query, parameters)
             columns = tuple(str(each[0]) for each in result.description or ())
@@ -89,15 +91,40 @@ def ask(store: Store, source: Source, question: Question, *, at_once: int = 8) -
             raise QueryError(f"DuckDB refuses this: {str(error).splitlines()[0]}") from None
 
 
-def _files(store: Store, source: Source, question: Question) -> list[DataFile]:
-    found: dict[str, DataFile] = {}
+def _chosen(store: Store, source: Source, question: Question) -> dict[DataFile, list[date]]:
+    """The objects that are needed, each with the days that it is asked for."""
+    found: dict[DataFile, list[date]] = {}
     for (tenant, day), (chunk, manifest) in newest(list(chain.follow(store, source.name))).items():
         if question.tenant not in (None, tenant):
             continue
         if (question.first and day < question.first) or (question.last and day > question.last):
             continue
-        found |= {file.key: file for file in manifest.files if file.key in chunk.files}
-    return list(found.values())
+        for file in manifest.files:
+            if file.key in chunk.files:
+                found.setdefault(file, []).append(day)
+    return found
+
+
+def _make_view(
+    connection: duckdb.DuckDBPyConnection,
+    source: Source,
+    names: list[str],
+    days: list[tuple[str, date]],
+    *,
+    whole: bool,
+) -> None:
+    """An object of a month holds other days than those that are asked for, and some that were archived anew since."""
+    if whole:
+        connection.read_parquet(names, union_by_name=True, hive_partitioning=False).create_view(VIEW)
+        return
+    rows = connection.read_parquet(names, union_by_name=True, hive_partitioning=False, filename=True)
+    rows.create_view(_OBJECTS)
+    connection.execute(f"create table {_DAYS} (name varchar, day date)")
+    connection.executemany(f"insert into {_DAYS} values (?, ?)", days)  # noqa: S608  (values are parameters)
+    connection.execute(
+        f"create view {VIEW} as select o.* exclude (filename) from {_OBJECTS} o"  # noqa: S608  (names of ours)
+        f' semi join {_DAYS} d on o.filename = d.name and o."{source.time}"::date = d.day'
+    )
 
 
 def _statement(source: Source, question: Question) -> tuple[str, list[object]]:

@@ -154,14 +154,16 @@ def count_days(connection: sa.Connection, manifest: Manifest, gone: Gone) -> Non
     stays = {(chunk.tenant, chunk.day): chunk.rows for chunk in manifest.chunks}
     for chunk in gone.chunks:
         rows[chunk.day] += chunk.rows - stays.get((chunk.tenant, chunk.day), 0)
+    # Of a month whose first days are not archived, the object counts for the first that is.
+    begins = manifest.first_day if gone.cause is Cause.COMPACTED else date.min
     counted = {key for chunk in gone.chunks for key in chunk.files}  # those of earlier revisions never were
     for file in gone.files:
         if gone.cause is Cause.COMPACTED or file.key in counted:
-            size[chain.day_of_key(file.key)] += file.size
-            files[chain.day_of_key(file.key)] += 1
+            day = max(chain.day_of_key(file.key), begins)
+            size[day], files[day] = size[day] + file.size, files[day] + 1
     for file in manifest.files:
-        size[chain.day_of_key(file.key)] -= file.size
-        files[chain.day_of_key(file.key)] -= 1
+        day = max(chain.day_of_key(file.key), begins)
+        size[day], files[day] = size[day] - file.size, files[day] - 1
     days = sorted({*rows, *size})
     parameters = {
         "source": manifest.source,

@@ -207,6 +207,8 @@ class Archive:
             gone=Gone(cause, self.actor, run, leaving.chunks, leaving.files),
         )
         chain.append(store, manifest)
+        if chain.load(store, self.source.name, manifest.sequence) != manifest:
+            raise RemovalError("the store does not give the manifest back as it was written", place=store.url)
         self.ledger.record(manifest, self.clock())
         return manifest
 

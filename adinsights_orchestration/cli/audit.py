@@ -1,14 +1,20 @@
 """`adinsights audit`: the group of commands about the audit log.
 
-Belongs here: the group. Does not belong here: its commands (`audit_archive`, `audit_retention`, `audit_restore`,
-`audit_life`).
+Belongs here: the group. Does not belong here: its commands (the other modules `audit_...`).
 """
 
 from __future__ import annotations
 
 import typer
 
-from adinsights_orchestration.cli import audit_archive, audit_life, audit_restore, audit_retention
+from adinsights_orchestration.cli import (
+    audit_archive,
+    audit_holds,
+    audit_leaving,
+    audit_life,
+    audit_restore,
+    audit_retention,
+)
 
 app = typer.Typer(
     help="The audit log: its archive, retention, and restoring.", no_args_is_help=True, rich_markup_mode=None
@@ -23,4 +29,6 @@ def _group() -> None:
 audit_archive.register(app)
 audit_retention.register(app)
 audit_restore.register(app)
+audit_holds.register(app)
 audit_life.register(app)
+audit_leaving.register(app)

@@ -34,7 +34,7 @@ def everything(place: Place) -> Iterator[tuple[UUID, UUID | None, str]]:
     """Every row of every object that is in the store, whoever names it."""
     for key in sorted(objects(place)):
         path = str(place.store.path(key))
-        yield from duckdb.sql(f"select id, user_id, resource_id from read_parquet('{path}')").fetchall()
+        yield from duckdb.execute(f"select id, user_id, resource_id from read_parquet('{path}')").fetchall()
 
 
 @pytest.fixture

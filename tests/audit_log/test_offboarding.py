@@ -71,7 +71,7 @@ def test_what_was_handed_over_is_all_of_it_for_any_reader(left: Place, tmp_path:
     plan = offboarding(left, export=folder).apply()
     assert plan.exported == (total(plan), str(folder))
     files = sorted(folder.glob("*.parquet"))
-    found = duckdb.sql(f"select id from read_parquet({[str(path) for path in files]})").fetchall()
+    found = duckdb.execute(f"select id from read_parquet({[str(path) for path in files]})").fetchall()
     assert {row[0] for row in found} == {row.id for row in left.rows if row.tenant == left.tenants[0]}
     contents = json.loads((folder / "contents.json").read_text())
     assert (contents["rows"], set(contents["files"])) == (total(plan), {path.name for path in files})
