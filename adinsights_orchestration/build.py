@@ -65,16 +65,18 @@ def build_monitoring(settings: Settings, store: OpsStore | None = None) -> dg.De
         settings: The settings of this process.
         store: The ops store to use instead of the settings' own, for tests.
     """
+    from adinsights_orchestration.alerting.alerter import build_alerter
     from adinsights_orchestration.alerting.automation import build_alerting
     from adinsights_orchestration.freshness.automation import build_freshness
     from adinsights_orchestration.health.automation import build_health
     from adinsights_orchestration.status.automation import build_overview
 
     store = store or OpsStore(settings.ops_store)
+    alerter = build_alerter(settings, store)
     return dg.Definitions.merge(
-        build_freshness(settings, store),
-        build_health(settings, store),
+        build_freshness(settings, store, on_news=alerter.on_news),
+        build_health(settings, store, on_news=alerter.on_news),
         build_overview(settings, store),
-        build_alerting(settings, store),
+        build_alerting(settings, store, alerter),
         dg.Definitions(executor=dg.in_process_executor),
     )

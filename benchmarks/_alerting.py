@@ -16,7 +16,7 @@ from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteInst
 from dagster._core.scheduler.instigation import InstigatorState, InstigatorStatus, SensorInstigatorData
 
 from adinsights_orchestration.alerting import deliver
-from adinsights_orchestration.alerting.automation import default_policies, evaluate_once
+from adinsights_orchestration.alerting.alerter import Alerter, default_policies, evaluate_once
 from adinsights_orchestration.alerting.evaluate import Evaluation
 from adinsights_orchestration.alerting.message import Message
 from adinsights_orchestration.alerting.sinks import (
@@ -34,6 +34,7 @@ from adinsights_orchestration.alerting.standing import Standing
 from adinsights_orchestration.clock import TickClock
 from adinsights_orchestration.environments import Automation, Environment
 from adinsights_orchestration.freshness import tick as freshness
+from adinsights_orchestration.freshness.automation import evaluate_and_show
 from adinsights_orchestration.freshness.sla import load_sla
 from adinsights_orchestration.health import states as health
 from adinsights_orchestration.health.model import Component, Health, Reading
@@ -126,8 +127,13 @@ class Platform:
     def __post_init__(self) -> None:
         told = self.channel or self.sink
         self.sinks = Sinks({told.name: told}, (told.name,))
-        self.standing = Standing()
         self.policies = default_policies(self.sinks)
+        self.begin_anew()
+
+    def begin_anew(self) -> None:
+        """As in a process that has just begun."""
+        self.standing = Standing()
+        self.alerter = Alerter(PRODUCTION, self.store, SLA, self.policies, self.sinks)
 
     def populate(self) -> None:
         """Writes the registry and a history of syncs."""
@@ -176,6 +182,15 @@ class Platform:
     def evaluate(self, now: datetime) -> Evaluation:
         """A tick of alerts."""
         return evaluate_once(PRODUCTION, self.store, SLA, self.policies, now, self.instance, self.standing)
+
+    def judge_show_and_tell(self, now: datetime) -> None:
+        """A tick of freshness as its sensor does it: told at once where it is news, and shown in Dagster."""
+        evaluate_and_show(self.instance, self.store, SLA, lambda: now, self.alerter.on_news)
+
+    def evaluate_and_tell(self, now: datetime) -> None:  # noqa: ARG002  (it has a clock of its own)
+        """A tick of alerts as its sensor does it."""
+        if self.alerter.evaluate(self.instance).orders:
+            self.alerter.say(self.instance)
 
     def deliver(self, now: datetime) -> None:
         """A tick of delivery."""

@@ -10,6 +10,7 @@ asked are sent to again under the same id, so that nothing is lost.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -54,28 +55,32 @@ class Delivered:
     left: bool = False
 
 
-def run(store: OpsStore, sinks: Sinks, clock: TickClock) -> Delivered:
+def run(store: OpsStore, sinks: Sinks, clock: TickClock, only: Collection[str] | None = None) -> Delivered:
     """Sends what is due, until nothing is, every sink's allowance is used, or the time is over. Never sleeps.
 
     Args:
         store: The ops store.
         sinks: Every sink.
         clock: The tick, with its budget: nothing is begun that could outlast it.
+        only: The sinks that are looked at; None for all of them, and for whoever stands in for one.
 
     Raises:
         OpsStoreError: The ops store does not answer; what was claimed is looked up later.
     """
     delivery = _Delivery(store, sinks, clock)
-    for name, fallback in sinks.fallback.items():
-        delivery.take_over(name, fallback)
+    if only is None:
+        for name, fallback in sinks.fallback.items():
+            delivery.take_over(name, fallback)
     with store.begin() as connection:
         waiting = outbox.waiting_sinks(connection, clock.now())
+    waiting = [name for name in waiting if only is None or name in only]
     while waiting and not delivery.done.left:
         waiting = [name for name in waiting if delivery.one(name)]
     with store.begin() as connection:
         if delivery.done.counts:
             outbox.prune(connection, KEEP, clock.now())
-        rows.note_delivery(connection, clock.now())
+        if only is None:  # whoever delivers a part is no proof that delivery is alive
+            rows.note_delivery(connection, clock.now())
     return delivery.done
 
 

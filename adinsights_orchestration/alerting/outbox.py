@@ -9,7 +9,7 @@ is there before it is edited or answered, and edits arrive in order.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -101,6 +101,21 @@ def waiting_sinks(connection: sa.Connection, now: datetime) -> list[str]:
         _ROWS.state.in_(_UNSENT), sa.or_(_ROWS.not_before.is_(None), _ROWS.not_before <= now)
     )
     return list(connection.execute(query.group_by(_ROWS.sink).order_by(first)).scalars())
+
+
+def prompt_sinks(connection: sa.Connection, among: Iterable[str]) -> set[str]:
+    """Returns the sinks that something waits for and that owe nothing: nothing unsent was tried before."""
+    query = sa.select(_ROWS.sink).where(_ROWS.state.in_(_UNSENT), _ROWS.sink.in_(list(among)))
+    return set(connection.execute(query.group_by(_ROWS.sink).having(sa.func.max(_ROWS.attempts) == 0)).scalars())
+
+
+def is_due_by(connection: sa.Connection, sinks: Collection[str], moment: datetime) -> bool:
+    """Whether one of these sinks takes something unsent by a moment, as far as is known; claimed rows aside."""
+    free = sa.or_(_ROWS.state == "pending", _ROWS.lease_until <= moment)
+    due = sa.or_(_ROWS.not_before.is_(None), _ROWS.not_before <= moment)
+    closed = sa.exists().where(alert_channel.c.sink == _ROWS.sink, alert_channel.c.not_before > moment)
+    waits = sa.exists().where(_ROWS.state.in_(_UNSENT), _ROWS.sink.in_(list(sinks)), free, due, sa.not_(closed))
+    return bool(connection.execute(sa.select(waits)).scalar_one())
 
 
 def claim(connection: sa.Connection, sink: str, traits: Traits, now: datetime) -> Claimed | None:

@@ -5,7 +5,7 @@ Belongs here: ticks, runs, and a line about each. Does not belong here: their wo
 
 # No postponed annotations: Dagster reads the type of an op's context.
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import dagster as dg
 
@@ -24,17 +24,26 @@ from adinsights_orchestration.tenants.model import Provider
 from adinsights_orchestration.unattended import declared, sensor_status
 
 JOB = "evaluate_freshness"
+OnNews = Callable[[dg.DagsterInstance], None]
 _log = get_logger(__name__)
 
 
-def build_freshness(settings: Settings, store: OpsStore, *, clock: Clock = utc_now) -> dg.Definitions:
+def build_freshness(
+    settings: Settings, store: OpsStore, *, clock: Clock = utc_now, on_news: OnNews | None = None
+) -> dg.Definitions:
     """Builds the watermarks, the `freshness` checks and, where this environment declares it, the evaluation.
+
+    Args:
+        settings: The settings of this process.
+        store: The ops store.
+        clock: The clock.
+        on_news: Called by a tick that found something to tell; must not raise.
 
     Raises:
         ConfigurationError: The SLA table is wrong.
     """
     sla = load_sla(settings.environment, settings.freshness.sla_path)
-    sensor = _sensor(settings, store, sla, clock)
+    sensor = _sensor(settings, store, sla, clock, on_news)
     checks = [_check(provider, store, sla, clock) for provider in Provider]
     return dg.Definitions(
         assets=rendering.specs(settings, sla),
@@ -45,13 +54,24 @@ def build_freshness(settings: Settings, store: OpsStore, *, clock: Clock = utc_n
 
 
 def evaluate_and_show(
-    instance: dg.DagsterInstance, store: OpsStore, sla: SlaTable, clock: Clock
+    instance: dg.DagsterInstance, store: OpsStore, sla: SlaTable, clock: Clock, on_news: OnNews | None = None
 ) -> tuple[Evaluation, Shown]:
-    """One evaluation, shown in Dagster."""
+    """One evaluation, shown in Dagster.
+
+    Args:
+        instance: Where it is shown.
+        store: The ops store.
+        sla: The levels.
+        clock: The clock.
+        on_news: Called between the two, where there is something to tell: who is alerted does not wait for what is
+            shown, which takes seconds where a thousand connections changed. Must not raise.
+    """
     now = clock()
     evaluation = tick.run(store, sla, now)
     if evaluation.skipped:
         return evaluation, Shown()
+    if on_news is not None and evaluation.is_news:
+        on_news(instance)
     showing = Showing(instance, store, sla[Sla.SYNC_AGE].warn_after)
     with store.exclusive("freshness_show") as mine:
         changed = bool(evaluation.transitions or evaluation.forgotten)
@@ -69,7 +89,9 @@ def summary(evaluation: Evaluation, shown: Shown) -> str:
     return ", ".join(parts) or "nothing changed"
 
 
-def _sensor(settings: Settings, store: OpsStore, sla: SlaTable, clock: Clock) -> dg.SensorDefinition | None:
+def _sensor(
+    settings: Settings, store: OpsStore, sla: SlaTable, clock: Clock, on_news: OnNews | None
+) -> dg.SensorDefinition | None:
     unattended = declared(settings, Automation.FRESHNESS)
     if unattended is None:
         return None
@@ -84,7 +106,7 @@ def _sensor(settings: Settings, store: OpsStore, sla: SlaTable, clock: Clock) ->
     )
     def freshness_evaluate(context: dg.SensorEvaluationContext) -> dg.SkipReason:
         with timed(_log, "freshness tick") as line:
-            evaluation, shown = evaluate_and_show(context.instance, store, sla, clock)
+            evaluation, shown = evaluate_and_show(context.instance, store, sla, clock, on_news)
             line |= {"evaluated": evaluation.evaluated, "transitions": len(evaluation.transitions)}
         _tell(evaluation)
         return dg.SkipReason(summary(evaluation, shown))

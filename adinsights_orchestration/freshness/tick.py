@@ -47,6 +47,7 @@ class Evaluation:
         written: Rows that it wrote.
         transitions: Connections that changed their state.
         forgotten: Connections that are not served any more.
+        troubled: Connections that are not well, and of which something changed.
     """
 
     skipped: str = ""
@@ -54,6 +55,12 @@ class Evaluation:
     written: int = 0
     transitions: tuple[Transition, ...] = ()
     forgotten: int = 0
+    troubled: int = 0
+
+    @property
+    def is_news(self) -> bool:
+        """Whether there may be something to tell somebody: a state changed, or something that is not well went on."""
+        return bool(self.transitions or self.troubled or self.forgotten)
 
 
 def run(store: OpsStore, sla: SlaTable, now: datetime) -> Evaluation:
@@ -134,6 +141,7 @@ class _Evaluator:
             written=len(changed),
             transitions=tuple(_transitions(changed, before)),
             forgotten=len(gone),
+            troubled=sum(state.verdict.state.rank > 0 for state in changed),
         )
 
     def _conclude(

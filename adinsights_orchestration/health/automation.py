@@ -5,7 +5,7 @@ Belongs here: ticks, runs, and a line about each. Does not belong here: their wo
 
 # No postponed annotations: Dagster reads the type of an op's context.
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import dagster as dg
 
@@ -22,17 +22,26 @@ from adinsights_orchestration.ops_store.store import OpsStore
 from adinsights_orchestration.settings import Settings
 from adinsights_orchestration.unattended import declared, sensor_status
 
+OnNews = Callable[[dg.DagsterInstance], None]
 _log = get_logger(__name__)
 
 
-def build_health(settings: Settings, store: OpsStore, *, clock: Clock = utc_now) -> dg.Definitions:
+def build_health(
+    settings: Settings, store: OpsStore, *, clock: Clock = utc_now, on_news: OnNews | None = None
+) -> dg.Definitions:
     """Builds an asset and a check for every component that the settings name, and the sensor that asks them.
+
+    Args:
+        settings: The settings of this process.
+        store: The ops store.
+        clock: The clock.
+        on_news: Called at the end of a round in which a component's health changed; must not raise.
 
     Raises:
         ConfigurationError: The SLA table is wrong.
     """
     sla = load_sla(settings.environment, settings.freshness.sla_path)
-    sensor = _sensor(settings, store, sla, clock)
+    sensor = _sensor(settings, store, sla, clock, on_news)
     return dg.Definitions(
         assets=[rendering.asset_spec(component, entry, settings) for component, entry in watched(settings).items()],
         asset_checks=[_checks(settings, store, sla, clock)],
@@ -58,7 +67,9 @@ def summary(done: Round) -> str:
     return "; ".join(parts)
 
 
-def _sensor(settings: Settings, store: OpsStore, sla: SlaTable, clock: Clock) -> dg.SensorDefinition | None:
+def _sensor(
+    settings: Settings, store: OpsStore, sla: SlaTable, clock: Clock, on_news: OnNews | None
+) -> dg.SensorDefinition | None:
     unattended = declared(settings, Automation.HEALTH)
     if unattended is None:
         return None
@@ -77,6 +88,8 @@ def _sensor(settings: Settings, store: OpsStore, sla: SlaTable, clock: Clock) ->
             done, shown = ask_and_show(settings, store, sla, context.instance, clock)
             line |= {"transitions": len(done.transitions), "shown": len(shown), "pruned": done.pruned}
         _tell(done)
+        if on_news is not None and done.transitions:
+            on_news(context.instance)
         return dg.SkipReason(summary(done))
 
     return health_probe

@@ -10,12 +10,13 @@ import dagster as dg
 import sqlalchemy as sa
 
 from adinsights_orchestration.alerting import deliver
-from adinsights_orchestration.alerting.automation import default_policies, evaluate_once
+from adinsights_orchestration.alerting.alerter import build_alerter, default_policies, evaluate_once
+from adinsights_orchestration.alerting.automation import build_alerting
 from adinsights_orchestration.alerting.evaluate import Evaluation
 from adinsights_orchestration.alerting.message import plain_text
 from adinsights_orchestration.alerting.sinks import Sinks
 from adinsights_orchestration.alerting.standing import Standing
-from adinsights_orchestration.clock import TickClock
+from adinsights_orchestration.clock import Clock, TickClock
 from adinsights_orchestration.environments import Environment
 from adinsights_orchestration.freshness.sla import load_sla
 from adinsights_orchestration.ops_store.store import OpsStore
@@ -81,17 +82,22 @@ class Plant:
 
     def tick(self, after: timedelta = MINUTE, *, evaluated: bool = True, probed: bool = True) -> Evaluation:
         self.now += after
+        if evaluated:
+            self.judge()
         with self.store.begin() as connection:
-            if evaluated:
-                value = {"read_at": self.now.isoformat(), "snapshot_id": 1, "rules": "x"}
-                value |= {"mark": self._mark} if self.marks else {}
-                connection.execute(sa.delete(cursor).where(cursor.c.name == "freshness"))
-                connection.execute(sa.insert(cursor).values(name="freshness", value=value, updated_at=self.now))
             if probed:
                 connection.execute(sa.update(component_health).values(checked_at=self.now))
         done = evaluate_once(PRODUCTION, self.store, SLA, self.policies, self.now, self.instance, self.standing)
         self.deliver()
         return done
+
+    def judge(self) -> None:
+        """Freshness says up to when it looked, and whether its rows are others now."""
+        value = {"read_at": self.now.isoformat(), "snapshot_id": 1, "rules": "x"}
+        value |= {"mark": self._mark} if self.marks else {}
+        with self.store.begin() as connection:
+            connection.execute(sa.delete(cursor).where(cursor.c.name == "freshness"))
+            connection.execute(sa.insert(cursor).values(name="freshness", value=value, updated_at=self.now))
 
     def deliver(self) -> None:
         self.channel.advance(self.now)
@@ -99,3 +105,8 @@ class Plant:
 
     def shown(self) -> dict[str, str]:
         return {each.message.group: plain_text(each.message) for each in self.channel.posts}
+
+
+def alerting_of(settings: Settings, store: OpsStore, sinks: Sinks, clock: Clock) -> dg.Definitions:
+    """Alerting as a code location has it, with sinks of a test."""
+    return build_alerting(settings, store, build_alerter(settings, store, sinks=sinks, clock=clock), clock=clock)

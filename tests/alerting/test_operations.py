@@ -17,7 +17,7 @@ from starlette.applications import Starlette
 from starlette.routing import Mount
 
 from adinsights_orchestration.alerting import hands, replay, rows
-from adinsights_orchestration.alerting.automation import JOB, build_alerting
+from adinsights_orchestration.alerting.automation import JOB
 from adinsights_orchestration.alerting.backend_rules import run_backend_rules
 from adinsights_orchestration.alerting.ping import DeadMansPing
 from adinsights_orchestration.alerting.pulse import pulses
@@ -35,7 +35,7 @@ from adinsights_orchestration.local.serving import running
 from adinsights_orchestration.ops_store.alert_tables import alert_outbox
 from adinsights_orchestration.settings import AlertingSettings, BackendSettings, Settings
 from tests.alerting.channel import Channel, Fault
-from tests.alerting.plant import MINUTE, PRODUCTION, SLA, Plant
+from tests.alerting.plant import MINUTE, PRODUCTION, SLA, Plant, alerting_of
 from tests.alerting.support import NOON
 
 ALERTS_KEY = "the-alerts-key"
@@ -134,7 +134,7 @@ def test_what_was_never_said_cannot_be_said_again(plant: Plant) -> None:
 
 
 def run_job(plant: Plant, wanted: Settings) -> dg.ExecuteInProcessResult:
-    built = build_alerting(wanted, plant.store, sinks=plant.sinks, clock=lambda: plant.now)
+    built = alerting_of(wanted, plant.store, plant.sinks, lambda: plant.now)
     job = built.get_repository_def().get_job(JOB)
     return job.execute_in_process(instance=plant.instance, raise_on_error=False)
 
@@ -186,7 +186,7 @@ def heard(url: str) -> Any:
 
 def test_every_evaluation_pings_and_one_that_fails_does_not(plant: Plant, service: tuple[str, Knobs]) -> None:
     url = f"{service[0]}/ping/evaluated"
-    built = build_alerting(settings(service[0], ping=url), plant.store, sinks=plant.sinks, clock=lambda: plant.now)
+    built = alerting_of(settings(service[0], ping=url), plant.store, plant.sinks, lambda: plant.now)
     repository = built.get_repository_def()
     sensor = repository.get_sensor_def("alert_evaluate")
 

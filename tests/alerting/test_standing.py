@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from pydantic import SecretStr
 
 from adinsights_orchestration.alerting import hands, rows
-from adinsights_orchestration.alerting.automation import evaluate_once
+from adinsights_orchestration.alerting.alerter import evaluate_once
 from adinsights_orchestration.alerting.model import Incident
 from adinsights_orchestration.alerting.standing import Standing
 from adinsights_orchestration.errors import AdinsightsError

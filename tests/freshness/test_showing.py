@@ -282,6 +282,34 @@ def test_the_tick_says_what_became_of_whom(world: World, postgres_instance: dg.D
     assert {each.after.verdict.state for each in evaluation.transitions} == {Freshness.OK, Freshness.PENDING}
 
 
+def test_the_sensor_calls_at_once_whoever_wants_to_know_of_news_and_of_nothing_else(
+    world: World, postgres_instance: dg.DagsterInstance
+) -> None:
+    called: list[dg.DagsterInstance] = []
+    settings = Settings(environment=Environment.PRODUCTION)
+    built = build_freshness(settings, world.store, clock=world.clock, on_news=called.append)
+    (sensor,) = built.sensors or ()
+    assert isinstance(sensor, dg.SensorDefinition)
+
+    def calls(after: timedelta = MINUTE) -> int:
+        world.now += after
+        called.clear()
+        sensor(dg.build_sensor_context(instance=postgres_instance))
+        return len(called)
+
+    world.serve(META)
+    world.sync(META)
+    assert (calls(), calls()) == (1, 0), "it became ok, and stays so"
+    world.sync(META)
+    assert calls() == 0, "another success is no news"
+    world.sync(META, "failed")
+    assert (calls(), calls()) == (1, 0), "it is failing, and stays so"
+    world.sync(META, "failed")
+    assert calls() == 1, "a second failure in a row may be worth more than the first"
+    world.sync(META)
+    assert calls() == 1
+
+
 def test_events_stay_proportional_to_syncs(world: World, postgres_instance: dg.DagsterInstance, show: Show) -> None:
     world.serve(META)
     for _ in range(6):

@@ -283,6 +283,23 @@ def test_the_sensor_asks_and_says_what_became_of_it(world: Platform) -> None:
     assert set(world.states()) == set(watched(world.settings))
 
 
+def test_the_sensor_calls_at_once_whoever_wants_to_know_that_a_component_changed(world: Platform) -> None:
+    called: list[dg.DagsterInstance] = []
+    built = build_health(world.settings, world.store, clock=world.clock, on_news=called.append)
+    (sensor,) = built.sensors or ()
+    assert isinstance(sensor, dg.SensorDefinition)
+
+    def calls() -> int:
+        world.clock.now += TICK
+        called.clear()
+        sensor(dg.build_sensor_context(instance=world.instance))
+        return len(called)
+
+    assert (calls(), calls()) == (1, 0)
+    world.knob("superset", "down")
+    assert (calls(), calls()) == (1, 0)
+
+
 def test_a_person_may_run_a_check_and_has_the_answer_of_now(world: Platform) -> None:
     world.round()
     world.knob("superset", "down")
