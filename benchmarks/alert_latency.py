@@ -233,7 +233,9 @@ class _Round:
         self._platform.begin_anew()
         evaluate_and_show(self._platform.instance, self._platform.store, SLA, utc_now)
         if self._platform.alerter.evaluate(self._platform.instance).firing:
-            raise RuntimeError("something is wrong before anything failed")
+            with self._platform.store.begin() as connection:
+                wrong = connection.execute(sa.select(alert_incident.c.fingerprint, alert_incident.c.finding).limit(3))
+                raise RuntimeError(f"something is wrong before anything failed: {wrong.all()}")
         self._sink.taken.clear()
 
     def _ticks(self, name: str, work: Callable[[datetime], object]) -> None:

@@ -69,6 +69,58 @@ class Claimed:
     created_at: datetime
 
 
+def _next() -> sa.Select[Any]:
+    """The next row of the sink `of` at the moment `now`, locked."""
+    earlier = alert_outbox.alias("earlier")
+    unsent_before = sa.exists().where(
+        earlier.c.group_key == _ROWS.group_key,
+        earlier.c.episode == _ROWS.episode,
+        earlier.c.sink == _ROWS.sink,
+        earlier.c.seq < _ROWS.seq,
+        earlier.c.state.in_(_UNSENT),
+    )
+    is_free = sa.or_(_ROWS.state == "pending", _ROWS.lease_until <= _now)
+    is_due = sa.or_(_ROWS.not_before.is_(None), _ROWS.not_before <= _now)
+    new_page = sa.and_(_ROWS.op == Op.POST.value, _ROWS.message["severity"].astext == "page")
+    query = sa.select(alert_outbox).where(_ROWS.sink == _of, _ROWS.state.in_(_UNSENT), is_free, is_due)
+    query = query.where(sa.not_(unsent_before)).order_by(new_page.desc(), _ROWS.created_at, _ROWS.seq).limit(1)
+    return query.with_for_update(skip_locked=True)
+
+
+# Made once: a delivery executes them for every row, and making one takes longer than executing it.
+_of, _now = sa.bindparam("of", type_=sa.Text), sa.bindparam("now", type_=_ROWS.created_at.type)
+_NEXT = _next()
+_KNOW = insert(alert_channel).values(sink=_of, used_until=_now).on_conflict_do_nothing()
+_LOCKED = sa.select(alert_channel).where(alert_channel.c.sink == _of).with_for_update()
+_USE = sa.update(alert_channel).where(alert_channel.c.sink == _of).values(used_until=sa.bindparam("until"))
+_TAKE = (
+    sa.update(alert_outbox)
+    .where(_ROWS.notice_id == sa.bindparam("id"))
+    .values(
+        state="attempting",
+        claim=sa.bindparam("token"),
+        attempts=sa.bindparam("attempt"),
+        lease_until=sa.bindparam("until"),
+        first_attempt_at=sa.bindparam("first_at"),
+        last_attempt_at=sa.bindparam("last_at"),
+    )
+)
+_OF_MESSAGE = sa.and_(
+    _ROWS.group_key == sa.bindparam("group"),
+    _ROWS.episode == sa.bindparam("episode_"),
+    _ROWS.sink == _of,
+    _ROWS.op == Op.POST.value,
+)
+_ROOT = sa.select(_ROWS.ref).where(_OF_MESSAGE, _ROWS.state == "sent").order_by(_ROWS.seq.desc()).limit(1)
+_DEAD_ROOT = sa.select(sa.func.count()).where(_OF_MESSAGE, _ROWS.state == "dead")
+_WAITING = (
+    sa.select(_ROWS.sink)
+    .where(_ROWS.state.in_(_UNSENT), sa.or_(_ROWS.not_before.is_(None), _ROWS.not_before <= _now))
+    .group_by(_ROWS.sink)
+    .order_by(sa.func.min(_ROWS.created_at))
+)
+
+
 def enqueue(connection: sa.Connection, orders: Iterable[Order], now: datetime) -> None:
     """Puts orders into the outbox; an edit replaces what is not on its way yet, so that a storm of edits is one.
 
@@ -96,11 +148,7 @@ def enqueue(connection: sa.Connection, orders: Iterable[Order], now: datetime) -
 
 def waiting_sinks(connection: sa.Connection, now: datetime) -> list[str]:
     """Returns the sinks for which something is unsent, those that waited longest first."""
-    first = sa.func.min(_ROWS.created_at)
-    query = sa.select(_ROWS.sink).where(
-        _ROWS.state.in_(_UNSENT), sa.or_(_ROWS.not_before.is_(None), _ROWS.not_before <= now)
-    )
-    return list(connection.execute(query.group_by(_ROWS.sink).order_by(first)).scalars())
+    return list(connection.execute(_WAITING, {"now": now}).scalars())
 
 
 def prompt_sinks(connection: sa.Connection, among: Iterable[str]) -> set[str]:
@@ -130,17 +178,15 @@ def claim(connection: sa.Connection, sink: str, traits: Traits, now: datetime) -
     used_until = _allowance(connection, sink, traits, now)
     if used_until is None:
         return None
-    row = connection.execute(_next(sink, now)).one_or_none()
+    row = connection.execute(_NEXT, {"of": sink, "now": now}).one_or_none()
     if row is None:
         return None
     # A look-up and an attempt fit into it, and what the attempt started has settled when it ends.
     until = now + timedelta(seconds=2 * traits.deadline_seconds + traits.settle_seconds)
     token = uuid.uuid4()
-    taken = {"state": "attempting", "claim": token, "attempts": row.attempts + 1, "lease_until": until}
-    taken |= {"first_attempt_at": row.first_attempt_at or now, "last_attempt_at": now}
-    connection.execute(sa.update(alert_outbox).where(_ROWS.notice_id == row.notice_id).values(**taken))
-    used = sa.update(alert_channel).where(alert_channel.c.sink == sink).values(used_until=used_until + traits.every)
-    connection.execute(used)
+    taken = {"id": row.notice_id, "token": token, "attempt": row.attempts + 1, "until": until}
+    connection.execute(_TAKE, {**taken, "first_at": row.first_attempt_at or now, "last_at": now})
+    connection.execute(_USE, {"of": sink, "until": used_until + traits.every})
     return Claimed(
         notice_id=row.notice_id,
         claim=token,
@@ -241,9 +287,8 @@ def overdue(connection: sa.Connection, sink: str, before: datetime, now: datetim
 
 def has_dead_root(connection: sa.Connection, row: Claimed) -> bool:
     """Whether the message that it belongs to could not be sent."""
-    same = sa.and_(_ROWS.group_key == row.group, _ROWS.episode == row.episode, _ROWS.sink == row.sink)
-    query = sa.select(sa.func.count()).where(same, _ROWS.op == Op.POST.value, _ROWS.state == "dead")
-    return connection.execute(query).scalar_one() > 0
+    message = {"group": row.group, "episode_": row.episode, "of": row.sink}
+    return bool(connection.execute(_DEAD_ROOT, message).scalar_one())
 
 
 def prune(connection: sa.Connection, keep: timedelta, now: datetime) -> int:
@@ -276,9 +321,8 @@ def _replace(connection: sa.Connection, order: Order) -> bool:
 
 def _allowance(connection: sa.Connection, sink: str, traits: Traits, now: datetime) -> datetime | None:
     """The moment up to which the sink's allowance is used; None while it takes nothing. Locks the sink."""
-    known = insert(alert_channel).values(sink=sink, used_until=now).on_conflict_do_nothing()
-    connection.execute(known)
-    channel = connection.execute(sa.select(alert_channel).where(alert_channel.c.sink == sink).with_for_update()).one()
+    connection.execute(_KNOW, {"of": sink, "now": now})
+    channel = connection.execute(_LOCKED, {"of": sink}).one()
     if channel.not_before is not None and channel.not_before > now:
         return None
     # A clock that was set back must not close the sink for as long as it was ahead.
@@ -286,27 +330,9 @@ def _allowance(connection: sa.Connection, sink: str, traits: Traits, now: dateti
     return used if used - now < traits.every * traits.burst or not traits.every else None
 
 
-def _next(sink: str, now: datetime) -> sa.Select[Any]:
-    earlier = alert_outbox.alias("earlier")
-    unsent_before = sa.exists().where(
-        earlier.c.group_key == _ROWS.group_key,
-        earlier.c.episode == _ROWS.episode,
-        earlier.c.sink == _ROWS.sink,
-        earlier.c.seq < _ROWS.seq,
-        earlier.c.state.in_(_UNSENT),
-    )
-    is_free = sa.or_(_ROWS.state == "pending", _ROWS.lease_until <= now)
-    is_due = sa.or_(_ROWS.not_before.is_(None), _ROWS.not_before <= now)
-    new_page = sa.and_(_ROWS.op == Op.POST.value, _ROWS.message["severity"].astext == "page")
-    query = sa.select(alert_outbox).where(_ROWS.sink == sink, _ROWS.state.in_(_UNSENT), is_free, is_due)
-    query = query.where(sa.not_(unsent_before)).order_by(new_page.desc(), _ROWS.created_at, _ROWS.seq).limit(1)
-    return query.with_for_update(skip_locked=True)
-
-
 def _root(connection: sa.Connection, row: sa.Row[Any]) -> str | None:
-    same = sa.and_(_ROWS.group_key == row.group_key, _ROWS.episode == row.episode, _ROWS.sink == row.sink)
-    query = sa.select(_ROWS.ref).where(same, _ROWS.op == Op.POST.value, _ROWS.state == "sent")
-    return connection.execute(query.order_by(_ROWS.seq.desc()).limit(1)).scalar()
+    message = {"group": row.group_key, "episode_": row.episode, "of": row.sink}
+    return connection.execute(_ROOT, message).scalar()
 
 
 def _record(connection: sa.Connection, row: Claimed, **values: Any) -> bool:
