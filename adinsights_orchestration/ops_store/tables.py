@@ -176,6 +176,8 @@ sa.Index(
         sync_job.c.rows_synced == 0, sync_job.c.status == "succeeded", sync_job.c.job_type == "sync"
     ),
 )
+# Whoever deletes an old intent must know that no job refers to it.
+sa.Index("ix_sync_job_intent", sync_job.c.intent_id, postgresql_where=sync_job.c.intent_id.is_not(None))
 sa.Index("ix_sync_job_run", sync_job.c.run_id, postgresql_where=sync_job.c.run_id.is_not(None))
 
 # One row per batch of materializations handed to Dagster: after a crash between the two databases' commits, the event
