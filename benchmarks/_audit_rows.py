@@ -6,25 +6,34 @@ every size that was once made stay: a benchmark works on a copy of the database,
 
 from __future__ import annotations
 
+import hashlib
 import os
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
-from datetime import date
+from datetime import UTC, date, datetime
 from pathlib import Path
-from time import monotonic
+from uuid import UUID
 
+import psutil
 import psycopg
 from psycopg import sql
+from psycopg.types.json import Jsonb
 from pydantic import SecretStr
 
+from adinsights_orchestration.audit_log import digest
+from adinsights_orchestration.audit_log.catalog import columns_of
+from adinsights_orchestration.audit_log.source import AUDIT_LOG
+from adinsights_orchestration.audit_log.statements import midnight
 from adinsights_orchestration.local.backend.schema import create_schema
 from adinsights_orchestration.local.postgres import EmbeddedPostgres, wheel_binaries
 from adinsights_orchestration.ops_store.store import OpsStore
 from adinsights_orchestration.settings import AuditLogSettings, BackendSettings, OpsStoreSettings, Settings
-from benchmarks._machine import free_port
+from adinsights_orchestration.tenants import store as registry_store
+from adinsights_orchestration.tenants.model import Registry, Tenant
+from benchmarks._machine import Cost, free_port, measured
 
 FIRST = date(2024, 1, 1)
 _TENANTS = """
@@ -57,17 +66,47 @@ class Bench:
     ops: OpsStore
     dsn: str
     psql: Path
+    server: EmbeddedPostgres
+    rows: str
 
-    def floor_seconds(self) -> float:
-        """Seconds of a binary COPY of the whole table into /dev/null, by psql, which only hands them on."""
+    def renew(self) -> None:
+        """Makes the table what it was in the beginning."""
+        _fresh(self.server, "backend", self.rows)
+
+    def floor(self) -> Cost:
+        """A binary COPY of the whole table into /dev/null, by psql, which only hands the bytes on."""
         query = (
             "copy (select id, tenant_id, user_id, action, resource_type, resource_id, metadata, created_at"
             " from accounts_auditlog) to stdout (format binary)"
         )
-        began = monotonic()
-        with Path("/dev/null").open("wb") as nothing:
+        with Path("/dev/null").open("wb") as nothing, self.measured() as cost:
             subprocess.run([str(self.psql), self.dsn, "-qXc", query], stdout=nothing, check=True)
-        return monotonic() - began
+        return cost
+
+    def measured(self) -> AbstractContextManager[Cost]:
+        """What the body takes, the server's part included."""
+        return measured(self._server_cpu)
+
+    def serve(self, tenants: int, now: datetime) -> None:
+        """Makes all tenants known to the registry, with a year's window."""
+        made = [Tenant(_tenant(number), f"Tenant {number}", f"tenant-{number}") for number in range(tenants)]
+        registry = Registry(tuple(made), (), "benchmark", now)
+        with self.ops.begin() as connection:
+            last = registry_store.last_snapshot(self.ops, connection)
+            snapshot = registry_store.write_snapshot(connection, "benchmark", registry, last)
+            registry_store.write_success(connection, snapshot, now)
+
+    def _server_cpu(self) -> float:
+        postmaster = self.server.find()
+        assert postmaster is not None
+        while True:
+            before = postmaster.cpu_times()[:4]  # those of its children that have ended included
+            alive = 0.0
+            for child in postmaster.children(recursive=True):
+                with suppress(psutil.Error):
+                    alive += sum(child.cpu_times()[:2])
+            if postmaster.cpu_times()[:4] == before:  # else one has ended meanwhile, and is counted twice or not at all
+                return float(sum(before) + alive)
 
 
 @contextmanager
@@ -85,7 +124,8 @@ def filled(rows: int, tenants: int, days: int) -> Iterator[Bench]:
         )
         server.start()
         try:
-            dsn = _copy_of(server, rows, tenants, days)
+            made = _made(server, rows, tenants, days)
+            dsn = _fresh(server, "backend", made)
             ops_dsn = _fresh(server, "ops", "template0")
             ops = OpsStore(OpsStoreSettings(dsn=SecretStr(ops_dsn)))
             ops.migrate()
@@ -94,15 +134,72 @@ def filled(rows: int, tenants: int, days: int) -> Iterator[Bench]:
                 ops_store=OpsStoreSettings(dsn=SecretStr(ops_dsn)),
                 audit_log=_archive(Path(folder) / "archive"),
             )
-            yield Bench(settings, ops, dsn, wheel_binaries() / "psql")
+            yield Bench(settings, ops, dsn, wheel_binaries() / "psql", server, made)
             ops.dispose()
             _drop(server, "backend")
         finally:
             server.stop()
 
 
-def _copy_of(server: EmbeddedPostgres, rows: int, tenants: int, days: int) -> str:
-    """A database of one's own with the rows, which are made where they were never made before."""
+@dataclass(frozen=True)
+class Seals:
+    """What an archive would have sealed of the days before a day.
+
+    Attributes:
+        columns: Of the table.
+        server_major: Of the server that computed the fast digests.
+        chunks: Tenant, day, rows, portable digest, fast digest.
+    """
+
+    columns: list[list[str]]
+    server_major: int
+    chunks: list[tuple[object, ...]]
+
+    def put(self, bench: Bench, *, server_major: int | None = None) -> None:
+        """Makes it the ledger's content, under this server's major version or another."""
+        now, name = datetime.now(UTC), AUDIT_LOG.name
+        with psycopg.connect(bench.settings.ops_store.dsn.get_secret_value()) as connection:
+            connection.execute("truncate adinsights_ops.audit_chunk, adinsights_ops.audit_day")
+            with connection.cursor() as cursor:
+                cursor.executemany(
+                    "insert into adinsights_ops.audit_day"
+                    " (source, day, revision, sequence, columns, server_major, started_at, sealed_at)"
+                    " values (%s, %s, 1, 1, %s, %s, %s, %s)",
+                    [
+                        (name, day, Jsonb(self.columns), server_major or self.server_major, now, now)
+                        for day in sorted({str(chunk[1]) for chunk in self.chunks})
+                    ],
+                )
+                statement = (
+                    "copy adinsights_ops.audit_chunk (source, tenant_id, day, revision, state, changed_at, rows,"
+                    " portable, left_rows, left_portable, left_fast) from stdin"
+                )
+                with cursor.copy(statement) as copy:
+                    for tenant, day, rows, portable, fast in self.chunks:
+                        copy.write_row((name, tenant, day, 1, "sealed", now, rows, portable, rows, portable, fast))
+            connection.execute("analyze adinsights_ops.audit_chunk")
+
+
+def sealed(bench: Bench, end: date) -> Seals:
+    """Reads the days before `end` and computes what an archive would seal."""
+    with psycopg.connect(bench.dsn) as connection, connection.cursor() as cursor:
+        cursor.execute("set timezone = 'UTC'")
+        columns = columns_of(cursor, AUDIT_LOG)
+        statement = sql.SQL(
+            "select t.tenant_id, t.created_at::date, count(*), sum({}), sum({}) from accounts_auditlog t"
+            " where t.created_at < %s group by 1, 2"
+        ).format(digest.portable(columns), digest.fast(columns))
+        chunks = cursor.execute(statement, (midnight(end),)).fetchall()
+        major = connection.info.server_version // 10_000
+    return Seals([[column.name, column.type] for column in columns], major, chunks)
+
+
+def _tenant(number: int) -> UUID:
+    return UUID(bytes=hashlib.md5(f"tenant{number}".encode(), usedforsecurity=False).digest())
+
+
+def _made(server: EmbeddedPostgres, rows: int, tenants: int, days: int) -> str:
+    """The name of the database with these rows, which are made where they were never made before."""
     name = f"rows_{rows}_{tenants}_{days}"
     with psycopg.connect(server.dsn(), autocommit=True) as connection:
         made = connection.execute("select from pg_database where datname = %s", (name,)).fetchone()
@@ -116,7 +213,7 @@ def _copy_of(server: EmbeddedPostgres, rows: int, tenants: int, days: int) -> st
             connection.execute("vacuum (freeze, analyze) accounts_auditlog")
         with psycopg.connect(server.dsn(), autocommit=True) as connection:
             connection.execute(sql.SQL("alter database making rename to {}").format(sql.Identifier(name)))
-    return _fresh(server, "backend", name)
+    return name
 
 
 def _fresh(server: EmbeddedPostgres, name: str, template: str) -> str:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import time
 from datetime import timedelta
 
 from adinsights_orchestration.audit_log.archive import Archiver
@@ -17,17 +16,16 @@ from adinsights_orchestration.audit_log.source import AUDIT_LOG
 from adinsights_orchestration.audit_log.store import open_store
 from adinsights_orchestration.audit_log.verify import verify_range
 from benchmarks._audit_rows import FIRST, filled
-from benchmarks._machine import cpu_seconds, peak_memory_mb
+from benchmarks._machine import peak_memory_mb
 
 
 def main() -> None:
     rows, tenants, days = (int(os.environ.get(name, default)) for name, default in _SIZE.items())
     with filled(rows, tenants, days) as bench:
-        floor = bench.floor_seconds()
-        cpu, began = cpu_seconds(), time.monotonic()
+        floor = bench.floor()
         last = FIRST + timedelta(days=days - 1)
-        report = Archiver(bench.settings, bench.ops, AUDIT_LOG).run(FIRST, last, actor="benchmark")
-        seconds, cpu = time.monotonic() - began, cpu_seconds() - cpu
+        with bench.measured() as cost:
+            report = Archiver(bench.settings, bench.ops, AUDIT_LOG).run(FIRST, last, actor="benchmark")
         proof = verify_range(open_store(bench.settings.audit_log), AUDIT_LOG, FIRST, last)
     if proof.rows != rows or proof.problems:
         raise RuntimeError(f"{proof.rows} of {rows} rows are proven; {proof.problems[:3]}")
@@ -37,11 +35,14 @@ def main() -> None:
         "rows": rows,
         "chunks": report.objects,
         "rows_per_chunk": round(rows / report.objects),
-        "floor_seconds": round(floor, 2),
-        "seconds": round(seconds, 2),
-        "cpu_seconds": round(cpu, 2),
-        "ratio_of_floor": round(floor / seconds, 3),
-        "objects_per_second": round(report.objects / seconds),
+        "floor_seconds": round(floor.wall, 2),
+        "seconds": round(cost.wall, 2),
+        "ratio_of_floor": round(floor.wall / cost.wall, 3),
+        "floor_cpu_seconds": round(floor.cpu, 2),
+        "cpu_seconds": round(cost.client, 2),
+        "server_cpu_seconds": round(cost.server, 2),
+        "ratio_of_floor_cpu": round(floor.cpu / cost.cpu, 3),
+        "objects_per_second": round(report.objects / cost.wall),
         "peak_memory_mb": round(peak_memory_mb()),
         "bytes": report.written,
     }

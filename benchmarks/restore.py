@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-import time
 from datetime import UTC, datetime, timedelta
 from typing import BinaryIO
 
@@ -21,7 +20,7 @@ from adinsights_orchestration.audit_log.restore import Order, Restore
 from adinsights_orchestration.audit_log.restore_plan import whole_days
 from adinsights_orchestration.audit_log.source import AUDIT_LOG
 from benchmarks._audit_rows import FIRST, Bench, filled
-from benchmarks._machine import cpu_seconds, peak_memory_mb
+from benchmarks._machine import Cost, peak_memory_mb
 
 _COLUMNS = "id, tenant_id, user_id, action, resource_type, resource_id, metadata, created_at"
 _PIECE = 1 << 20
@@ -40,9 +39,8 @@ def main() -> None:
         floor = _put(bench, lines)
         _empty(bench)
         order = Order(whole_days(FIRST, last), live=True, hold_until=datetime.now(UTC) + timedelta(days=1), apply=True)
-        cpu, began = cpu_seconds(), time.monotonic()
-        report = Restore(bench.settings, bench.ops, AUDIT_LOG, "benchmark").run(order)
-        seconds, cpu = time.monotonic() - began, cpu_seconds() - cpu
+        with bench.measured() as cost:
+            report = Restore(bench.settings, bench.ops, AUDIT_LOG, "benchmark").run(order)
         after = _digest(bench)
     if report.total.came != rows or not report.well or after != before:
         raise RuntimeError(f"{report.total.came} of {rows} rows came back, equal: {after == before}")
@@ -50,11 +48,14 @@ def main() -> None:
         "benchmark": "restore",
         "rows": rows,
         "tenants_days": report.days,
-        "floor_seconds": round(floor, 2),
-        "seconds": round(seconds, 2),
-        "cpu_seconds": round(cpu, 2),
-        "rows_per_second": round(rows / seconds),
-        "ratio_of_floor": round(floor / seconds, 3),
+        "floor_seconds": round(floor.wall, 2),
+        "seconds": round(cost.wall, 2),
+        "rows_per_second": round(rows / cost.wall),
+        "ratio_of_floor": round(floor.wall / cost.wall, 3),
+        "floor_cpu_seconds": round(floor.cpu, 2),
+        "cpu_seconds": round(cost.client, 2),
+        "server_cpu_seconds": round(cost.server, 2),
+        "ratio_of_floor_cpu": round(floor.cpu / cost.cpu, 3),
         "transactions": report.transactions,
         "peak_memory_mb": round(peak_memory_mb()),
     }
@@ -68,17 +69,17 @@ def _take(bench: Bench, lines: BinaryIO) -> None:
             lines.write(piece)
 
 
-def _put(bench: Bench, lines: BinaryIO) -> float:
+def _put(bench: Bench, lines: BinaryIO) -> Cost:
     lines.seek(0)
-    began = time.monotonic()
     with (
+        bench.measured() as cost,
         psycopg.connect(bench.dsn) as connection,
         connection.cursor() as cursor,
         cursor.copy(f"copy accounts_auditlog ({_COLUMNS}) from stdin") as copy,
     ):
         while piece := lines.read(_PIECE):
             copy.write(piece)
-    return time.monotonic() - began
+    return cost
 
 
 def _empty(bench: Bench) -> None:

@@ -1,9 +1,9 @@
-"""Reading a table for the archive: one ordered scan over any range of days, as a stream of Arrow batches.
+"""Reading a table for the archive: one scan over any range of days, as a stream of Arrow batches.
 
 Belongs here: the scan's SQL, the stream, and cutting it into pieces of one tenant's day each. Does not belong here:
-what becomes of a piece (`sealing`). The server computes both fingerprints of a row in the statement that reads it, so
-rows and digests are of one snapshot and one scan. Rows whose time is null, in the future or before the first day
-come along in the same scan, to be counted and not archived.
+who puts rows in order (`ordering`), what becomes of a piece (`sealing`). The server computes both fingerprints of a row
+in the statement that reads it, so rows and digests are of one snapshot and one scan. Rows whose time is null, in the
+future or before the first day come along in the same scan, to be counted and not archived.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from adinsights_orchestration.backend.database import TENANT_SETTING
 _PORTABLE, _FAST = "adinsights_portable", "adinsights_fast"
 _DAY_MICROSECONDS = 86_400_000_000
 _BATCH_BYTES = 4 << 20
-_EPOCH = date(1970, 1, 1)
+EPOCH = date(1970, 1, 1)
 _LOCK_TIMEOUT = "10s"
 _SORT_MEMORY = "64MB"
 
@@ -70,21 +70,31 @@ class Scan:
         )
         return query.as_string(None)
 
+    def extents(self) -> str:
+        """A statement that returns days, each with its rows and the first and last page that hold some."""
+        query = sql.SQL(
+            "select {0}::date as day, count(*) as rows, (min(t.ctid)::text::point)[0]::bigint as first,"
+            " (max(t.ctid)::text::point)[0]::bigint as last from {1} t where {2} group by 1"
+        ).format(
+            sql.Identifier("t", self.source.time), sql.Identifier(*self.source.schema_and_table), self._where(odd=False)
+        )
+        return query.as_string(None)
+
     def _wanted(self, column: Column) -> sql.Composable:
         if column.name != self.source.time:
             return digest.as_archived(column)
         # Infinity is no moment; such a row is in no day.
         return sql.SQL("case when isfinite({0}) then {0} end").format(sql.Identifier("t", column.name))
 
-    def _where(self) -> sql.Composed:
+    def _where(self, *, odd: bool = True) -> sql.Composed:
         time = sql.Identifier("t", self.source.time)
         within = sql.SQL("{0} >= {1} and {0} < {2}").format(
             time, sql.Literal(midnight(self.first)), sql.Literal(midnight(self.last + timedelta(days=1)))
         )
-        odd = sql.SQL("{0} is null or {0} >= {1} or {0} < {2}").format(
+        no_day = sql.SQL("{0} is null or {0} >= {1} or {0} < {2}").format(
             time, sql.Literal(self.future), sql.Literal(midnight(self.oldest))
         )
-        condition = sql.SQL("({} or {})").format(within, odd)
+        condition = sql.SQL("({} or {})").format(within, no_day) if odd else sql.SQL("({})").format(within)
         if self.tenants is not None and self.source.tenant:
             whose = sql.SQL("{} = any({}::uuid[])").format(
                 sql.Identifier("t", self.source.tenant), sql.Literal([str(tenant) for tenant in self.tenants])
@@ -101,6 +111,15 @@ class Scan:
             by.append(sql.Identifier("t", self.source.tenant))
         by += [time, *(sql.Identifier("t", key) for key in self.source.keys)]
         return sql.SQL(" order by {}").format(sql.SQL(", ").join(by))
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """How many rows a day has, and the first and last page of the table that hold some."""
+
+    rows: int
+    first: int
+    last: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +161,7 @@ def connected(dsn: str) -> Iterator[Any]:
         with connection.cursor() as cursor:
             cursor.execute("set transaction isolation level repeatable read, read only")
             cursor.execute("set timezone = 'UTC'")
+            cursor.execute("set synchronize_seqscans = off")  # a scan that begins in the middle breaks every order
             cursor.execute("set row_security = off")  # a policy that would filter is an error, not a smaller archive
             cursor.execute(f"set lock_timeout = '{_LOCK_TIMEOUT}'")
             cursor.execute("set statement_timeout = 0")
@@ -162,21 +182,44 @@ def stand_in(connection: Any, tenant: UUID) -> None:
 
 def pieces(connection: Any, scan: Scan) -> Iterator[Piece]:
     """The rows of a scan, cut at every change of tenant and day."""
+    for batch in batches(connection, scan):
+        yield from cut(scan, batch)
+
+
+def batches(connection: Any, scan: Scan) -> Iterator[pa.RecordBatch]:
+    """The rows of a scan with their digests, as they come."""
+    yield from stream(connection, scan.statement())
+
+
+def stream(connection: Any, statement: str) -> Iterator[pa.RecordBatch]:
+    """What a statement returns, in batches of a few megabytes."""
     with connection.cursor() as cursor:
         cursor.adbc_statement.set_options(**{"adbc.postgresql.batch_size_hint_bytes": str(_BATCH_BYTES)})
-        cursor.execute(scan.statement())
+        cursor.execute(statement)
         with cursor.fetch_record_batch() as reader:
-            for batch in reader:
-                yield from _cut(scan, batch)
+            yield from reader
 
 
-def _cut(scan: Scan, batch: pa.RecordBatch) -> Iterator[Piece]:
+def extents(connection: Any, scan: Scan) -> dict[date, Extent]:
+    """Where the days of a scan lie; a day without rows is not named."""
+    with connection.cursor() as cursor:
+        cursor.execute(scan.extents())
+        return {day: Extent(rows, first, last) for day, rows, first, last in cursor.fetchall()}
+
+
+def days_of(scan: Scan, batch: pa.RecordBatch) -> Any:
+    """The day of each row as a number since 1970; -1 for a row of no day that is archived."""
+    moments = _moments(scan, batch)
+    return np.where(_archivable(scan, moments), moments // _DAY_MICROSECONDS, -1)
+
+
+def cut(scan: Scan, batch: pa.RecordBatch) -> Iterator[Piece]:
+    """These rows, cut at every change of tenant and day."""
     count = batch.num_rows
     if not count:
         return
-    times = batch.column(scan.source.time)
-    moments = np.asarray(times.cast(pa.int64()).fill_null(_no_moment()))
-    days = np.where(_archivable(scan, moments), moments // _DAY_MICROSECONDS, -1)
+    moments = _moments(scan, batch)
+    days = days_of(scan, batch)
     tenants = _tenants(scan, batch)
     changed = (days[1:] != days[:-1]) | (tenants[1:] != tenants[:-1])
     starts = np.concatenate(([0], np.nonzero(changed)[0] + 1))
@@ -188,12 +231,16 @@ def _cut(scan: Scan, batch: pa.RecordBatch) -> Iterator[Piece]:
         day = int(days[start])
         yield Piece(
             tenant=UUID(bytes=tenants[start].tobytes()) if scan.source.tenant else NOBODY,
-            day=_EPOCH + timedelta(days=day) if day >= 0 else None,
+            day=EPOCH + timedelta(days=day) if day >= 0 else None,
             rows=rows.slice(start, end - start),
             content=Digest(end - start, portable[number], fast[number]),
             earliest=int(earliest[number]),
             latest=int(latest[number]),
         )
+
+
+def _moments(scan: Scan, batch: pa.RecordBatch) -> Any:
+    return np.asarray(batch.column(scan.source.time).cast(pa.int64()).fill_null(_no_moment()))
 
 
 def _archivable(scan: Scan, moments: Any) -> Any:

@@ -19,12 +19,13 @@ from adinsights_orchestration.audit_log.access import Access, Right, require_acc
 from adinsights_orchestration.audit_log.ahead import read_ahead
 from adinsights_orchestration.audit_log.catalog import columns_of
 from adinsights_orchestration.audit_log.days import span
-from adinsights_orchestration.audit_log.export import Piece, Scan, connected, pieces, stand_in
+from adinsights_orchestration.audit_log.export import Piece, Scan, connected, stand_in
 from adinsights_orchestration.audit_log.intake import Gathering, Lost, Ready, gathered
 from adinsights_orchestration.audit_log.keeping import lost_rows
 from adinsights_orchestration.audit_log.ledger import ArchivedDay, ArchiveLedger, At, InForce, Reading
 from adinsights_orchestration.audit_log.manifest import Manifest, ManifestKind, newest
 from adinsights_orchestration.audit_log.model import Chunk, DataFile, Digest, State
+from adinsights_orchestration.audit_log.ordering import in_order
 from adinsights_orchestration.audit_log.report import ArchiveReport, DayReport
 from adinsights_orchestration.audit_log.source import Column, Source, SourceError
 from adinsights_orchestration.audit_log.store import Store
@@ -175,7 +176,7 @@ class RangeRun:
                     parts.settings.first_day,
                     tenants,
                 )
-                with read_ahead(pieces(connection, scan), _PIECES_AHEAD) as ahead:
+                with read_ahead(in_order(connection, scan), _PIECES_AHEAD) as ahead:
                     yield from gathered(ahead, self._begin, self._odd)
 
     def _begin(self, tenant: UUID, day: date) -> Gathering:
