@@ -24,6 +24,7 @@ def build_pipelines(settings: Settings, store: OpsStore | None = None) -> dg.Def
     """
     from adinsights_orchestration.audit_log.again import archive_again, not_held_any_more
     from adinsights_orchestration.audit_log.archive_automation import build_archive
+    from adinsights_orchestration.audit_log.life_automation import build_archive_life
     from adinsights_orchestration.audit_log.own_history import OWN_HISTORY
     from adinsights_orchestration.audit_log.restore_automation import build_restore
     from adinsights_orchestration.audit_log.retention_automation import build_retention
@@ -49,6 +50,7 @@ def build_pipelines(settings: Settings, store: OpsStore | None = None) -> dg.Def
             rearchive=archive_again(settings, store),
             unproven=not_held_any_more(settings, store),
         ),
+        build_archive_life(settings, store),
         build_restore(settings, store),
         build_dead_runs(settings, store),
         # A run's work is waiting for Airbyte or for dbt; a process per step would only cost its start.

@@ -23,7 +23,7 @@ from adinsights_orchestration.audit_log.export import moment_of
 from adinsights_orchestration.audit_log.intake import Encoded
 from adinsights_orchestration.audit_log.manifest import hash_of
 from adinsights_orchestration.audit_log.model import DataFile, Digest
-from adinsights_orchestration.audit_log.parquet import encode
+from adinsights_orchestration.audit_log.parquet import distinct, encode
 from adinsights_orchestration.audit_log.reader import ContentError
 from adinsights_orchestration.audit_log.source import Column, Source
 from adinsights_orchestration.audit_log.standing import Standing
@@ -145,7 +145,7 @@ def _names(key: str) -> Iterator[str]:
 
 
 def _encoded(source: Source, tenant: UUID, columns: tuple[Column, ...], period: str, rows: pa.Table) -> Encoded:
-    content = encode(rows.combine_chunks().to_batches())
+    content = encode(rows.combine_chunks().to_batches(), distinct(source, columns))
     sha256 = hash_of(content)
     key = chain.data_key(source.name, tenant, period, sha256)
     return Encoded(DataFile(key, sha256, len(content), rows.num_rows, columns), content)

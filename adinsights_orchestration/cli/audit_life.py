@@ -1,17 +1,19 @@
-"""`adinsights audit expire`: what leaves the archive itself, told first and done when it is said.
+"""`adinsights audit expire` and `compact`: what leaves the archive itself, told first and done when it is said.
 
 Belongs here: asking, and showing the answer. Does not belong here: deciding and removing (`audit_log`).
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from datetime import date
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from adinsights_orchestration.cli import process
 from adinsights_orchestration.cli.audit_retention import ApplyOption
 from adinsights_orchestration.cli.entry import EXIT_NOT_WELL
+from adinsights_orchestration.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from adinsights_orchestration.audit_log.expiry import ExpiryReport
@@ -23,6 +25,7 @@ _SHOWN = 20
 def register(app: typer.Typer) -> None:
     """Adds the commands to the group."""
     app.command()(expire)
+    app.command()(compact)
 
 
 def expire(apply: ApplyOption = False, as_json: process.JsonOption = False) -> None:
@@ -48,6 +51,49 @@ def expire(apply: ApplyOption = False, as_json: process.JsonOption = False) -> N
         if report.dry_run and report.rows:
             process.say("Nothing was removed. `adinsights audit expire --apply` does it.")
     raise typer.Exit(EXIT_NOT_WELL if report.swept.problem else 0)
+
+
+def compact(
+    month: Annotated[str, typer.Option("--month", metavar="MONTH", help="Only this month, YYYY-MM.")] = "",
+    apply: ApplyOption = False,
+    as_json: process.JsonOption = False,
+) -> None:
+    """Make each tenant's small objects of a settled month one. Tells what there is to gain; does it with --apply."""
+    from adinsights_orchestration.audit_log.compaction import compact as run
+
+    report = run(archive(), apply=apply, month=_month(month))
+    rows = [
+        {
+            "month": f"{each.first:%Y-%m}",
+            "tenants": each.tenants,
+            "objects before": each.before,
+            "objects after": each.after,
+            "bytes before": each.size_before,
+            "bytes after": "" if report.dry_run else each.size_after,
+        }
+        for each in report.months
+    ]
+    if as_json:
+        swept = {"removed": report.swept.removed, "refused": report.swept.refused, "pending": report.pending}
+        process.print_json({"dry_run": report.dry_run, "months": rows, **swept})
+    else:
+        title = "months that would be compacted" if report.dry_run else "months that were compacted"
+        process.print_rows(rows, as_json=False, empty="no settled month has anything to gain", title=title)
+        say_swept(report.swept, report.pending)
+        if report.dry_run and rows:
+            process.say("Nothing was changed. `adinsights audit compact --apply` does it.")
+    raise typer.Exit(EXIT_NOT_WELL if report.swept.problem else 0)
+
+
+def _month(text: str) -> date | None:
+    if not text:
+        return None
+    try:
+        return date.fromisoformat(f"{text}-01")
+    except ValueError:
+        raise ConfigurationError(
+            f"{text!r} is no month", place="--month", next_step="Write it as 2026-01; days are UTC."
+        ) from None
 
 
 def archive() -> Archive:
