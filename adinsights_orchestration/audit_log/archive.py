@@ -8,13 +8,13 @@ the others as if nobody had begun: the next one does them again, and finds their
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import date, timedelta
 
 from pydantic import SecretStr
 
 from adinsights_orchestration.audit_log import chain, days, journal
-from adinsights_orchestration.audit_log.ledger import ArchiveLedger
+from adinsights_orchestration.audit_log.ledger import ArchiveLedger, At
 from adinsights_orchestration.audit_log.reaching import dsn_of
 from adinsights_orchestration.audit_log.report import ArchiveReport
 from adinsights_orchestration.audit_log.sealing import Parts, RangeRun
@@ -70,6 +70,7 @@ class Archiver:
         actor: str,
         run_id: str | None = None,
         report_to: Callable[[ArchiveReport], None] = lambda _: None,
+        anew: Collection[At] = (),
     ) -> ArchiveReport:
         """Archives the days from the first to the last; those that are as they were archived stay as they are.
 
@@ -79,6 +80,7 @@ class Archiver:
             actor: Who asked, for the audit rows.
             run_id: The Dagster run.
             report_to: Given the report in the end, also when the run fails on one of the days.
+            anew: Tenants' days that are written anew although nothing changed: their objects are damaged.
 
         Raises:
             ArchiveError: A day is not closed yet, or somebody else archives the same table.
@@ -91,7 +93,7 @@ class Archiver:
                     f"{self._source.name} is being archived or deleted from already",
                     next_step="Wait for the other run; what it leaves can be archived afterwards.",
                 )
-            return self._locked(first, last, actor, run_id, report_to)
+            return self._locked(first, last, actor, run_id, report_to, anew)
 
     def catch_up(self) -> None:
         """Records manifests that the chain has and the ledger lacks: their writer died in between."""
@@ -122,7 +124,13 @@ class Archiver:
             )
 
     def _locked(
-        self, first: date, last: date, actor: str, run_id: str | None, report_to: Callable[[ArchiveReport], None]
+        self,
+        first: date,
+        last: date,
+        actor: str,
+        run_id: str | None,
+        report_to: Callable[[ArchiveReport], None],
+        anew: Collection[At],
     ) -> ArchiveReport:
         began = elapsed_seconds()
         self.catch_up()
@@ -131,7 +139,7 @@ class Archiver:
         report = ArchiveReport(run)
         error: str | None = None
         try:
-            RangeRun(self._parts(), first, last, report).run()
+            RangeRun(self._parts(), first, last, report, anew).run()
         except BaseException as failure:
             error = str(failure) if isinstance(failure, AdinsightsError) else type(failure).__name__
             raise

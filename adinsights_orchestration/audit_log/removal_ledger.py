@@ -238,6 +238,13 @@ def of_run(connection: sa.Connection, source: str, run: UUID) -> list[Account]:
     return [_account(row) for row in connection.execute(query)]
 
 
+def runs_since(connection: sa.Connection, source: str, since: datetime) -> list[tuple[UUID, Cause]]:
+    """The runs whose manifests were written since a moment."""
+    table = audit_removal.c
+    query = sa.select(table.run_id, table.cause).where(table.source == source, table.written_at >= since).distinct()
+    return [(row.run_id, Cause(row.cause)) for row in connection.execute(query)]
+
+
 def _account(row: Sequence[Any] | sa.Row[Any]) -> Account:
     tenant, cause, reason, first, last, *counts = row
     return Account(tenant, Cause(cause), reason, first, last, *(int(each) for each in counts))

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import date, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -51,6 +51,7 @@ KINDS: Mapping[Cause, str] = {
     Cause.ERASED: "erasure",
     Cause.COMPACTED: "compaction",
 }
+_ACCOUNTED_FOR = timedelta(days=7)  # far shorter than delivered audit rows are kept
 _DIED = "the run died; what its manifests say is gone goes, the rest was left"
 
 
@@ -168,6 +169,7 @@ class Archive:
             for cause in Cause:
                 for row in journal.open_runs(self.ops, self.source.name, KINDS[cause]):
                     self._close(row.id, cause, {}, _DIED)
+            self._account_for_the_last_days()
             yield
 
     @contextmanager
@@ -231,20 +233,35 @@ class Archive:
         removal_ledger.tried(self.ops, self.source.name, outcomes, self.clock())
         return swept
 
+    def _account_for_the_last_days(self) -> None:
+        """A run whose manifest stood before the ledger failed could not tell what it had removed; now it is known."""
+        served = self._served()
+        with self.ops.begin() as connection:
+            for run, cause in removal_ledger.runs_since(connection, self.source.name, self.clock() - _ACCOUNTED_FOR):
+                self._account(connection, run, cause, served)
+
+    def _served(self) -> set[UUID]:
+        return {tenant.id for tenant in load_registry(self.ops).tenants if not tenant.retired}
+
+    def _account(self, connection: sa.Connection, run: UUID, cause: Cause, served: set[UUID]) -> list[Account]:
+        """Journals one audit row for each tenant that lost something by a run; twice is once."""
+        opened = connection.execute(sa.select(audit_run).where(audit_run.c.id == run)).one_or_none()
+        accounts = removal_ledger.of_run(connection, self.source.name, run)
+        for account in accounts if opened is not None else ():
+            record(connection, self._entry(run, cause, account, opened, served))
+        return accounts
+
     def _close(self, run: UUID, cause: Cause, summary: Mapping[str, Any], error: str | None) -> None:
         """Closes a run's entry, and journals one audit row for each tenant that lost something by it."""
-        known = {tenant.id for tenant in load_registry(self.ops).tenants if not tenant.retired}
+        served = self._served()
         with self.ops.begin() as connection:
-            opened = connection.execute(sa.select(audit_run).where(audit_run.c.id == run)).one()
-            accounts = removal_ledger.of_run(connection, self.source.name, run)
-            for account in accounts:
-                record(connection, self._entry(run, cause, account, opened, known))
+            accounts = self._account(connection, run, cause, served)
             told = {"tenants": len(accounts), "rows": sum(each.rows for each in accounts)}
             journal.end_run(connection, run, self.clock(), {**told, **summary}, error)
 
-    def _entry(self, run: UUID, cause: Cause, account: Account, opened: Any, known: set[UUID]) -> AuditEntry:
+    def _entry(self, run: UUID, cause: Cause, account: Account, opened: Any, served: set[UUID]) -> AuditEntry:
         # The log of a tenant who has left is nobody's to read any more: the row stays in the journal.
-        left = account.tenant == NOBODY or (cause is Cause.OFFBOARDED and account.tenant not in known)
+        left = account.tenant == NOBODY or (cause is Cause.OFFBOARDED and account.tenant not in served)
         detail = {
             "tenant": str(account.tenant),
             "first_day": account.first_day.isoformat(),

@@ -8,7 +8,7 @@ lies between them is bounded, and so is memory, whatever the size of the table.
 from __future__ import annotations
 
 import importlib.metadata
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import date, timedelta
@@ -118,10 +118,12 @@ class RangeRun:
     Args:
         parts: What it works with.
         report: What it did, filled as it goes.
+        anew: Tenants' days that are written anew although nothing changed: their objects are damaged.
     """
 
-    def __init__(self, parts: Parts, first: date, last: date, report: ArchiveReport) -> None:
+    def __init__(self, parts: Parts, first: date, last: date, report: ArchiveReport, anew: Collection[At] = ()) -> None:
         self._parts, self._first, self._last, self._report = parts, first, last, report
+        self._anew = frozenset(anew)
         self._table = look_at(parts)
         self._reading = Reading(self._table.columns, self._table.access.server_major, report.run, parts.clock())
         self._writer = Writer(
@@ -194,13 +196,15 @@ class RangeRun:
         day.seen.add(gathering.tenant)
         day.rows += gathering.live.rows
         known = day.known.get(gathering.tenant)
-        if gathering.is_as(known, self._same_reading(gathering.day)):
+        as_sealed = gathering.is_as(known, self._same_reading(gathering.day))
+        if as_sealed and (gathering.tenant, gathering.day) not in self._anew:
             day.unchanged.add(gathering.tenant)
             return
         if known is not None:
             day.late += max(gathering.live.rows - known.left.rows, 0)
         gathering.flush()
-        ready = gathering.ready(day.revision, self._lost(gathering, known))
+        nothing_lost = as_sealed and known is not None and known.rows == known.left.rows
+        ready = gathering.ready(day.revision, () if nothing_lost else self._lost(gathering, known))
         day.under_way += 1
         self._group.append(ready)
         self._group_bytes += sum(len(encoded.content) for encoded in ready.objects)

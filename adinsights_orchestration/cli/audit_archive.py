@@ -43,7 +43,7 @@ def archive(first: FromOption = "", last: ToOption = "", as_json: process.JsonOp
 
     settings = process.settings()
     store = process.open_ops_store(settings)
-    begin, end = _range(settings, first, last)
+    begin, end = range_of(settings, first, last)
     report = Archiver(settings, store, AUDIT_LOG).run(begin, end, actor=requester())
     if as_json:
         process.print_json({"run": str(report.run), **report.summary()})
@@ -68,7 +68,7 @@ def verify(
 
     settings = process.settings()
     log = settings.audit_log
-    begin, end = _range(settings, first, last)
+    begin, end = range_of(settings, first, last)
     report = verify_range(open_store(log), AUDIT_LOG, begin, end, at_once=log.at_once, head=head)
     _journal(settings, "verify", {"first": str(begin), "last": str(end), "problems": len(report.problems)})
     if as_json:
@@ -160,7 +160,8 @@ def status(as_json: process.JsonOption = False) -> None:
     raise typer.Exit(EXIT_NOT_WELL if gaps else 0)
 
 
-def _range(settings: Settings, first: str, last: str) -> tuple[date, date]:
+def range_of(settings: Settings, first: str, last: str) -> tuple[date, date]:
+    """The days that were asked for; all that are closed where none were named."""
     from adinsights_orchestration.audit_log.days import last_closed
 
     log = settings.audit_log

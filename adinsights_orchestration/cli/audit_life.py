@@ -1,4 +1,4 @@
-"""`adinsights audit expire` and `compact`: what leaves the archive itself, told first and done when it is said.
+"""`adinsights audit expire`, `compact` and `mend`: the archive's own life, told first and done when it is said.
 
 Belongs here: asking, and showing the answer. Does not belong here: deciding and removing (`audit_log`).
 """
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from adinsights_orchestration.cli import process
+from adinsights_orchestration.cli.audit_archive import FromOption, ToOption, range_of
 from adinsights_orchestration.cli.audit_retention import ApplyOption
 from adinsights_orchestration.cli.entry import EXIT_NOT_WELL
 from adinsights_orchestration.errors import ConfigurationError
@@ -26,6 +27,7 @@ def register(app: typer.Typer) -> None:
     """Adds the commands to the group."""
     app.command()(expire)
     app.command()(compact)
+    app.command()(mend)
 
 
 def expire(apply: ApplyOption = False, as_json: process.JsonOption = False) -> None:
@@ -83,6 +85,33 @@ def compact(
         if report.dry_run and rows:
             process.say("Nothing was changed. `adinsights audit compact --apply` does it.")
     raise typer.Exit(EXIT_NOT_WELL if report.swept.problem else 0)
+
+
+def mend(
+    first: FromOption = "", last: ToOption = "", apply: ApplyOption = False, as_json: process.JsonOption = False
+) -> None:
+    """Find damaged objects, and write anew what the table still holds. Tells what is damaged; mends with --apply."""
+    from adinsights_orchestration.audit_log.mending import mend as run
+
+    target = archive()
+    begin, end = range_of(target.settings, first, last)
+    report = run(target, begin, end, apply=apply)
+    rows = [
+        {"tenant": str(each.at[0]), "day": str(each.at[1]), "rows": each.rows, "who else has them": each.witness.value}
+        for each in report.left
+    ]
+    if as_json:
+        mended = [{"tenant": str(tenant), "day": str(day)} for tenant, day in report.mended]
+        process.print_json({"dry_run": report.dry_run, "objects": report.objects, "mended": mended, "damaged": rows})
+    else:
+        title = f"damaged tenants' days; {len(report.mended)} others were mended" if rows else ""
+        empty = f"{len(report.mended)} tenants' days were mended" if report.mended else "nothing is damaged"
+        process.print_rows(rows, as_json=False, empty=f"{empty}; {report.objects:,} objects read", title=title)
+        for each in report.left[:_SHOWN]:
+            process.say(each.problem, style="red")
+        if report.dry_run and rows:
+            process.say("Nothing was written. The same command with --apply mends what the table holds.")
+    raise typer.Exit(EXIT_NOT_WELL if rows else 0)
 
 
 def _month(text: str) -> date | None:
