@@ -25,8 +25,27 @@ from adinsights_orchestration.ops_store.audit_tables import audit_chunk, audit_d
 from adinsights_orchestration.ops_store.store import OpsStore
 
 At = tuple[UUID, date]
-_ROWS_PER_STATEMENT = 500
-_CHUNK_KEY = ("source", "tenant_id", "day", "revision")
+# Arrays, because a statement of so many rows would be compiled anew each time, which costs more than running it.
+_PUT = sa.text("""
+insert into adinsights_ops.audit_chunk as c
+       (source, tenant_id, day, revision, state, changed_at, rows, portable, left_rows, left_portable, left_fast)
+select :source, each.tenant_id, each.day, each.revision, :state, :now, each.rows, each.portable,
+       each.left_rows, each.left_portable, each.left_fast
+  from unnest(cast(:tenants as uuid[]), cast(:days as date[]), cast(:revisions as int[]), cast(:rows as bigint[]),
+              cast(:portable as numeric[]), cast(:left_rows as bigint[]), cast(:left_portable as numeric[]),
+              cast(:left_fast as numeric[]))
+       as each (tenant_id, day, revision, rows, portable, left_rows, left_portable, left_fast)
+on conflict (source, tenant_id, day, revision) do update
+   set state = excluded.state, changed_at = excluded.changed_at, rows = excluded.rows, portable = excluded.portable,
+       left_rows = excluded.left_rows, left_portable = excluded.left_portable, left_fast = excluded.left_fast,
+       deleted_rows = 0, deleted_at = null, staying = null
+ where c.state = any(cast(:over as text[]))""")
+_ADVANCE = sa.text("""
+update adinsights_ops.audit_chunk c set state = :after, changed_at = :now
+  from unnest(cast(:tenants as uuid[]), cast(:days as date[]), cast(:revisions as int[]))
+       as each (tenant_id, day, revision)
+ where c.source = :source and c.tenant_id = each.tenant_id and c.day = each.day and c.revision = each.revision
+   and c.state = :before""")
 
 
 class LedgerConflictError(AdinsightsError):
@@ -166,11 +185,8 @@ class ArchiveLedger:
         if after not in FOLLOWS[before]:
             raise ValueError(f"{after} does not follow on {before}")
         with self._store.begin() as connection:
-            moved = connection.execute(
-                sa.update(audit_chunk)
-                .where(self._is(audit_chunk), audit_chunk.c.state == before.value, self._are(chunks))
-                .values(state=after.value, changed_at=now)
-            ).rowcount
+            values = {"before": before.value, "after": after.value, "now": now}
+            moved = connection.execute(_ADVANCE, values | self._arrays(chunks)).rowcount
             if moved != len(chunks):
                 raise LedgerConflictError(
                     f"{len(chunks) - moved} of {len(chunks)} chunks are not {before} any more", next_step=_AGAIN
@@ -294,18 +310,8 @@ class ArchiveLedger:
         over: tuple[State, ...],
     ) -> int:
         """Writes chunks, over those of the same revision that are in one of these states; returns how many."""
-        done = 0
-        for start in range(0, len(chunks), _ROWS_PER_STATEMENT):
-            part = [self._values(chunk, state, now) for chunk in chunks[start : start + _ROWS_PER_STATEMENT]]
-            row = insert(audit_chunk).values(part)
-            changed = {each.name: row.excluded[each.name] for each in audit_chunk.c if each.name not in _CHUNK_KEY}
-            row = row.on_conflict_do_update(
-                index_elements=[audit_chunk.c[name] for name in _CHUNK_KEY],
-                set_=changed,
-                where=audit_chunk.c.state.in_([each.value for each in over]),
-            )
-            done += connection.execute(row, execution_options={"preserve_rowcount": True}).rowcount
-        return done
+        values = {"state": state.value, "now": now, "over": [each.value for each in over]}
+        return connection.execute(_PUT, values | self._arrays(chunks) | _contents(chunks)).rowcount
 
     def _take_over(self, connection: sa.Connection, manifest: Manifest, gone: Gone, now: datetime) -> None:
         """What is gone is in force no longer, and what stands in its place is."""
@@ -316,30 +322,29 @@ class ArchiveLedger:
             self._put(connection, instead, State.SEALED, now, over=tuple(State))
         removal_ledger.count_days(connection, manifest, gone)
 
-    def _values(self, chunk: Chunk, state: State, now: datetime) -> dict[str, Any]:
+    def _arrays(self, chunks: Sequence[Chunk]) -> dict[str, Any]:
         return {
             "source": self.source,
-            "tenant_id": chunk.tenant,
-            "day": chunk.day,
-            "revision": chunk.revision,
-            "state": state.value,
-            "changed_at": now,
-            "rows": chunk.rows,
-            "portable": chunk.portable,
-            "left_rows": chunk.live.rows,
-            "left_portable": chunk.live.portable,
-            "left_fast": chunk.live.fast,
+            "tenants": [chunk.tenant for chunk in chunks],
+            "days": [chunk.day for chunk in chunks],
+            "revisions": [chunk.revision for chunk in chunks],
         }
 
     def _is(self, table: sa.Table) -> sa.ColumnElement[bool]:
         return table.c.source == self.source
 
-    def _are(self, chunks: Sequence[Chunk]) -> sa.ColumnElement[bool]:
-        keys = sa.tuple_(audit_chunk.c.tenant_id, audit_chunk.c.day, audit_chunk.c.revision)
-        return keys.in_([(chunk.tenant, chunk.day, chunk.revision) for chunk in chunks])
-
 
 _AGAIN = "Another process is at work on the same days; the next run takes up what is left."
+
+
+def _contents(chunks: Sequence[Chunk]) -> dict[str, Any]:
+    return {
+        "rows": [chunk.rows for chunk in chunks],
+        "portable": [chunk.portable for chunk in chunks],
+        "left_rows": [chunk.live.rows for chunk in chunks],
+        "left_portable": [chunk.live.portable for chunk in chunks],
+        "left_fast": [chunk.live.fast for chunk in chunks],
+    }
 
 
 def _read_values(reading: Reading) -> dict[str, Any]:
