@@ -1,7 +1,8 @@
-"""What a tenant's customers notice of an alert, in words that need no knowledge of how the platform is built.
+"""Whose an alert is, and what a tenant's customers notice of it, in words that need no knowledge of how it is built.
 
-Belongs here: sentences by rule and component, pure. Does not belong here: who reads them (`configuration`), how they
-are set (`mail_message`). Marketing Operations answers customers: it needs to know what they see, not which job failed.
+Belongs here: teams, and sentences by rule and component, pure. Does not belong here: who reads them (`configuration`),
+how they are set (`mail_message`). Marketing Operations answers customers: it needs to know what they see, not which
+job failed.
 """
 
 from __future__ import annotations
@@ -11,6 +12,12 @@ from collections.abc import Mapping
 from adinsights_orchestration.tenants.model import Provider
 
 CUSTOMERS = "customers"  # the value of the label `audience`
+# runbook: contacts; by the names under which the alert file has their addresses
+_TEAMS = {
+    "data-eng": "Data Engineering",
+    "platform-eng": "Platform Engineering",
+    "marketing-ops": "Marketing Operations",
+}
 _OLD = "do not show the newest figures"
 _BY_RULE = {
     "connection_stale": "{provider} figures{of} are not up to date.",
@@ -34,6 +41,16 @@ _BY_COMPONENT = {
     "airbyte": "New figures do not arrive; what is shown stays as it is.",
     "warehouse": "Dashboards show no figures, and new ones do not arrive.",
 }
+
+
+def team(owner: str) -> str:
+    """Returns the team's name for people; an owner that the runbook does not know is its own name.
+
+    Args:
+        owner: The owner's address, of which the alert file knows the part before the `@`.
+    """
+    name = owner.partition("@")[0]
+    return _TEAMS.get(name, name)
 
 
 def noticed(rule: str, labels: Mapping[str, str], tenant: str | None = None) -> str:

@@ -174,7 +174,9 @@ class _Delivery:
             return
         now = self._clock.now()
         with self._store.begin() as connection:
-            for row in outbox.overdue(connection, name, now - self._sinks.fallback_after, now):
+            before = now - self._sinks.fallback_after
+            first = outbox.overdue(connection, name, before, now)
+            for row in (*first, *outbox.unheard(connection, name, fallback, before, now)):
                 why = f"Here because {name} has not taken it since {row.created_at:%H:%M} UTC."
                 if outbox.hand_over(connection, row, fallback, why, now):
                     self.done.counts["taken_over"] += 1

@@ -11,7 +11,7 @@ from datetime import datetime
 
 from adinsights_orchestration.alerting import wording
 from adinsights_orchestration.alerting.grouping import Escalation, Group, Reason, Timing, needs_update
-from adinsights_orchestration.alerting.message import Severity, Standing, span
+from adinsights_orchestration.alerting.message import Severity, Standing
 from adinsights_orchestration.alerting.model import Incident
 from adinsights_orchestration.alerting.wording import Matter
 
@@ -51,13 +51,14 @@ class Flush:
         self.is_due = group.flush_at is not None and group.flush_at <= now
         self.is_over = self.is_due and group.is_open and not firing and not self.held
         self.unacked_pages = [each for each in visible if each.severity is Severity.PAGE and each.acked_at is None]
+        self.worsened = [each for each in visible if each.told and _is_worse(each)]
+        self.news = [each for each in visible if not each.told or _is_worse(each)]
         self.reason: Reason | None = None
 
     def decide(self, timing: Timing, escalation: Sequence[Escalation]) -> None:
         """Finds out whether the group speaks."""
         group, visible = self.group, self.matter.visible
-        worsened = [each for each in visible if each.told and _is_worse(each)]
-        if not self.is_due and not (worsened and group.is_open):
+        if not self.is_due and not (self.worsened and group.is_open):
             self.reason = Reason.ESCALATED if self._escalates(escalation) else None
             return
         told_at = group.told_at or self._now
@@ -67,7 +68,7 @@ class Flush:
             firing=len(visible),
             new=sum(not each.told for each in visible),
             ended=len(self.tellable),
-            worsened=bool(worsened),
+            worsened=bool(self.worsened),
             repeat_is_due=unacked and told_at < self._now - timing.repeat_interval,
         )
         if self.reason is None and self._escalates(escalation):
@@ -89,22 +90,30 @@ class Flush:
     def words(self, reason: Reason, group: Group) -> str:
         """What the story says."""
         visible, ended = self.matter.visible, self.tellable
-        over = f" Over: {wording.named(ended)}." if ended else ""
         match reason:
-            case Reason.MORE:
-                return f"New: {wording.named([each for each in visible if not each.told])}.{over}"
-            case Reason.WORSENED:
-                return f"Worse: {wording.named([each for each in visible if each.told and _is_worse(each)])}.{over}"
+            case Reason.MORE | Reason.WORSENED:
+                new = [each for each in visible if not each.told]
+                said = [f"Worse, now a {self._paged()}: {wording.named(self.worsened)}." if self.worsened else ""]
+                said += [
+                    f"New: {wording.named(new)}." if new else "",
+                    f"Over: {wording.named(ended)}." if ended else "",
+                ]
+                return " ".join(filter(None, said))
             case Reason.LESS:
                 return f"Over: {wording.named(ended)}; {len(visible):,} left."
             case Reason.RESOLVED:
-                over_at = max((each.ended_at for each in self.ended if each.ended_at), default=self._now)
-                lasted = over_at - (group.since or self.matter.since)
-                return f"Resolved after {span(lasted.total_seconds())}."
+                matter = self.matter_of(group)
+                return f"Resolved after {wording.lasted(matter, matter.over_at or self._now)}."
             case Reason.ESCALATED:
                 return "Nobody has acknowledged it: the next contact is told."
             case _:
                 return f"Still so: {wording.named(visible)}."
+
+    def _paged(self) -> str:
+        """What those that got worse are now, and for whom."""
+        worst = max((each.severity for each in self.worsened), key=lambda one: one.rank)
+        whose = wording.teams(self.worsened)
+        return f"{worst} for {whose}" if whose else worst.value
 
 
 def _is_worse(incident: Incident) -> bool:

@@ -144,15 +144,18 @@ def _for_customers(message: Message) -> _Page:
     """What customers notice, without a word about jobs and connections."""
     impacts = dict.fromkeys(item.impact for item in message.items if item.impact and item.ended is None)
     over = message.standing is Standing.RESOLVED
+    who = message.owner or "The team in charge"
     state = {
-        Standing.FIRING: "The team in charge has been told.",
-        Standing.ACKNOWLEDGED: "The team in charge works on it.",
-        Standing.SUPPRESSED: "The team in charge knows of it.",
-        Standing.RESOLVED: f"It is over{f' since {moment(message.ended)}' if message.ended else ''}.",
+        Standing.FIRING: f"Told to: {who}.",
+        Standing.ACKNOWLEDGED: f"Taken on by: {who}.",
+        Standing.SUPPRESSED: f"Known to: {who}.",
+        Standing.RESOLVED: "It is over.",
     }[message.standing]
-    since = f"Since {moment(message.since)}. {state}"
+    until = f", until {moment(message.ended)}" if message.ended else ""
+    since = f"Since {moment(message.since)}{until}. {state}"
     if not message.items:  # a line of the story
-        return _Page("News about what customers notice", _colour(message), (since,), (), ())
+        news = tuple(_Entry(text) for text in message.impacts)
+        return _Page("News about what customers notice", _colour(message), (since,), news, ())
     entries = () if over else tuple(_Entry(text) for text in impacts)
     heading = "It is over: customers notice nothing of it any more" if over else "What customers notice"
     nothing = () if over or impacts else ("Customers should not notice anything.",)

@@ -101,9 +101,12 @@ class Message:
         more: How many others there are.
         since: When the first of them began.
         ended: When the last was over; None while one is not.
-        owner: Whom it belongs to.
+        owner: The team that it belongs to.
         note: What is unusual about the way that this message takes; empty mostly.
         broadcast: Whether a story's message is to be seen outside its thread too.
+        alarms: Whether a story's message tells of something wrong that its readers may not know of; the second channel
+            says that too where the first does not.
+        impacts: What customers notice of what a story's message tells, in their words.
     """
 
     group: str
@@ -119,6 +122,8 @@ class Message:
     owner: str = ""
     note: str = ""
     broadcast: bool = False
+    alarms: bool = False
+    impacts: tuple[str, ...] = ()
 
 
 _MESSAGES = TypeAdapter(Message)

@@ -249,18 +249,29 @@ class _Planner:
         if reason is Reason.ESCALATED:
             group = replace(group, escalated=group.escalated + 1)
         words, readers = flush.words(reason, group), group.sinks
+        rises = flush.severity.rank > group.severity.rank  # the first page of a matter that was none
         group = self._edit(flush, group, reason)
         if reason is Reason.FIRST:
             return group
-        broadcast = reason in (Reason.WORSENED, Reason.REPEAT, Reason.ESCALATED)
-        line = wording.story(flush.matter_of(group), words, self._now, broadcast=broadcast)
+        broadcast = bool(flush.worsened) or rises or reason in (Reason.REPEAT, Reason.ESCALATED)
+        line = wording.story(
+            flush.matter_of(group),
+            words,
+            self._now,
+            news=flush.news,
+            broadcast=broadcast,
+            alarms=reason not in (Reason.LESS, Reason.RESOLVED),
+        )
         # Whoever gets the whole message only now needs no line about what is new in it.
         return self._order(group, Op.REPLY, reason, line, readers)
 
     def _edit(self, flush: Flush, group: Group, reason: Reason) -> Group:
         """Makes the first message say how the group stands, where it does not yet."""
         worst = max((group.severity, flush.severity), key=lambda severity: severity.rank)
-        group = replace(group, most=max(group.most, len(flush.matter.visible)), severity=worst)
+        most = max(group.most, len(flush.matter.visible))
+        if most > group.most or (flush.matter.visible and worst is not group.severity):
+            group = replace(group, title=wording.title(flush.matter))
+        group = replace(group, most=most, severity=worst)
         if group.since is None or (flush.matter.visible and flush.matter.since < group.since):
             group = replace(group, since=flush.matter.since)
         matter = flush.matter_of(group)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -19,7 +19,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
 from adinsights_orchestration.alerting.grouping import Op, Order
-from adinsights_orchestration.alerting.message import Message, from_json, to_json
+from adinsights_orchestration.alerting.message import Message, Standing, from_json, to_json
 from adinsights_orchestration.alerting.sinks import Traits
 from adinsights_orchestration.ops_store.alert_tables import alert_channel, alert_group, alert_outbox
 
@@ -283,6 +283,53 @@ def overdue(connection: sa.Connection, sink: str, before: datetime, now: datetim
     mine = sa.and_(_ROWS.sink == sink, _ROWS.state.in_(_UNSENT), _ROWS.op == Op.POST.value)
     query = sa.select(alert_outbox).where(mine, tried, _ROWS.created_at < before)
     return [_unclaimed(row) for row in connection.execute(query.order_by(_ROWS.created_at).limit(50))]
+
+
+def unheard(connection: sa.Connection, sink: str, other: str, before: datetime, now: datetime) -> list[Claimed]:
+    """Returns what is new in messages that a sink has, which it has not taken since before a moment.
+
+    One a message, as the whole message that the other sink is to say. Those that the other has too are not among them:
+    it is told of what is new there itself; nor what is over meanwhile.
+
+    Args:
+        connection: The caller's transaction.
+        sink: Whose.
+        other: The sink that is to take over.
+        before: The moment.
+        now: Now, by which the sink may be closed.
+    """
+    same = (_ROWS.group_key, _ROWS.episode, _ROWS.sink)
+    mine = sa.and_(_ROWS.sink == sink, _ROWS.state.in_(_UNSENT))
+    alarms = sa.and_(_ROWS.op == Op.REPLY.value, _ROWS.message["alarms"].as_boolean())
+    # An answer waits behind the edit before it, which is tried for both.
+    was_tried = sa.select(*same).where(mine, _ROWS.attempts > 0)
+    closed = sa.exists().where(alert_channel.c.sink == sink, alert_channel.c.not_before > now)
+    has_it = sa.exists().where(
+        alert_group.c.key == _ROWS.group_key,
+        alert_group.c.episode == _ROWS.episode,
+        alert_group.c.sinks.contains([other]),
+    )
+    posted = alert_outbox.alias("posted")
+    is_there = sa.exists().where(
+        posted.c.group_key == _ROWS.group_key,
+        posted.c.episode == _ROWS.episode,
+        posted.c.sink == _ROWS.sink,
+        posted.c.op == Op.POST.value,
+        posted.c.state == "sent",
+    )
+    late = sa.and_(mine, alarms, _ROWS.created_at < before, sa.or_(closed, sa.tuple_(*same).in_(was_tried)))
+    query = sa.select(alert_outbox).where(late, is_there, sa.not_(has_it)).order_by(_ROWS.created_at).limit(50)
+    first = {(row.group_key, row.episode): row for row in reversed(connection.execute(query).all())}
+    whole = [_whole(connection, row) for row in first.values()]
+    return [row for row in whole if row.message.standing is not Standing.RESOLVED]
+
+
+def _whole(connection: sa.Connection, row: sa.Row[Any]) -> Claimed:
+    """The row as the message that it is an answer to, as that stands."""
+    same = sa.and_(_ROWS.group_key == row.group_key, _ROWS.episode == row.episode, _ROWS.sink == row.sink)
+    query = sa.select(_ROWS.message).where(same, _ROWS.op.in_((Op.POST.value, Op.UPDATE.value)))
+    newest = connection.execute(query.order_by(_ROWS.seq.desc()).limit(1)).scalar_one()
+    return replace(_unclaimed(row), op=Op.POST, message=from_json(newest))
 
 
 def has_dead_root(connection: sa.Connection, row: Claimed) -> bool:

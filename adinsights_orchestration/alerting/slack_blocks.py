@@ -147,7 +147,7 @@ def _about(message: Message) -> str:
     if message.ended is not None:
         parts.append(f"over {moment(message.ended)}")
     if message.owner:
-        parts.append(f"owner {safe(message.owner, 100)}")
+        parts.append(safe(message.owner, 100))
     return " · ".join(parts)
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from adinsights_orchestration.alerting.audience import noticed
+from adinsights_orchestration.alerting.audience import noticed, team
 from adinsights_orchestration.alerting.message import (
     LONGEST_DETAIL,
     LONGEST_TITLE,
@@ -44,7 +44,7 @@ class Matter:
         explained: Rules of what this group's incidents explain elsewhere.
         since: When the oldest matter of the episode began.
         severity: The worst of the episode.
-        title: What it was called when it was opened; empty before.
+        title: What it was called at its worst; empty before it was told.
         most: The most incidents at once.
     """
 
@@ -67,6 +67,13 @@ class Matter:
             return Standing.ACKNOWLEDGED if acked else Standing.FIRING
         return Standing.SUPPRESSED if self.hidden else Standing.RESOLVED
 
+    @property
+    def over_at(self) -> datetime | None:
+        """When the last of it was over; None while something fires, or where none of it was told."""
+        if self.standing is not Standing.RESOLVED:
+            return None
+        return max((each.ended_at for each in self.ended if each.ended_at), default=None)
+
 
 def root(matter: Matter, now: datetime | None) -> Message:
     """Returns the message of the matter as it stands.
@@ -78,7 +85,6 @@ def root(matter: Matter, now: datetime | None) -> Message:
     standing = matter.standing
     shown = [*matter.visible, *matter.ended][:SHOWN]
     over = standing is Standing.RESOLVED
-    ended = max((each.ended_at for each in matter.ended if each.ended_at), default=now) if over else None
     return Message(
         group=matter.key,
         episode=matter.episode,
@@ -86,23 +92,46 @@ def root(matter: Matter, now: datetime | None) -> Message:
         severity=matter.severity if over or not matter.visible else _worst(matter.visible),
         title=title(matter),
         since=matter.since,
-        lines=tuple(_lines(matter, ended)),
+        lines=tuple(_lines(matter)),
         items=tuple(item(each, now) for each in shown),
         more=max(len(matter.visible or matter.ended) - len(shown), 0),
-        ended=ended,
-        owner=next((each.finding.owner for each in shown if each.finding.owner), ""),
+        ended=matter.over_at,
+        owner=teams(shown),
     )
 
 
 def title(matter: Matter) -> str:
-    """The matter in one line: the incident's own title, or how many of what there are."""
-    if not matter.visible:
-        return matter.title or _several(matter.ended or matter.hidden)
-    return _several(matter.visible)
+    """The matter in one line: the incident's own title, or how many of what there are, and that it is over."""
+    if matter.visible:
+        return _several(matter.visible)
+    worst = matter.title or _several(matter.ended or matter.hidden)
+    over = f"Over after {lasted(matter, matter.over_at)}: " if matter.over_at is not None else ""
+    return clean(over + worst, LONGEST_TITLE)
 
 
-def story(matter: Matter, words: str, now: datetime, *, broadcast: bool) -> Message:
-    """Returns a line of the story."""
+def lasted(matter: Matter, until: datetime) -> str:
+    """How long it went on, for people."""
+    return span((until - matter.since).total_seconds())
+
+
+def teams(incidents: Iterable[Incident]) -> str:
+    """The teams whose they are, the first one's first: `Data Engineering and Platform Engineering`."""
+    return " and ".join(dict.fromkeys(team(each.finding.owner) for each in incidents if each.finding.owner))
+
+
+def story(
+    matter: Matter, words: str, now: datetime, *, news: Sequence[Incident] = (), broadcast: bool, alarms: bool
+) -> Message:
+    """Returns a line of the story.
+
+    Args:
+        matter: The matter.
+        words: What it says.
+        now: The moment.
+        news: The incidents that it tells of.
+        broadcast: Whether it is seen outside the thread too.
+        alarms: Whether what it tells of is wrong.
+    """
     return Message(
         group=matter.key,
         episode=matter.episode,
@@ -111,7 +140,11 @@ def story(matter: Matter, words: str, now: datetime, *, broadcast: bool) -> Mess
         title=title(matter),
         since=matter.since,
         lines=(f"{moment(now)}: {words}",),
+        ended=matter.over_at,
+        owner=teams(matter.visible or matter.ended),
         broadcast=broadcast,
+        alarms=alarms,
+        impacts=tuple(filter(None, dict.fromkeys(map(_impact, news)))),
     )
 
 
@@ -141,8 +174,13 @@ def item(incident: Incident, now: datetime | None) -> Item:
         ended=incident.ended_at,
         facts=tuple(_facts(incident, now)),
         links=finding.links,
-        impact=clean(noticed(finding.rule, finding.labels, finding.tenant), LONGEST_TITLE),
+        impact=_impact(incident),
     )
+
+
+def _impact(incident: Incident) -> str:
+    finding = incident.finding
+    return clean(noticed(finding.rule, finding.labels, finding.tenant), LONGEST_TITLE)
 
 
 def _called(rule: str, count: int) -> str:
@@ -165,11 +203,9 @@ def _standing(incident: Incident) -> Standing:
     return Standing.ACKNOWLEDGED if incident.acked_at is not None else Standing.FIRING
 
 
-def _lines(matter: Matter, ended: datetime | None) -> Iterable[str]:
-    if ended is not None:
-        yield f"Resolved after {span((ended - matter.since).total_seconds())}."
-        if matter.most > 1:
-            yield f"At most {matter.most:,} at once."
+def _lines(matter: Matter) -> Iterable[str]:
+    if matter.over_at is not None and matter.most > 1:
+        yield f"At most {matter.most:,} at once."
     who = sorted({each.acked_by for each in matter.visible if each.acked_by})
     if who:
         yield f"Acknowledged by {', '.join(clean(each, 80) for each in who)}."
@@ -199,7 +235,7 @@ def _facts(incident: Incident, now: datetime | None) -> Iterable[tuple[str, str]
     if incident.acked_by and incident.acked_at is not None:
         yield "Acknowledged", f"by {clean(incident.acked_by, 80)}, {moment(incident.acked_at)}"
     if finding.owner:
-        yield "Owner", finding.owner
+        yield "Owner", f"{team(finding.owner)} ({clean(finding.owner.partition('@')[0], 80)})"
     if finding.next_step:
         yield "Next", clean(finding.next_step, LONGEST_DETAIL)
 

@@ -72,7 +72,7 @@ def a_message(title: str = "Acme: Meta Ads is stale", **changes: object) -> Mess
         "since": NOON,
         "lines": ("1 connection of acme is stale.",),
         "items": (item,),
-        "owner": "data-eng",
+        "owner": "Data Engineering",
     }
     return Message(**{**fields, **changes})  # type: ignore[arg-type]
 

@@ -13,7 +13,7 @@ from adinsights_orchestration.alerting import deliver, outbox
 from adinsights_orchestration.alerting.deliver import UNDELIVERABLE, Delivered
 from adinsights_orchestration.alerting.grouping import Group, Op, Options, Order
 from adinsights_orchestration.alerting.matching import Routes
-from adinsights_orchestration.alerting.message import plain_text
+from adinsights_orchestration.alerting.message import Severity, Standing, plain_text
 from adinsights_orchestration.alerting.rows import load_groups, save_groups
 from adinsights_orchestration.alerting.sinks import Notice, Outcome, Sink, Sinks, Traits, log_only
 from adinsights_orchestration.clock import TickClock
@@ -35,9 +35,9 @@ class Office:
         self.sinks = Sinks(by_name, (channels[0].name,), fallback or {})
         self.world = World(Options(Routes((channels[0].name,))))
 
-    def tick(self, *resources: str, after: timedelta = MINUTE) -> list[Order]:
+    def tick(self, *resources: str, after: timedelta = MINUTE, severity: Severity = Severity.WARN) -> list[Order]:
         self.world.groups = self._groups()
-        orders = self.world.tick(*(finding(name) for name in resources), after=after)
+        orders = self.world.tick(*(finding(name, severity) for name in resources), after=after)
         with self.store.begin() as connection:
             save_groups(connection, list(self.world.groups.values()))
             outbox.enqueue(connection, orders, self.world.now)
@@ -201,6 +201,52 @@ def test_what_a_channel_does_not_take_for_long_is_said_by_the_second_too(ops_sto
     office.tick(after=5 * MINUTE)
     office.deliver()
     assert {"RESOLVED" in plain_text(each.posts[0].message) for each in (first, second)} == {True}
+
+
+def test_what_gets_worse_while_its_channel_takes_nothing_is_said_by_the_second_and_its_end_too(
+    ops_store: OpsStore,
+) -> None:
+    first, second = Channel("first"), Channel("second")
+    office = Office(ops_store, first, second, fallback={"first": "second"})
+    office.tick("a")
+    assert office.deliver().counts == {"sent": 1}
+    first.fault = lambda: Fault.REFUSED
+    office.tick("a", severity=Severity.PAGE)
+    for _ in range(15):
+        office.deliver(MINUTE)
+    (shown,) = second.posts
+    assert (shown.message.severity, shown.message.title) == (Severity.PAGE, "a is late")
+    assert shown.message.note == "Here because first has not taken it since 12:02 UTC."
+    office.tick("a", "b", severity=Severity.PAGE)
+    for _ in range(15):
+        office.deliver(MINUTE)
+    assert [reply.lines[0][-16:] for _, reply in shown.replies] == [" New: b is late."], (
+        "told there, and not posted again"
+    )
+    first.fault = lambda: Fault.NONE
+    office.tick(after=5 * MINUTE)
+    for _ in range(6):
+        office.deliver(MINUTE)
+    assert [shown.message.standing for shown in (*first.posts, *second.posts)] == [Standing.RESOLVED] * 2
+    assert [reply.lines[0].partition(" UTC: ")[2].partition(" ")[0] for _, reply in first.posts[0].replies] == [
+        "Worse,",
+        "New:",
+        "Resolved",
+    ]
+
+
+def test_what_is_over_before_the_second_channel_takes_over_is_not_said_there(ops_store: OpsStore) -> None:
+    first, second = Channel("first"), Channel("second")
+    office = Office(ops_store, first, second, fallback={"first": "second"})
+    office.tick("a")
+    office.deliver()
+    first.fault = lambda: Fault.REFUSED
+    office.tick("a", severity=Severity.PAGE)
+    office.deliver(MINUTE)
+    office.tick(after=5 * MINUTE)
+    for _ in range(20):
+        office.deliver(MINUTE)
+    assert second.posts == []
 
 
 def test_how_long_a_channel_may_take_nothing_is_configured(ops_store: OpsStore) -> None:

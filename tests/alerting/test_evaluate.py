@@ -41,7 +41,7 @@ def test_a_connection_that_turns_stale_is_told_paged_an_hour_later_and_resolved(
     assert "[RESOLVED PAGE]" in plant.shown()["connections/meta"]
     assert len(plant.channel.posts) == 2
     assert [m.lines[0].split(": ")[1] for _, m in plant.channel.posts[0].replies] == [
-        "Worse",
+        "Worse, now a page for Data Engineering",
         "Resolved after 1 h 3 min.",
     ]
 

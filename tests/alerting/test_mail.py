@@ -8,14 +8,14 @@ from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 import trustme
 from pydantic import SecretStr
 
 from adinsights_orchestration.alerting.mail import MailSink
-from adinsights_orchestration.alerting.message import Link, Message
+from adinsights_orchestration.alerting.message import Link, Message, Standing
 from adinsights_orchestration.alerting.sinks import Later, Notice, Outcome, Refused, Sent, Uncertain
 from adinsights_orchestration.local import mail as local_mail
 from adinsights_orchestration.local.knobs import KnobArea, Knobs
@@ -169,6 +169,21 @@ def test_marketing_operations_reads_what_customers_notice_and_nothing_of_jobs(se
     assert "Meta figures of acme are not up to date." in text
     assert "job 17" not in text + received.part("html")
     assert "adinsights sync" not in text
+    assert "Since 2026-03-10 12:00 UTC. Told to: " in text
+
+
+def test_marketing_operations_reads_what_is_new_and_from_when_to_when_it_lasted(server: Server) -> None:
+    sink = server.sink(for_customers=True)
+    sent = sink.post(Notice(FIRST, message(tenant="acme", labels={"provider": "meta"})))
+    assert isinstance(sent, Sent)
+    line = replace(message(), items=(), lines=("12:10 UTC: New: job 17 failed.",), impacts=("Meta is behind.",))
+    over = replace(line, standing=Standing.RESOLVED, impacts=(), ended=NOON + timedelta(minutes=40))
+    for each in (line, over):
+        assert isinstance(sink.reply(Notice(uuid4(), each), sent.ref), Sent)
+    texts = [each.part("plain") for each in server.mailbox.received()]
+    (new,) = [text for text in texts if "Meta is behind." in text]
+    assert "job 17" not in new
+    assert any("Since 2026-03-10 12:00 UTC, until 2026-03-10 12:40 UTC. It is over." in text for text in texts)
 
 
 def _context(authority: trustme.CA) -> Any:

@@ -121,7 +121,7 @@ def test_a_message_says_what_since_when_who_owns_it_what_to_do_and_where_to_look
     shown = "\n".join(text for _, text in texts(first_message(a_message())))
     for part in (
         ":red_circle: Acme: Meta Ads is stale",
-        "*firing* · page · since 2026-03-10 12:00 UTC · owner data-eng",
+        "*firing* · page · since 2026-03-10 12:00 UTC · Data Engineering",
         "stale after 60 min (runbook 3)",
         "Re-materialise the partition.",
         "<http://127.0.0.1:3000/assets/airbyte/meta?partition=acme%2Fmeta&amp;view=x|partition>",
