@@ -16,7 +16,7 @@ from datetime import datetime, timedelta
 
 import sqlalchemy as sa
 
-from adinsights_orchestration.alerting import outbox, rows
+from adinsights_orchestration.alerting import outbox, rows, takeover
 from adinsights_orchestration.alerting.grouping import Op
 from adinsights_orchestration.alerting.outbox import Claimed
 from adinsights_orchestration.alerting.rows import Event
@@ -166,7 +166,7 @@ class _Delivery:
         open_finding(connection, UNDELIVERABLE, row.sink, detail, now)
         fallback = self._sinks.fallback.get(row.sink)
         if fallback is not None and fallback in self._sinks.by_name:
-            outbox.hand_over(connection, row, fallback, f"Here because {row.sink} does not take it: {reason}.", now)
+            takeover.hand_over(connection, row, fallback, f"Here because {row.sink} does not take it: {reason}.", now)
 
     def take_over(self, name: str, fallback: str) -> None:
         """Lets the second channel say what the first has not taken for long; the first says it too once it can."""
@@ -175,10 +175,10 @@ class _Delivery:
         now = self._clock.now()
         with self._store.begin() as connection:
             before = now - self._sinks.fallback_after
-            first = outbox.overdue(connection, name, before, now)
-            for row in (*first, *outbox.unheard(connection, name, fallback, before, now)):
+            first = takeover.overdue(connection, name, before, now)
+            for row in (*first, *takeover.unheard(connection, name, fallback, before, now)):
                 why = f"Here because {name} has not taken it since {row.created_at:%H:%M} UTC."
-                if outbox.hand_over(connection, row, fallback, why, now):
+                if takeover.hand_over(connection, row, fallback, why, now):
                     self.done.counts["taken_over"] += 1
 
     def _abandon(self, name: str) -> bool:
