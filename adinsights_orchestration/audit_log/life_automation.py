@@ -106,7 +106,7 @@ def _compaction(settings: Settings, store: OpsStore, clock: Clock) -> dg.AssetsD
         kinds={"parquet"},
         metadata={"runbook": dg.MetadataValue.url(f"{settings.runbook_url}#{_RUNBOOK}")},
         description="Months of the archive whose small objects have become one for each tenant.\n\n**When it is late:**"
-        " the archive takes three times the room, and proving or restoring a year takes more requests.",
+        " the archive takes more room than it needs, and proving or restoring a year takes more requests.",
     )
     def compaction(context: dg.AssetExecutionContext, config: LifeConfig) -> dg.MaterializeResult[None]:
         from adinsights_orchestration.audit_log.compaction import compact

@@ -48,7 +48,7 @@ class Subject:
         if self.resource_id is not None and self.resource_type is None:
             raise SubjectError("an id alone names no thing", next_step="Say of which type it is (--resource-type).")
         wanted = (
-            (source.person, self.person),
+            (source.person, _as_postgres_writes_it(self.person)),
             (source.resource_type, self.resource_type),
             (source.resource_id, self.resource_id),
         )
@@ -56,6 +56,14 @@ class Subject:
         if not found or len(found) != sum(value is not None for _, value in wanted):
             raise SubjectError("nobody and nothing is named", next_step="Say whose rows, or rows about what.")
         return found
+
+
+def _as_postgres_writes_it(person: str | None) -> str | None:
+    """An id may be typed in capitals or without hyphens; both are the same person."""
+    try:
+        return str(UUID(person)) if person else person
+    except ValueError:
+        return person
 
 
 def matches(table: pa.Table, conditions: Conditions) -> pa.Array | pa.ChunkedArray:

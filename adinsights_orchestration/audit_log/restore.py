@@ -26,7 +26,7 @@ from adinsights_orchestration.audit_log.manifest import Manifest
 from adinsights_orchestration.audit_log.model import State
 from adinsights_orchestration.audit_log.reaching import Link, connected, restoring_dsn_of
 from adinsights_orchestration.audit_log.restore_ledger import RestoreLedger
-from adinsights_orchestration.audit_log.restore_plan import Part, Plan, Wanted, plan, portions
+from adinsights_orchestration.audit_log.restore_plan import Part, Plan, Wanted, left_the_archive, plan, portions
 from adinsights_orchestration.audit_log.restore_report import RestoreReport
 from adinsights_orchestration.audit_log.restore_rows import Loaded, loaded
 from adinsights_orchestration.audit_log.restore_target import (
@@ -113,6 +113,7 @@ class Restore:
         self._require_head(manifests, report)
         chosen = plan(manifests, order.wanted)
         report.missing, report.days, report.size = list(chosen.missing), len(chosen.parts), chosen.size
+        report.left = left_the_archive(manifests, order.wanted)
         known = sorted({chunk.tenant for manifest in manifests for chunk in manifest.chunks})
         try:
             if order.apply:

@@ -17,6 +17,7 @@ from adinsights_orchestration.audit_log.days import span
 from adinsights_orchestration.audit_log.manifest import Manifest, ManifestKind, newest
 from adinsights_orchestration.audit_log.model import Chunk, DataFile
 from adinsights_orchestration.audit_log.source import Column
+from adinsights_orchestration.audit_log.standing import stand
 from adinsights_orchestration.audit_log.statements import midnight
 from adinsights_orchestration.errors import ConfigurationError
 
@@ -129,6 +130,18 @@ def plan(manifests: Sequence[Manifest], wanted: Wanted) -> Plan:
     parts.sort(key=lambda part: (part.chunk.tenant, part.chunk.day))
     missing = tuple(day for day in span(wanted.first_day, wanted.last_day) if day not in about)
     return Plan(tuple(parts), missing)
+
+
+def left_the_archive(manifests: Sequence[Manifest], wanted: Wanted) -> list[str]:
+    """What of the range was removed from the archive on purpose, in words: it does not come back."""
+    return [
+        str(removed)
+        for removed in stand(manifests).removed
+        if removed.rows
+        and removed.first_day <= wanted.last_day
+        and wanted.first_day <= removed.last_day
+        and (not wanted.tenants or set(wanted.tenants).intersection(removed.tenants))
+    ]
 
 
 def portions(parts: Iterable[Part], *, per_tenant: bool) -> Iterator[tuple[Part, ...]]:

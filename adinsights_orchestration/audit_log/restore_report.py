@@ -47,6 +47,7 @@ class RestoreReport:
         days: Tenants' days that were read, or would be.
         size: Bytes of objects.
         missing: Days of the range that are not archived.
+        left: What of the range has left the archive on purpose, in words.
         problems: What could not be restored, and why, in words.
         hold_until: Until when the rows are kept.
         transactions: How many were needed.
@@ -60,6 +61,7 @@ class RestoreReport:
     days: int = 0
     size: int = 0
     missing: list[date] = field(default_factory=list)
+    left: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     hold_until: datetime | None = None
     transactions: int = 0
@@ -96,6 +98,7 @@ class RestoreReport:
             **{name: getattr(total, name) for name in Counts.__slots__},
             "bytes": self.size,
             "missing": [f"{first} to {last}" for first, last in ranges(self.missing)],
+            "left_the_archive": len(self.left),
             "problems": len(self.problems),
             "transactions": self.transactions,
             "seconds": round(self.seconds, 3),

@@ -76,6 +76,7 @@ def document(report: RestoreReport) -> dict[str, Any]:
         "hold_until": report.hold_until.isoformat() if report.hold_until else None,
         "by_tenant_and_month": rows(report),
         "missing": [day.isoformat() for day in report.missing],
+        "left_the_archive": report.left,
         "problems": report.problems,
     }
 
@@ -105,6 +106,8 @@ def _show(report: RestoreReport) -> None:
     process.print_rows(rows(report), as_json=False, empty="nothing is archived of that", title=title)
     for day in report.missing[:_SHOWN]:
         process.say(f"{day}: not archived", style="yellow")
+    for left in report.left[:_SHOWN]:
+        process.say(f"does not come back, it has left the archive: {left}", style="yellow")
     for problem in report.problems:
         process.say(problem, style="red")
     if total.changed:

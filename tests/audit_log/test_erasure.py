@@ -26,7 +26,7 @@ SECRET = "campaign-of-erased"
 
 
 def erasure(place: Place, **subject: str) -> Erasure:
-    wanted = subject or {"person": str(PERSON)}
+    wanted = subject or {"person": str(PERSON).upper()}
     return Erasure(archive_of(place), Subject(place.tenants[0], **wanted), "request 4711")
 
 
@@ -123,6 +123,7 @@ def test_a_day_whose_other_rows_are_in_the_table_can_still_be_archived_and_delet
 def test_what_is_left_can_be_restored(theirs: Place) -> None:
     erasure(theirs).apply()
     report = restore(theirs)
+    assert [("erased, 3 rows" in said) for said in report.left] == [True]
     assert (report.problems, len(rows_of(theirs, report.into))) == ([], len(theirs.rows) - 3)
 
 
