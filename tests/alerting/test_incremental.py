@@ -53,7 +53,7 @@ from tests.conftest import PostgresServer
 
 SLA = load_sla(Environment.PRODUCTION)
 MINUTE = timedelta(minutes=1)
-HISTORIES, SOAKED, STEPS = 8, 2000, 20
+HISTORIES, SOAKED, STEPS = 5, 2000, 20
 ALERTS = (alert_outbox, alert_event, alert_group, alert_incident, alert_channel, alert_silence, finding, cursor)
 RULES = ("late", "failing", "down", "filling")
 GROUPS = ((), ("connections", "meta"), ("connections", "ga4"), ("platform",))

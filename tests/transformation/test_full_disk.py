@@ -82,7 +82,7 @@ def _build(settings: Settings, store: OpsStore, project: Project) -> Outcome:
         pytest.param(200 * KB, marks=pytest.mark.soak),
         pytest.param(700 * KB, marks=pytest.mark.soak),
         pytest.param(1150 * KB, marks=pytest.mark.soak),
-        1400 * KB,
+        pytest.param(1400 * KB, marks=pytest.mark.soak),
     ],
 )
 def test_a_build_on_a_full_disk_says_where_and_what_to_do_publishes_nothing_and_the_next_one_works(
@@ -175,7 +175,7 @@ def _no_file_over(size: int) -> Iterator[None]:
         signal.signal(signal.SIGXFSZ, handler)
 
 
-@pytest.mark.parametrize("too_large", ["parse-*.msgpack", "manifest.json"])
+@pytest.mark.parametrize("too_large", ["parse-*.msgpack", pytest.param("manifest.json", marks=pytest.mark.soak)])
 def test_a_file_that_may_not_grow_is_told_as_a_full_disk_is(
     settings: Settings, ops_store: OpsStore, project: Project, warehouse: Warehouse, too_large: str
 ) -> None:
