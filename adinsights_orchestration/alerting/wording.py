@@ -227,7 +227,8 @@ def _facts(incident: Incident, now: datetime | None) -> Iterable[tuple[str, str]
         yield "Tenant", clean(finding.tenant, 80)
     if incident.unknown_since is not None:
         yield "No data", f"since {moment(incident.unknown_since)}"
-    if finding.last_success is not None and not (now is None and finding.is_measured):
+    # Of what is over this is the one before it: that would mislead, and nothing is left to be done.
+    if finding.last_success is not None and incident.is_firing and not (now is None and finding.is_measured):
         age = f", {span((now - finding.last_success).total_seconds())} ago" if now is not None else ""
         yield "Last success", f"{moment(finding.last_success)}{age}"
     if finding.sla:
@@ -236,7 +237,7 @@ def _facts(incident: Incident, now: datetime | None) -> Iterable[tuple[str, str]
         yield "Acknowledged", f"by {clean(incident.acked_by, 80)}, {moment(incident.acked_at)}"
     if finding.owner:
         yield "Owner", f"{team(finding.owner)} ({clean(finding.owner.partition('@')[0], 80)})"
-    if finding.next_step:
+    if finding.next_step and incident.is_firing:
         yield "Next", clean(finding.next_step, LONGEST_DETAIL)
 
 

@@ -39,11 +39,24 @@ def test_a_connection_that_turns_stale_is_told_paged_an_hour_later_and_resolved(
     assert plant.tick().changes == {"resolved": 2}
     plant.tick(5 * MINUTE)
     assert "[RESOLVED PAGE]" in plant.shown()["connections/meta"]
+    assert "Next: " not in plant.shown()["connections/meta"], "nothing is left to be done"
     assert len(plant.channel.posts) == 2
     assert [m.lines[0].split(": ")[1] for _, m in plant.channel.posts[0].replies] == [
         "Worse, now a page for Data Engineering",
         "Resolved after 1 h 3 min.",
     ]
+
+
+def test_a_failing_connection_that_turns_late_has_failed_since_before_that(plant: Plant) -> None:
+    plant.connection("acme-meta", "failing", failures=1)
+    began = f"since {plant.now:%Y-%m-%d %H:%M} UTC"
+    plant.tick()
+    assert began in plant.shown()["connections/meta"]
+    plant.now += 10 * MINUTE
+    plant.connection("acme-meta", "stale", failures=2)
+    plant.tick()
+    assert "fails to sync" in plant.shown()["connections/meta"]
+    assert began in plant.shown()["connections/meta"]
 
 
 def test_more_than_a_fifth_of_a_providers_tenants_are_one_page_and_say_what_they_explain(plant: Plant) -> None:

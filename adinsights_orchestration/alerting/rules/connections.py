@@ -159,6 +159,7 @@ def _finding(
         links=facts.places.connection(one.provider, one.partition, one.connection_id, one.last_job, section),
         asset="/".join(one.provider.asset_path),
         is_symptom=rule != MISCONFIGURED,
+        is_since_found=rule == FAILING,  # a failing connection turns late some time: it has failed since before that
     )
     facts.memo[one.partition, rule] = (one, found)
     return found
