@@ -148,12 +148,15 @@ def portions(parts: Iterable[Part], *, per_tenant: bool) -> Iterator[tuple[Part,
     """The parts in transactions: of one tenant each where row level security wants it; a day is never split."""
     portion: list[Part] = []
     rows = size = 0
+    known: set[str] = set()
     for part in parts:
-        its_size = sum(file.size for file in part.files)
+        its_size = sum(file.size for file in part.files if file.key not in known)
         full = rows + part.chunk.rows > MOST_ROWS or size + its_size > MOST_BYTES
         if portion and (full or (per_tenant and portion[-1].chunk.tenant != part.chunk.tenant)):
             yield tuple(portion)
-            portion, rows, size = [], 0, 0
+            portion, rows, size, known = [], 0, 0, set()
+            its_size = sum(file.size for file in part.files)
+        known.update(file.key for file in part.files)
         portion.append(part)
         rows, size = rows + part.chunk.rows, size + its_size
     if portion:

@@ -90,9 +90,10 @@ def verify_range(
     report.days = (last - first).days + 1 - len(report.missing)
     wanted = [
         (chunk, manifest)
-        for (_, day), (chunk, manifest) in sorted(standing.in_force.items(), key=lambda each: (each[0][1], each[0][0]))
+        for (_, day), (chunk, manifest) in standing.in_force.items()
         if first <= day <= last and (only is None or day in only)
     ]
+    wanted.sort(key=lambda each: (each[0].files, each[0].day))  # the days of one object together: it is read once
     for group in _groups(wanted):
         _take_back(store, source, group, at_once, report)
     return report
@@ -129,12 +130,15 @@ _Part = tuple[Chunk, Manifest]
 def _groups(wanted: Sequence[_Part]) -> list[list[_Part]]:
     groups: list[list[_Part]] = []
     size = _BYTES_AT_ONCE
+    known: set[str] = set()
     for part in wanted:
-        if size >= _BYTES_AT_ONCE or len(groups[-1]) >= _CHUNKS_AT_ONCE:
+        files = [file for file in _files([part]) if file.key not in known]
+        if files and (size >= _BYTES_AT_ONCE or len(groups[-1]) >= _CHUNKS_AT_ONCE):
             groups.append([])
-            size = 0
+            size, known = 0, set()
         groups[-1].append(part)
-        size += sum(file.size for file in _files([part]))
+        size += sum(file.size for file in files)
+        known.update(part[0].files)
     return groups
 
 
