@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import os
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 
 import psycopg
 
@@ -22,37 +22,38 @@ from adinsights_orchestration.audit_log.held import not_held
 from adinsights_orchestration.audit_log.retention import Retention
 from adinsights_orchestration.audit_log.source import AUDIT_LOG
 from adinsights_orchestration.audit_log.statements import midnight
+from adinsights_orchestration.tenants.model import MINIMUM_RETENTION_DAYS
 from benchmarks._audit_rows import FIRST, Bench, filled
 from benchmarks._machine import Cost, peak_memory_mb
 
 _SIZE = {"ROWS": "5000000", "TENANTS": "200", "DAYS": "500"}
-_WINDOW_DAYS = 365
 _INDEX = "create index accounts_auditlog_tenant_time on accounts_auditlog (tenant_id, created_at)"
 
 
 def main() -> None:
     rows, tenants, days = (int(os.environ.get(name, default)) for name, default in _SIZE.items())
-    if days <= _WINDOW_DAYS + 2:
-        raise SystemExit(f"DAYS must be more than {_WINDOW_DAYS + 2}: the oldest day is to be past its window")
+    if days < MINIMUM_RETENTION_DAYS + 2:
+        raise SystemExit(f"DAYS must be at least {MINIMUM_RETENTION_DAYS + 2}: a window is a year or longer")
+    window = days - 2  # two days before the last one, the first one is past it
     figures: dict[str, object] = {"benchmark": "nightly", "rows": rows, "rows_a_day": rows // days}
     with filled(rows, tenants, days) as bench:
-        now = datetime.combine(FIRST + timedelta(days=_WINDOW_DAYS + 1), datetime.min.time(), UTC) + timedelta(hours=4)
-        bench.serve(tenants, now)
+        now = midnight(FIRST + timedelta(days=days - 1)) + timedelta(hours=4)
+        bench.serve(tenants, now, window)
         _archive(bench, FIRST, now)
         _archive(bench, FIRST + timedelta(days=1), now)
         scans = _scans(bench, now.date() - timedelta(days=1))
         figures |= {"scans_seconds": round(scans.wall, 2), "scans_cpu_seconds": round(scans.cpu, 2)}
-        figures["without_index"] = _night(bench, now, scans)
+        figures["without_index"] = _night(bench, now, window, scans)
         with psycopg.connect(bench.dsn, autocommit=True) as connection:
             connection.execute(_INDEX)
             connection.execute("vacuum analyze accounts_auditlog")
-        figures["with_index"] = _night(bench, now + timedelta(days=1), scans)
+        figures["with_index"] = _night(bench, now + timedelta(days=1), window, scans)
     figures["peak_memory_mb"] = round(peak_memory_mb())
     print(json.dumps(figures))
 
 
-def _night(bench: Bench, now: datetime, scans: Cost) -> dict[str, object]:
-    due = now.date() - timedelta(days=_WINDOW_DAYS + 1)
+def _night(bench: Bench, now: datetime, window: int, scans: Cost) -> dict[str, object]:
+    due = now.date() - timedelta(days=window + 1)
     with bench.measured() as archiving:
         objects = _archive(bench, now.date() - timedelta(days=1), now)
     with psycopg.connect(bench.dsn) as connection:

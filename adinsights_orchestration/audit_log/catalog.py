@@ -31,15 +31,3 @@ def columns_of(cursor: Cursor, source: Source) -> tuple[Column, ...]:
         raise SourceError(f"there is no table {source.table}", next_step="Check that the address names its database.")
     source.check(columns)
     return columns
-
-
-def has_time_index(cursor: Cursor, source: Source) -> bool:
-    """Whether an index begins with the time, or with the tenant and then the time."""
-    cursor.execute(
-        """select array(select a.attname::text from unnest(i.indkey) with ordinality k (attnum, place)
-                          join pg_attribute a on a.attrelid = i.indrelid and a.attnum = k.attnum order by place)
-             from pg_index i where i.indrelid = to_regclass(%s) and i.indisvalid and i.indpred is null""",
-        (source.table,),
-    )
-    wanted = ([source.time], [source.tenant, source.time])
-    return any(list(row[0])[: len(each)] == each for row in cursor.fetchall() for each in wanted)

@@ -46,6 +46,7 @@ class Scan:
         oldest: Rows before this day are older than the log can be.
         tenants: Only these; None: everybody's rows, whoever they are.
         ordered: In the order of days, tenants, moments and keys.
+        by_tenant: Through an index on tenant and time, for a few days of many.
     """
 
     source: Source
@@ -56,6 +57,7 @@ class Scan:
     oldest: date
     tenants: tuple[UUID, ...] | None = None
     ordered: bool = True
+    by_tenant: bool = False
 
     def statement(self) -> str:
         """The statement, complete: a COPY takes no parameters."""
@@ -86,7 +88,7 @@ class Scan:
         # Infinity is no moment; such a row is in no day.
         return sql.SQL("case when isfinite({0}) then {0} end").format(sql.Identifier("t", column.name))
 
-    def _where(self, *, odd: bool = True) -> sql.Composed:
+    def _where(self, *, odd: bool = True) -> sql.Composable:
         time = sql.Identifier("t", self.source.time)
         within = sql.SQL("{0} >= {1} and {0} < {2}").format(
             time, sql.Literal(midnight(self.first)), sql.Literal(midnight(self.last + timedelta(days=1)))
@@ -100,7 +102,25 @@ class Scan:
                 sql.Identifier("t", self.source.tenant), sql.Literal([str(tenant) for tenant in self.tenants])
             )
             return sql.SQL("{} and {}").format(whose, condition)
-        return sql.SQL("{}").format(condition)
+        if self.by_tenant and self.source.tenant:
+            return sql.SQL("{} = any(array({})) and {}").format(
+                sql.Identifier("t", self.source.tenant), self._every_tenant(), condition
+            )
+        return condition
+
+    def _every_tenant(self) -> sql.Composed:
+        """Every tenant of whom the table has rows, one look into the index for each, whoever else knows of them."""
+        first = sql.SQL("(select a.{0} from {1} a where a.{0} is not null order by a.{0} limit 1)")
+        further = sql.SQL("(select a.{0} from {1} a where a.{0} > whose.id order by a.{0} limit 1)")
+        return sql.SQL(
+            "with recursive whose (id) as (select {} union all select {} from whose where whose.id is not null)"
+            " select id from whose where id is not null"
+        ).format(
+            *(
+                each.format(sql.Identifier(self.source.tenant or ""), sql.Identifier(*self.source.schema_and_table))
+                for each in (first, further)
+            )
+        )
 
     def _order(self) -> sql.Composable:
         if not self.ordered:

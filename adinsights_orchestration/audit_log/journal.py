@@ -53,19 +53,21 @@ def close_run(
     """Closes an archive run's entry, and journals one audit row for each tenant of whose rows it sealed some."""
     with ops.begin() as connection:
         opened = connection.execute(sa.select(audit_run).where(audit_run.c.id == run)).one()
-        for tenant, (days, rows) in _rows_of_run(connection, source, run).items():
-            detail = {"days": days, "rows": rows, "source": source, "run": str(run), "dagster_run": opened.run_id}
-            entry = AuditEntry(
+        where = {"source": source, "run": str(run), "dagster_run": opened.run_id}
+        entries = [
+            AuditEntry(
                 tenant_id=None if tenant == NOBODY else tenant,
                 action=ARCHIVED,
                 resource_type=RESOURCE,
                 resource_id=source[:64],
                 actor=opened.actor,
                 created_at=now,
-                detail=detail,
+                detail={"days": days, "rows": rows, **where},
                 id=uuid.uuid5(run, str(tenant)),
             )
-            record(connection, entry)
+            for tenant, (days, rows) in _rows_of_run(connection, source, run).items()
+        ]
+        record(connection, *entries)
         end_run(connection, run, now, summary, error)
 
 

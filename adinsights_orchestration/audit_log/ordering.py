@@ -22,7 +22,7 @@ import pyarrow.compute as pc
 from adinsights_orchestration.audit_log.export import EPOCH, Extent, Piece, Scan, batches, cut, days_of, extents, pieces
 from adinsights_orchestration.audit_log.model import Digest
 
-FEW_DAYS = 3  # the server sorts so little in memory, and a look at the whole table first would cost more
+_FEW_DAYS = 3  # the server sorts so little in memory, and a look at the whole table first would cost more
 _ROOM = 48 << 20  # for rows that wait, by what is guessed before and by what is seen
 _PAGE = 8192
 _MANY_RUNS = 64
@@ -30,7 +30,7 @@ _MANY_RUNS = 64
 
 def in_order(connection: Any, scan: Scan, room: int = _ROOM) -> Iterator[Piece]:
     """The pieces of a scan in the order of days and tenants, whoever sorts; pieces of no day come at any time."""
-    if scan.tenants is not None or (scan.last - scan.first).days < FEW_DAYS:
+    if scan.tenants is not None or few_days(scan.first, scan.last):
         yield from pieces(connection, scan)
         return
     lies = extents(connection, scan)
@@ -46,6 +46,11 @@ def in_order(connection: Any, scan: Scan, room: int = _ROOM) -> Iterator[Piece]:
                 yield piece
     if waiting.odd is not None:
         yield waiting.odd
+
+
+def few_days(first: date, last: date) -> bool:
+    """Whether a range is so short that nothing is gained by looking before reading."""
+    return (last - first).days < _FEW_DAYS
 
 
 def most_waiting(lies: dict[date, Extent]) -> int:

@@ -12,6 +12,7 @@ import psycopg
 from psycopg.rows import TupleRow
 
 from adinsights_orchestration.audit_log.source import Place, Source
+from adinsights_orchestration.backend.database import Cursor
 from adinsights_orchestration.settings import Settings
 
 Link = psycopg.Connection[TupleRow]
@@ -59,11 +60,25 @@ def pages_of(connection: Link, source: Source) -> int:
 
 def has_time_index(connection: Link, source: Source) -> bool:
     """Whether an index begins with the time, or with the tenant and then the time."""
+    return any(_begins(index, source.time) for index in _indexes(connection, source)) or has_tenant_index(
+        connection, source
+    )
+
+
+def has_tenant_index(connection: Link | Cursor, source: Source) -> bool:
+    """Whether an index begins with the tenant and then the time."""
+    return any(_begins(index, source.tenant, source.time) for index in _indexes(connection, source))
+
+
+def _begins(index: list[str], *columns: str | None) -> bool:
+    return index[: len(columns)] == list(columns)
+
+
+def _indexes(connection: Link | Cursor, source: Source) -> list[list[str]]:
     rows = connection.execute(
         """select array(select a.attname::text from unnest(i.indkey) with ordinality k (number, place)
                           join pg_attribute a on a.attrelid = i.indrelid and a.attnum = k.number order by place)
              from pg_index i where i.indrelid = %s::regclass and i.indisvalid and i.indpred is null""",
         (source.table,),
     ).fetchall()
-    wanted = ([source.time], [source.tenant, source.time])
-    return any(list(row[0])[: len(each)] == each for row in rows for each in wanted)
+    return [list(row[0]) for row in rows]

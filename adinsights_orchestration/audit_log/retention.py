@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from uuid import UUID
@@ -290,23 +290,24 @@ class Retention:
     def _record(self, report: RetentionReport) -> None:
         """One audit row for each tenant that lost rows; a run that concerned nobody goes to the journal."""
         now, run = self.clock(), str(uuid.uuid4())
-        whose: Iterable[UUID | None] = [None if tenant == NOBODY else tenant for tenant in report.by_tenant()] or [None]
         rows = report.by_tenant()
-        days = {
-            tenant: sorted(day for whose, day in report.deleted if whose == tenant) for tenant in report.by_tenant()
-        }
+        days: dict[UUID, list[date]] = defaultdict(list)
+        for tenant, day in sorted(report.deleted):
+            days[tenant].append(day)
+        entries = []
+        for tenant in rows or (NOBODY,):
+            which = days[tenant]
+            detail = {
+                "run": run,
+                "rows": rows.get(tenant, 0),
+                "first_day": which[0].isoformat() if which else None,
+                "last_day": which[-1].isoformat() if which else None,
+                "archive": report.archive.value,
+            }
+            whose = None if tenant == NOBODY else tenant
+            entries.append(audit.AuditEntry(whose, DELETED, "audit_log", self.source.name, self.actor, now, detail))
         with self.store.begin() as connection:
-            for tenant in whose:
-                which = days.get(tenant or NOBODY, [])
-                detail = {
-                    "run": run,
-                    "rows": rows.get(tenant or NOBODY, 0),
-                    "first_day": which[0].isoformat() if which else None,
-                    "last_day": which[-1].isoformat() if which else None,
-                    "archive": report.archive.value,
-                }
-                entry = audit.AuditEntry(tenant, DELETED, "audit_log", self.source.name, self.actor, now, detail)
-                audit.record(connection, entry)
+            audit.record(connection, *entries)
 
 
 def lock_name(source: Source) -> str:

@@ -25,7 +25,8 @@ from adinsights_orchestration.audit_log.keeping import lost_rows
 from adinsights_orchestration.audit_log.ledger import ArchivedDay, ArchiveLedger, At, InForce, Reading
 from adinsights_orchestration.audit_log.manifest import Manifest, ManifestKind, newest
 from adinsights_orchestration.audit_log.model import Chunk, DataFile, Digest, State
-from adinsights_orchestration.audit_log.ordering import in_order
+from adinsights_orchestration.audit_log.ordering import few_days, in_order
+from adinsights_orchestration.audit_log.reaching import has_tenant_index
 from adinsights_orchestration.audit_log.report import ArchiveReport, DayReport
 from adinsights_orchestration.audit_log.source import Column, Source, SourceError
 from adinsights_orchestration.audit_log.store import Store
@@ -71,6 +72,7 @@ class Table:
     columns: tuple[Column, ...]
     access: Access
     tenants: tuple[UUID, ...]
+    indexed: bool
 
 
 @dataclass(slots=True)
@@ -104,12 +106,14 @@ def look_at(parts: Parts) -> Table:
     with parts.database.session() as session:
         with session.snapshot() as cursor:
             columns = columns_of(cursor, parts.source)
+            indexed = has_tenant_index(cursor, parts.source)
             tenants: tuple[UUID, ...] = ()
             if parts.source.tenant:
                 cursor.execute("select id from accounts_tenant order by id")
                 tenants = tuple(row[0] for row in cursor.fetchall())
         with session.transaction() as cursor:
-            return Table(columns, require_access(cursor, parts.source.table, tenants, [Right.SELECT]), tenants)
+            access = require_access(cursor, parts.source.table, tenants, [Right.SELECT])
+            return Table(columns, access, tenants, indexed)
 
 
 class RangeRun:
@@ -177,6 +181,7 @@ class RangeRun:
                     future,
                     parts.settings.first_day,
                     tenants,
+                    by_tenant=self._table.indexed and tenants is None and few_days(self._first, self._last),
                 )
                 with read_ahead(in_order(connection, scan), _PIECES_AHEAD) as ahead:
                     yield from gathered(ahead, self._begin, self._odd)

@@ -134,25 +134,30 @@ def connection_entry(
     )
 
 
-def record(connection: sa.Connection, entry: AuditEntry) -> None:
-    """Journals the entry in the caller's transaction; the same entry twice is one row.
+def record(connection: sa.Connection, *entries: AuditEntry) -> None:
+    """Journals entries in the caller's transaction; the same entry twice is one row.
 
     Raises:
-        ValueError: The backend's columns could never hold it.
+        ValueError: The backend's columns could never hold one of them.
     """
-    for name, longest in _LONGEST.items():
-        if len(getattr(entry, name)) > longest:
-            raise ValueError(f"an audit row's {name} holds {longest} characters, not {getattr(entry, name)!r}")
-    row = insert(audit_entry).values(
-        id=entry.id,
-        tenant_id=entry.tenant_id,
-        action=entry.action,
-        resource_type=entry.resource_type,
-        resource_id=entry.resource_id,
-        detail={**entry.detail, "actor": entry.actor},
-        created_at=entry.created_at,
-    )
-    connection.execute(row.on_conflict_do_nothing(index_elements=[audit_entry.c.id]))
+    for entry in entries:
+        for name, longest in _LONGEST.items():
+            if len(getattr(entry, name)) > longest:
+                raise ValueError(f"an audit row's {name} holds {longest} characters, not {getattr(entry, name)!r}")
+    rows = [
+        {
+            "id": entry.id,
+            "tenant_id": entry.tenant_id,
+            "action": entry.action,
+            "resource_type": entry.resource_type,
+            "resource_id": entry.resource_id,
+            "detail": {**entry.detail, "actor": entry.actor},
+            "created_at": entry.created_at,
+        }
+        for entry in entries
+    ]
+    if rows:
+        connection.execute(insert(audit_entry).on_conflict_do_nothing(index_elements=[audit_entry.c.id]), rows)
 
 
 def deliver(settings: Settings, store: OpsStore, clock: TickClock, limit: int = 1000) -> DeliveryReport:

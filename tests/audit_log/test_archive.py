@@ -15,11 +15,14 @@ import sqlalchemy as sa
 
 from adinsights_orchestration.audit_log import chain
 from adinsights_orchestration.audit_log.archive import ArchiveError
+from adinsights_orchestration.audit_log.export import Scan
 from adinsights_orchestration.audit_log.ledger import ArchiveLedger
 from adinsights_orchestration.audit_log.manifest import newest
+from adinsights_orchestration.audit_log.sealing import look_at
+from adinsights_orchestration.audit_log.source import AUDIT_LOG
 from adinsights_orchestration.ops_store.tables import audit_entry
 from tests.audit_log.conftest import DAYS, LAST, NOW, Place
-from tests.audit_log.rows import FIRST, Row, moment
+from tests.audit_log.rows import FIRST, Row, connect, moment
 
 SOURCE = "accounts_auditlog"
 
@@ -209,3 +212,24 @@ def test_a_role_bound_by_row_level_security_archives_the_same(place: Place, kind
     place.settings = place.settings.model_copy(update={"backend": BackendSettings(dsn=SecretStr(dsn))})
     place.archive()
     assert archived(place) == exactly(place.rows)
+
+
+def test_one_day_is_archived_whole_through_an_index_on_tenant_and_time(place: Place) -> None:
+    with connect(place.backend.dsn) as connection:
+        connection.execute("create index on accounts_auditlog (tenant_id, created_at)")
+        connection.execute("drop index accounts_auditlog_tenant_id_idx")
+        connection.execute("analyze accounts_auditlog")
+    place.add([Row(place.tenants[0], NOW + timedelta(days=400))])
+    tenant = place.backend.add_tenant("Came later")
+    place.add([Row(tenant, moment(FIRST, 3))])
+    report = place.archive(FIRST, FIRST)
+    assert report.odd_rows == 1
+    assert archived(place) == exactly([row for row in place.rows if row.day == FIRST])
+    table = look_at(place.archiver()._parts())
+    assert table.indexed
+    scan = Scan(AUDIT_LOG, table.columns, FIRST, FIRST, NOW, FIRST, by_tenant=True)
+    with connect(place.backend.dsn) as connection:
+        connection.execute("set enable_seqscan = off")
+        plan = str(connection.execute(f"explain {scan.statement()}".encode()).fetchall())
+    assert "accounts_auditlog_tenant_id_created_at_idx" in plan
+    assert "Seq Scan" not in plan
