@@ -1,6 +1,6 @@
 """What a declared table looks like now, asked of Postgres.
 
-Belongs here: its columns, its server's version, whether an index helps. Does not belong here: rights and row level
+Belongs here: its columns. Does not belong here: its size and indexes (`reaching`), rights and row level
 security (`access`).
 """
 
