@@ -5,6 +5,8 @@ Belongs here: both small applications with their fault knobs. Does not belong he
 
 from __future__ import annotations
 
+import html
+
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
@@ -29,15 +31,22 @@ def create_frontend_app(knobs: Knobs) -> Starlette:
 
 
 def create_superset_app(knobs: Knobs) -> Starlette:
-    """Builds Superset's health endpoint."""
+    """Builds Superset's health endpoint, and at each dashboard's address a page with its name."""
     area = knobs.declare(SUPERSET_AREA, WEB_KNOBS)
 
     async def health(_: Request) -> Response:
         return PlainTextResponse("OK")
 
-    return Starlette(routes=[Route("/health", health)], middleware=[Middleware(FaultyWeb, knobs=area)])
+    async def dashboard(request: Request) -> Response:
+        name = html.escape(request.path_params["name"].replace("-", " ").replace("_", " ").capitalize())
+        return HTMLResponse(_DASHBOARD.format(name=name))
+
+    routes = [Route("/health", health), Route("/superset/dashboard/{name}/", dashboard)]
+    return Starlette(routes=routes, middleware=[Middleware(FaultyWeb, knobs=area)])
 
 
 _PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>ADinsights</title></head>
 <body><div id="root"></div></body></html>"""
+_DASHBOARD = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{name}</title></head>
+<body><h1>{name}</h1><p>Superset of the local stack: the dashboard itself is in the real one.</p></body></html>"""
 _EMPTY_BUILD = '<!doctype html><html lang="en"><head><title>Welcome to nginx!</title></head><body></body></html>'

@@ -25,6 +25,7 @@ from adinsights_orchestration.local.airbyte.config_jobs import ConfigJobs
 from adinsights_orchestration.local.airbyte.config_schema import ConfigSchema, Discover
 from adinsights_orchestration.local.airbyte.faults import FaultyServer, declare
 from adinsights_orchestration.local.airbyte.http import configuration, json_object, public
+from adinsights_orchestration.local.airbyte.page import timeline_route
 from adinsights_orchestration.local.airbyte.problems import known_exception
 from adinsights_orchestration.local.airbyte.public_jobs import PublicJobs
 from adinsights_orchestration.local.airbyte.public_resources import PublicActors, PublicConnections, PublicWorkspaces
@@ -106,6 +107,7 @@ def _routes(world: AirbyteWorld, gate: Gate, discover: Discover | None) -> list[
         Mount("/api/v1", app=Router(config_routes)),
         Route("/", _front_page, methods=["GET"]),
         Route("/workspaces/{rest:path}", _front_page, methods=["GET"]),
+        timeline_route(world),
     ]
 
 
@@ -135,7 +137,8 @@ async def _config_health(_: Request) -> Response:
 
 
 async def _front_page(_: Request) -> Response:
-    return PlainTextResponse("Airbyte (local stand-in). It has no web interface; its APIs are below /api/.\n")
+    pages = "a page for each connection at connections/ID/timeline, its APIs below api/"
+    return PlainTextResponse(f"Airbyte (local stand-in): {pages}.\n")
 
 
 def _public_token(gate: Gate) -> Callable[[Request], Awaitable[Response]]:

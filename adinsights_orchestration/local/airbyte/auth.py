@@ -86,8 +86,9 @@ class GuardedServer:
         self._gate = gate
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Lets the request through, or answers 401."""
-        if scope["type"] != "http" or self._gate.open or scope["path"].endswith(_OPEN_PATHS):
+        """Lets the request through, or answers 401; pages are for people, who have no token."""
+        path = scope.get("path", "")
+        if scope["type"] != "http" or self._gate.open or "/api/" not in path or path.endswith(_OPEN_PATHS):
             await self._app(scope, receive, send)
             return
         header = next((value for name, value in scope["headers"] if name == b"authorization"), b"")
