@@ -22,7 +22,7 @@ import pyarrow.compute as pc
 from adinsights_orchestration.audit_log.export import EPOCH, Extent, Piece, Scan, batches, cut, days_of, extents, pieces
 from adinsights_orchestration.audit_log.model import Digest
 
-_FEW_DAYS = 3  # the server sorts so little in memory, and a look at the whole table first would cost more
+_FEW_DAYS = 5  # the server sorts so little in memory, and a look at the whole table first would cost more
 _ROOM = 48 << 20  # for rows that wait, by what is guessed before and by what is seen
 _PAGE = 8192
 _MANY_RUNS = 64

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import date, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -145,3 +146,11 @@ def test_no_row_waits_in_a_table_in_order_and_all_of_a_table_whose_first_day_end
     assert most_waiting({**ordered, days[0]: Extent(100, 0, 39)}) == 4 * one_day
     assert most_waiting({}) == 0
     assert most_waiting(dict(sorted(ordered.items(), reverse=True))) == one_day
+
+
+def test_a_few_days_are_left_to_the_server_without_a_look_at_the_whole_table(place: Place) -> None:
+    scan = replace(scan_of(place), last=FIRST + timedelta(days=4))
+    with connected(place.backend.dsn) as connection, counted() as sorts:
+        ours, _ = together(in_order(connection, scan))
+    assert len(sorts) == 1
+    assert {day for _, day in ours} == {FIRST + timedelta(days=number) for number in range(5)}
