@@ -13,7 +13,6 @@ from adinsights_orchestration.alerting.deliver import Delivered
 from adinsights_orchestration.alerting.evaluate import Evaluation
 from adinsights_orchestration.alerting.ping import DeadMansPing
 from adinsights_orchestration.alerting.rows import Event
-from adinsights_orchestration.alerting.slack_acks import acknowledgements
 from adinsights_orchestration.clock import Clock, TickClock, utc_now
 from adinsights_orchestration.environments import Automation
 from adinsights_orchestration.logs import get_logger, timed
@@ -103,7 +102,11 @@ def _delivering(settings: Settings, store: OpsStore, alerter: Alerter, clock: Cl
     if unattended is None:
         return None
 
-    acks = acknowledgements(settings)
+    acks = None
+    if settings.slack.token is not None:
+        from adinsights_orchestration.alerting.slack_acks import acknowledgements  # who has none need not load its SDK
+
+        acks = acknowledgements(settings)
 
     @dg.sensor(
         name=Automation.ALERT_DELIVER.value,

@@ -15,7 +15,6 @@ from adinsights_orchestration.alerting.evaluate import Policies
 from adinsights_orchestration.alerting.mail import MailSink
 from adinsights_orchestration.alerting.rules.catalog import RULES
 from adinsights_orchestration.alerting.sinks import LogSink, Sink, Sinks
-from adinsights_orchestration.alerting.slack import SlackSink, make_client
 from adinsights_orchestration.settings import Settings
 
 # The channel of the shipped routes; where it really is says the setting, so that a token and a channel are enough.
@@ -35,6 +34,8 @@ def makers(settings: Settings, config: AlertConfig) -> dict[str, Maker]:
 
         found[MAIL] = mail
     if settings.slack.token is not None:
+        from adinsights_orchestration.alerting.slack import SlackSink, make_client  # who has none need not load its SDK
+
         client = make_client(settings.slack)
 
         def slack(name: str) -> Sink:

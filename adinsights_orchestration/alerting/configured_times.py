@@ -10,14 +10,16 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from itertools import combinations
+from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
-
-import holidays
 
 from adinsights_orchestration.alerting.matching import Hours, Matcher, Quiet, Silence
 from adinsights_orchestration.alerting.windows import Recurring, Window, overlap, overlaps_itself
 from adinsights_orchestration.tenants.cron import parse_cron
 from adinsights_orchestration.tenants.yaml_lines import Node
+
+if TYPE_CHECKING:
+    import holidays
 
 _UNITS = {"s": timedelta(seconds=1), "m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1)}
 _SPAN = re.compile(r"(\d{1,5})([smhd])")
@@ -112,6 +114,8 @@ class _Closed:
 def _holidays(node: Node | None) -> holidays.HolidayBase | None:
     if node is None:
         return None
+    import holidays  # every country's; most files name none
+
     country, _, part = node.text().partition("-")
     try:
         return holidays.country_holidays(country, subdiv=part or None)

@@ -15,8 +15,9 @@ from adinsights_orchestration.environments import Environment
 from adinsights_orchestration.health.model import Component, Health
 from adinsights_orchestration.ops_store.store import OpsStore
 from adinsights_orchestration.settings import HealthSettings, OpsStoreSettings, Settings
-from adinsights_orchestration.status.automation import LOCK, OVERVIEW, build_overview
+from adinsights_orchestration.status.automation import OVERVIEW, build_overview
 from adinsights_orchestration.status.file import StatusFileError, write_status_file
+from adinsights_orchestration.status.publishing import LOCK
 from tests.status.world import World
 
 AWAY = OpsStoreSettings(dsn=SecretStr("postgresql://nobody:hunter2@127.0.0.1:1/ops"))
