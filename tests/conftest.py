@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
+import hypothesis
 import psycopg
 import pytest
 from dagster._core.test_utils import instance_for_test
@@ -28,6 +29,9 @@ from tests.scheduling import Together, rank
 if TYPE_CHECKING:
     from tests.objects_served.weed import S3
 
+# How fast a machine is, and what else it does, fails no property.
+hypothesis.settings.register_profile("machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("machine")
 # What is not over by then hangs: tells an end from none on the busiest machine, and measures no speed.
 HANG_SECONDS = 45.0
 DEBIAN_POSTGRES_15 = Path("/usr/lib/postgresql/15/bin")
