@@ -36,7 +36,7 @@ thresholds:
   sync_age: {warn: 6, page: 60}
   sync_grace: {warn: 4, page: 4}
   sync_errors: {warn: 90, page: 150}
-  dbt_failing: {warn: 1, page: 3}
+  dbt_failing: {warn: 1, page: 2}
 local_times:
   paging_from: "00:00"
   paging_to: "23:59"
@@ -187,7 +187,7 @@ def connectors_lose_their_tokens_and_one_tenant_is_silenced(day: Day) -> None:
     day.wait_for(900, "connection_failing", "acme-jamaica", severity="warn", told=True)
     day.wait_for_slack(":large_yellow_circle:")
     day.wait_for(900, "connection_failing", "acme-jamaica", severity="page", told=True)
-    day.wait_for_slack("Worse:")
+    day.wait_for_slack("Worse, now a page")
     (ts,) = told.roots(f"{day.url}/slack")
     assert httpx.post(f"{day.url}/slack/react/{told.MAIN}/{ts}").is_redirect  # back to the page
     day.wait_for(60, "connection_failing", "acme-jamaica", state="acknowledged")
