@@ -99,8 +99,8 @@ UNATTENDED: dict[Environment, dict[Automation, Unattended]] = {
         Automation.PRUNE: _in_the_stack(_runs(cron="30 4 * * *")),
         Automation.ARCHIVE: _in_the_stack(_runs(cron="0 4 * * *")),
         Automation.RETENTION: _in_the_stack(_runs(cron="0 5 * * *")),
-        Automation.EXPIRY: _in_the_stack(_runs(cron="30 5 * * *")),
-        Automation.COMPACTION: _in_the_stack(_runs(cron="0 6 9 * *")),
+        Automation.EXPIRY: _in_the_stack(_runs(cron="30 6 * * *")),
+        Automation.COMPACTION: _in_the_stack(_runs(cron="0 7 9 * *")),
         Automation.DEAD_RUNS: _in_the_stack(_tick(30)),
         Automation.FRESHNESS: _in_the_stack(_tick(15)),
         Automation.HEALTH: _in_the_stack(_tick(30)),
@@ -120,8 +120,8 @@ UNATTENDED: dict[Environment, dict[Automation, Unattended]] = {
         Automation.PRUNE: _runs(cron="30 4 * * *"),
         Automation.ARCHIVE: _runs(cron="0 4 * * *"),
         Automation.RETENTION: _runs(cron="0 5 * * *"),
-        Automation.EXPIRY: _runs(cron="30 5 * * *"),
-        Automation.COMPACTION: _runs(cron="0 6 9 * *"),  # a month is settled a week after its end
+        Automation.EXPIRY: _runs(cron="30 6 * * *"),  # retention has an hour, and keeps the archive for itself
+        Automation.COMPACTION: _runs(cron="0 7 9 * *"),  # a month is settled a week after its end
         Automation.DEAD_RUNS: _tick(60),
         Automation.FRESHNESS: _tick(60),
         Automation.HEALTH: _tick(30),
@@ -141,8 +141,8 @@ UNATTENDED: dict[Environment, dict[Automation, Unattended]] = {
         Automation.PRUNE: _runs(cron="30 4 * * *"),
         Automation.ARCHIVE: _runs(cron="0 4 * * *"),
         Automation.RETENTION: _runs(cron="0 5 * * *"),
-        Automation.EXPIRY: _runs(cron="30 5 * * *"),
-        Automation.COMPACTION: _runs(cron="0 6 9 * *"),  # a month is settled a week after its end
+        Automation.EXPIRY: _runs(cron="30 6 * * *"),  # retention has an hour, and keeps the archive for itself
+        Automation.COMPACTION: _runs(cron="0 7 9 * *"),  # a month is settled a week after its end
         Automation.DEAD_RUNS: _tick(60),
         Automation.FRESHNESS: _tick(30),
         Automation.HEALTH: _tick(30),

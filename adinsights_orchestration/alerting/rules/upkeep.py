@@ -14,7 +14,7 @@ from adinsights_orchestration.freshness.sla import Sla
 
 AUDIT_FAILED, AUDIT_LATE, DISK_FULL = "audit_log_failed", "audit_log_late", "disk_full"
 AUDIT_PREFIX = "audit_log/"
-DAILY = ("audit_log/archive", "audit_log/retention")  # each is made once a day
+DAILY = ("audit_log/archive", "audit_log/retention", "audit_log/expiry")  # each is made once a day
 _SECTION = "the-audit-log-is-not-archived-or-not-deleted"
 
 
@@ -35,7 +35,7 @@ def audit_failed(facts: Facts) -> Verdict:
 
 
 def audit_late(facts: Facts) -> Verdict:
-    """The archive or the retention was not made for over a day."""
+    """The archive, the retention or the expiry was not made for over a day."""
     level = facts.sla[Sla.AUDIT_LOG_AGE]
     found = []
     for key, (at, was_made) in sorted(facts.events.materialized.items()):
