@@ -18,6 +18,7 @@ from adinsights_orchestration.audit_log.ledger import ArchiveLedger
 from adinsights_orchestration.audit_log.report import ArchiveReport
 from adinsights_orchestration.audit_log.source import AUDIT_LOG
 from adinsights_orchestration.audit_log.store import open_store
+from adinsights_orchestration.audit_log.telling import telling
 from adinsights_orchestration.clock import Clock, utc_now
 from adinsights_orchestration.dead_runs import proof_of_life
 from adinsights_orchestration.environments import Automation
@@ -34,6 +35,7 @@ OWNER = "platform-eng@example.com"  # runbook: contacts
 ALL_ARCHIVED, CHAIN_INTACT = "every_closed_day_archived", "chain_intact"
 _RUNBOOK = "the-audit-log-is-not-archived-or-not-deleted"
 _LOOKED_AT_AGAIN = 3  # closed days that each night looks at again, for rows that were committed late
+_TOLD_EVERY_SECONDS = 10.0
 _READ_BACK_DAILY = 7  # the newest days, read back from the store every night
 _READ_BACK_IN_TURN = 30  # of the older ones each night one in so many, so that all are read back within a month
 
@@ -57,23 +59,20 @@ def build_archive(settings: Settings, store: OpsStore, *, clock: Clock = utc_now
         backfill_policy=dg.BackfillPolicy.single_run(),
     )
     def archive_days(context: dg.AssetExecutionContext) -> Iterator[dg.AssetMaterialization | dg.AssetCheckResult]:
-        from adinsights_orchestration.audit_log.archive import Archiver  # loads Arrow and DuckDB: not at every load
-
-        window = context.partition_key_range
-        first, last = date.fromisoformat(window.start), date.fromisoformat(window.end)
         reports: list[ArchiveReport] = []
         failure: AdinsightsError | None = None
         with proof_of_life(context.op_execution_context, store):
-            try:
-                Archiver(settings, store, AUDIT_LOG, clock=clock).run(
-                    first, last, actor=_actor(context), run_id=context.run.run_id, report_to=reports.append
-                )
-            except AdinsightsError as error:
-                failure = error
-            yield from _materializations(reports)
+            # Whoever executes the checks alone names no day, and asks for nothing to be archived.
+            if context.selected_asset_keys:
+                try:
+                    _archive(context, settings, store, clock, reports)
+                except AdinsightsError as error:
+                    failure = error
+                yield from _materializations(reports, _kept(settings, store, clock))
             # A check that depended on the asset's output would be skipped: the days are reported without one.
             try:
-                yield from _checks(settings, store, clock)
+                asked = {key.name for key in context.selected_asset_check_keys}
+                yield from (result for result in _checks(settings, store, clock) if result.check_name in asked)
             except AdinsightsError as error:
                 failure = failure or error
         if failure is not None:
@@ -91,6 +90,37 @@ def build_archive(settings: Settings, store: OpsStore, *, clock: Clock = utc_now
         jobs=[job],
         schedules=_schedules(settings, store, clock, job),
     )
+
+
+def _archive(
+    context: dg.AssetExecutionContext,
+    settings: Settings,
+    store: OpsStore,
+    clock: Clock,
+    reports: list[ArchiveReport],
+) -> None:
+    """Archives the run's days, and says in its log every few seconds how far it is."""
+    from adinsights_orchestration.audit_log.archive import Archiver  # loads Arrow and DuckDB: not at every load
+
+    window = context.partition_key_range
+    first, last = date.fromisoformat(window.start), date.fromisoformat(window.end)
+    ledger, total = ArchiveLedger(store, AUDIT_LOG.name), (last - first).days + 1
+    before = ledger.days(first, last)
+
+    def progress() -> str:
+        days = ledger.days(first, last)
+        sealed = sum(day not in before or each.revision > before[day].revision for day, each in days.items())
+        return f"{sealed} of {total} days sealed so far" if sealed else ""
+
+    archiver = Archiver(settings, store, AUDIT_LOG, clock=clock)
+    with telling(context.log.info, progress, every_seconds=_TOLD_EVERY_SECONDS):
+        archiver.run(first, last, actor=_actor(context), run_id=context.run.run_id, report_to=reports.append)
+
+
+def _kept(settings: Settings, store: OpsStore, clock: Clock) -> dict[date, int]:
+    """How many rows of each day the archive holds."""
+    days = ArchiveLedger(store, AUDIT_LOG.name).days(settings.audit_log.first_day, _closed(settings, clock))
+    return {day: each.rows for day, each in days.items()}
 
 
 def _spec(settings: Settings) -> dg.AssetSpec:
@@ -116,15 +146,15 @@ def _closed(settings: Settings, clock: Clock) -> date:
 
 def _actor(context: dg.AssetExecutionContext) -> str:
     tags = context.run.tags
-    return tags.get("dagster/schedule_name") or tags.get("user") or "dagster"
+    return tags.get("dagster/schedule_name") or tags.get("user") or "the Dagster UI"
 
 
-def _materializations(reports: list[ArchiveReport]) -> Iterator[dg.AssetMaterialization]:
+def _materializations(reports: list[ArchiveReport], archived: dict[date, int]) -> Iterator[dg.AssetMaterialization]:
     for report in reports:
         for day in report.days:
-            metadata: dict[str, Any] = showing.of_day(day, report.seconds)
+            metadata: dict[str, Any] = showing.of_day(day)
             if day is report.days[-1]:
-                metadata |= showing.of_run(report)
+                metadata |= showing.of_run(report, archived)
             yield dg.AssetMaterialization(KEY, partition=day.day.isoformat(), metadata=metadata)
 
 

@@ -5,6 +5,7 @@ Belongs here: the scan, and what it means beside the windows and the ledger. Doe
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
@@ -13,6 +14,7 @@ from uuid import UUID
 from psycopg import sql
 
 from adinsights_orchestration.audit_log.access import Access
+from adinsights_orchestration.audit_log.days import span
 from adinsights_orchestration.audit_log.deletion import NOBODY, Chunk
 from adinsights_orchestration.audit_log.reaching import Link
 from adinsights_orchestration.audit_log.statements import Shape, midnight
@@ -32,6 +34,13 @@ class Census:
     def oldest(self) -> date | None:
         """The oldest day of which there are rows."""
         return min((day for _, day in self.rows), default=None)
+
+    def per_day(self) -> dict[date, int]:
+        """Rows of every day from the oldest to the newest; a day without any has none."""
+        counted = Counter[date]()
+        for (_, day), rows in self.rows.items():
+            counted[day] += rows
+        return {day: counted[day] for day in span(min(counted), max(counted))} if counted else {}
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,7 +45,7 @@ class RestoreConfig(dg.Config):
 def build_restore(settings: Settings, store: OpsStore, *, clock: Clock = utc_now) -> dg.Definitions:
     """Builds the job."""
 
-    @dg.op(name=OP, description=_DESCRIPTION, out=dg.Out(dg.Nothing, is_required=False))
+    @dg.op(name=OP, description=_DESCRIPTION, out=dg.Out(dg.Nothing))
     def restore_audit_rows(context: dg.OpExecutionContext, config: RestoreConfig) -> None:
         from adinsights_orchestration.audit_log.restore import Restore  # loads Arrow and DuckDB: not at every load
 

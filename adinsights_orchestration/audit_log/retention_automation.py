@@ -11,6 +11,7 @@ from typing import Any
 from uuid import UUID
 
 import dagster as dg
+from pydantic import Field
 
 from adinsights_orchestration.audit_log.access import Right, require_access
 from adinsights_orchestration.audit_log.census import Ages, Census, judge_ages, take_census
@@ -26,7 +27,9 @@ from adinsights_orchestration.audit_log.retention import (
     current_policy,
     shape_of,
 )
+from adinsights_orchestration.audit_log.showing import picture
 from adinsights_orchestration.audit_log.source import AUDIT_LOG, Archive, Source
+from adinsights_orchestration.audit_log.tenant_names import TenantName, tenant_names
 from adinsights_orchestration.clock import Clock, utc_now
 from adinsights_orchestration.environments import Automation
 from adinsights_orchestration.ops_store.store import OpsStore
@@ -44,7 +47,7 @@ _SHOWN = 20
 class RetentionConfig(dg.Config):
     """Whether to delete; by hand nothing is deleted unless it is said."""
 
-    dry_run: bool = True
+    dry_run: bool = Field(default=True, description="Only tell what would be deleted; false deletes.")
 
 
 def build_retention(
@@ -119,7 +122,8 @@ def _asset(
         context.log.info(summary(report))
         for other in others:
             context.log.info(summary(other))
-        return dg.MaterializeResult(metadata=_metadata(report, others, census_of(settings, store, AUDIT_LOG, clock)[0]))
+        census, _ = census_of(settings, store, AUDIT_LOG, clock)
+        return dg.MaterializeResult(metadata=_metadata(report, others, census, tenant_names(store)))
 
     return retention
 
@@ -141,8 +145,9 @@ def _checks(settings: Settings, store: OpsStore, clock: Clock) -> dg.AssetChecks
     )
     def retention_checks() -> Iterator[dg.AssetCheckResult]:
         census, ages = census_of(settings, store, AUDIT_LOG, clock)
-        yield too_old(ages, census)
-        yield vanished(ages)
+        name = tenant_names(store)
+        yield too_old(ages, census, name)
+        yield vanished(ages, name)
 
     return retention_checks
 
@@ -159,7 +164,7 @@ def census_of(settings: Settings, store: OpsStore, source: Source, clock: Clock)
         return census, judge_ages(census, policy, rows_in_table(ledger, source.name))
 
 
-def too_old(ages: Ages, census: Census) -> dg.AssetCheckResult:
+def too_old(ages: Ages, census: Census, name: TenantName = str) -> dg.AssetCheckResult:
     """The check that nothing is kept for too long."""
     rows = sum(ages.overdue.values())
     passed = not rows and not ages.unknown and not census.undated
@@ -178,13 +183,14 @@ def too_old(ages: Ages, census: Census) -> dg.AssetCheckResult:
             "oldest day": oldest,
             "overdue rows": rows,
             "held rows past their window": sum(ages.held.values()),
-            "overdue by tenant": dg.MetadataValue.json(_by_tenant(ages.overdue)),
+            "overdue by tenant": dg.MetadataValue.json(_by_tenant(ages.overdue, name)),
             "unknown tenants": dg.MetadataValue.json({str(each): rows for each, rows in ages.unknown.items()}),
+            "rows per day": dg.MetadataValue.md(picture(census.per_day())),
         },
     )
 
 
-def vanished(ages: Ages) -> dg.AssetCheckResult:
+def vanished(ages: Ages, name: TenantName = str) -> dg.AssetCheckResult:
     """The check that nobody else deletes audit rows."""
     rows = sum(ages.vanished.values())
     return dg.AssetCheckResult(
@@ -196,7 +202,7 @@ def vanished(ages: Ages) -> dg.AssetCheckResult:
         else "Every archived row inside its window is in the table.",
         metadata={
             "rows": rows,
-            "by tenant": dg.MetadataValue.json(_by_tenant(ages.vanished)),
+            "by tenant": dg.MetadataValue.json(_by_tenant(ages.vanished, name)),
             "days": dg.MetadataValue.json(sorted({day.isoformat() for _, day in ages.vanished})[:_SHOWN]),
         },
     )
@@ -218,11 +224,13 @@ def summary(report: RetentionReport) -> str:
     return ", ".join(parts)
 
 
-def _metadata(report: RetentionReport, others: Sequence[RetentionReport], census: Census) -> dict[str, Any]:
+def _metadata(
+    report: RetentionReport, others: Sequence[RetentionReport], census: Census, name: TenantName
+) -> dict[str, Any]:
     oldest = census.oldest.isoformat() if census.oldest else "none"
     table = dg.MetadataValue.md(
         "| tenant | month | rows |\n|---|---|---|\n"
-        + "\n".join(f"| {tenant} | {month} | {rows:,} |" for (tenant, month), rows in _first(report))
+        + "\n".join(f"| {name(tenant)} | {month} | {rows:,} |" for (tenant, month), rows in _first(report))
     )
     return {
         "dry run": str(report.dry_run).lower(),
@@ -235,10 +243,12 @@ def _metadata(report: RetentionReport, others: Sequence[RetentionReport], census
         "not held by the archive any more": dg.MetadataValue.json(_why(report)),
         "tenants' days left": len(report.left) + len(report.blocked),
         "oldest day kept": oldest,
+        "rows kept": sum(census.rows.values()),
+        "rows per day": dg.MetadataValue.md(picture(census.per_day())),
         "transactions": report.transactions,
         "longest transaction (s)": round(report.longest_seconds, 3),
         "paused (s)": round(report.paused_seconds, 1),
-        "own history": dg.MetadataValue.json({other.source: other.rows for other in others}),
+        "own history": dg.MetadataValue.json({other.source: other.rows for other in others if other.rows}),
     }
 
 
@@ -250,10 +260,10 @@ def _why(report: RetentionReport) -> dict[str, str]:
     return {f"{tenant} {day}": why for (tenant, day), why in sorted(report.unproven.items())[:_SHOWN]}
 
 
-def _by_tenant(rows: Mapping[Chunk, int]) -> dict[str, int]:
+def _by_tenant(rows: Mapping[Chunk, int], name: TenantName) -> dict[str, int]:
     counted: Counter[str] = Counter()
     for (tenant, _), count in rows.items():
-        counted[str(tenant)] += count
+        counted[name(tenant)] += count
     return dict(counted.most_common(_SHOWN))
 
 

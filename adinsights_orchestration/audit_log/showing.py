@@ -17,7 +17,7 @@ from adinsights_orchestration.audit_log.report import ArchiveReport, DayReport
 _WIDTH, _HEIGHT, _MARGIN = 640, 160, 24
 
 
-def of_day(day: DayReport, seconds: float) -> dict[str, Any]:
+def of_day(day: DayReport) -> dict[str, Any]:
     """The metadata of one day's materialization."""
     return {
         "dagster/row_count": day.archived,
@@ -29,18 +29,26 @@ def of_day(day: DayReport, seconds: float) -> dict[str, Any]:
         "sealed now": day.changed,
         "late rows": day.late,
         "vanished rows": day.vanished,
-        "run seconds": round(seconds, 2),
     }
 
 
-def of_run(report: ArchiveReport) -> dict[str, Any]:
-    """What is added to the last day's."""
+def of_run(report: ArchiveReport, archived: Mapping[date, int]) -> dict[str, Any]:
+    """What is added to the last day's: the run, and the whole archive that it left.
+
+    Args:
+        report: The run.
+        archived: Rows of every day that is archived.
+    """
     return {
         "days in this run": len(report.days),
+        "run seconds": round(report.seconds, 2),
         "rows with an odd time": report.odd_rows,
         "bytes written": report.written,
         "objects written": report.objects,
-        "rows per day": dg.MetadataValue.md(picture({day.day: day.archived for day in report.days})),
+        "oldest archived day": str(min(archived, default="none")),
+        "archived days": len(archived),
+        "archived rows": sum(archived.values()),
+        "rows per day": dg.MetadataValue.md(picture(archived)),
     }
 
 

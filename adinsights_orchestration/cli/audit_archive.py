@@ -17,6 +17,7 @@ from adinsights_orchestration.cli import process
 from adinsights_orchestration.cli.entry import EXIT_NOT_WELL
 from adinsights_orchestration.clock import utc_now
 from adinsights_orchestration.errors import ConfigurationError, OpsStoreError
+from adinsights_orchestration.redaction import Verbatim
 
 if TYPE_CHECKING:
     from adinsights_orchestration.audit_log.verify import VerifyReport
@@ -118,7 +119,10 @@ def query(
     )
     answer = ask(open_store(settings.audit_log), AUDIT_LOG, question, at_once=settings.audit_log.at_once)
     _journal(settings, "query", {"tenant": tenant or None, "rows": len(answer.rows), "sql": bool(sql)})
-    rows = [dict(zip(answer.columns, map(_shown, row), strict=True)) for row in answer.rows]
+    # Who did it, and from where, is what is asked for here; everywhere else these are taken out.
+    rows = [
+        {name: Verbatim(_shown(value)) for name, value in zip(answer.columns, row, strict=True)} for row in answer.rows
+    ]
     process.print_rows(rows, as_json=as_json, empty="no row", title=f"{len(rows):,} rows of {answer.objects} objects")
 
 

@@ -15,6 +15,7 @@ from adinsights_orchestration.clock import utc_now
 
 if TYPE_CHECKING:
     from adinsights_orchestration.audit_log.retention import RetentionReport
+    from adinsights_orchestration.audit_log.tenant_names import TenantName
 
 ApplyOption = Annotated[bool, typer.Option("--apply", help="Do it; without this only what would be done is told.")]
 
@@ -29,6 +30,7 @@ def retention(apply: ApplyOption = False, as_json: process.JsonOption = False) -
     from adinsights_orchestration.audit_log.again import archive_again, not_held_any_more
     from adinsights_orchestration.audit_log.retention import Retention
     from adinsights_orchestration.audit_log.source import AUDIT_LOG
+    from adinsights_orchestration.audit_log.tenant_names import tenant_names
     from adinsights_orchestration.cli.runs import requester
 
     settings = process.settings()
@@ -36,14 +38,16 @@ def retention(apply: ApplyOption = False, as_json: process.JsonOption = False) -
     again, unproven = archive_again(settings, store), not_held_any_more(settings, store)
     report = Retention(settings, store, AUDIT_LOG, utc_now, requester(), again, apply, unproven).run()
     if as_json:
-        process.print_json(_document(report))
+        process.print_json(_document(report, tenant_names(store)))
     else:
-        process.print_rows(_rows(report), as_json=False, empty="no row is past its window", title=_title(report))
+        process.print_rows(
+            _rows(report, tenant_names(store)), as_json=False, empty="no row is past its window", title=_title(report)
+        )
         for line in _left(report):
             process.say(line, style="yellow")
         if report.dry_run and report.rows:
             process.say("Nothing was deleted. `adinsights audit retention --apply` does it.")
-    raise typer.Exit(EXIT_NOT_WELL if report.unequal or report.blocked or report.left else 0)
+    raise typer.Exit(EXIT_NOT_WELL if _left(report) else 0)
 
 
 def _title(report: RetentionReport) -> str:
@@ -51,9 +55,11 @@ def _title(report: RetentionReport) -> str:
     return f"{report.rows:,} rows {verb} (archive {report.archive.value})"
 
 
-def _rows(report: RetentionReport) -> list[dict[str, Any]]:
+def _rows(report: RetentionReport, name: TenantName) -> list[dict[str, Any]]:
     found = report.by_tenant_and_month().items()
-    return [{"tenant": str(tenant), "month": month, "rows": rows} for (tenant, month), rows in found]
+    return [
+        {"tenant": str(tenant), "name": name(tenant), "month": month, "rows": rows} for (tenant, month), rows in found
+    ]
 
 
 def _left(report: RetentionReport) -> list[str]:
@@ -62,17 +68,25 @@ def _left(report: RetentionReport) -> list[str]:
         for tenant, day in report.unequal
     ]
     lines += [f"{tenant} {day}: {how}; it goes another time" for (tenant, day), how in report.blocked.items()]
+    lines += [
+        f"{tenant} {day}: the archive does not hold it any more ({why}); it stays"
+        for (tenant, day), why in report.unproven.items()
+    ]
     return lines + ([f"{len(report.left)} tenants' days were left for the next run"] if report.left else [])
 
 
-def _document(report: RetentionReport) -> dict[str, Any]:
+def _document(report: RetentionReport, name: TenantName) -> dict[str, Any]:
     return {
         "source": report.source,
         "dry_run": report.dry_run,
         "archive": report.archive.value,
         "rows": report.rows,
-        "by_tenant_and_month": _rows(report),
+        "by_tenant_and_month": _rows(report, name),
         "unequal": [{"tenant": str(tenant), "day": day.isoformat()} for tenant, day in report.unequal],
+        "unproven": [
+            {"tenant": str(tenant), "day": day.isoformat(), "why": why}
+            for (tenant, day), why in report.unproven.items()
+        ],
         "gone": len(report.gone),
         "blocked": len(report.blocked),
         "left": len(report.left),

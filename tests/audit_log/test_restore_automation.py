@@ -70,3 +70,8 @@ def test_a_day_that_is_not_archived_fails_the_run_and_the_others_come(gone: Plac
 
 def test_what_is_no_day_is_refused_with_how_to_write_one(gone: Place) -> None:
     assert "Write it as 2026-01-31" in failure(run(gone, first="yesterday"))
+
+
+def test_a_run_that_goes_well_says_so_without_a_warning(gone: Place, caplog: pytest.LogCaptureFixture) -> None:
+    assert run(gone, dry_run=False).success
+    assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == []

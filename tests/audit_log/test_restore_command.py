@@ -40,9 +40,9 @@ def command(gone: Place, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
 
-    def restore(*arguments: str) -> Answer:
+    def restore(*arguments: str, what: str = "restore") -> Answer:
         capsys.readouterr()
-        code = run(("audit", "restore", *arguments), os.environ)
+        code = run(("audit", what, *arguments), os.environ)
         printed = capsys.readouterr()
         return Answer(code, printed.out, printed.err)
 
@@ -102,3 +102,12 @@ def test_a_day_that_is_not_archived_is_exit_code_one(gone: Place, command: Comma
     assert answer.code == 1
     assert "2024-01-07: not archived" in answer.out + answer.err
     assert len(rows_of(gone, RESTORED)) == len(gone.rows)
+
+
+def test_a_query_of_the_archive_shows_who_did_it_and_from_where(gone: Place, command: Command) -> None:
+    sql = "select 'kim@acme.example' as email, '{\"ip\": \"203.0.113.9\"}' as metadata"
+    for form in ((), ("--json",)):
+        answer = command("--sql", sql, *form, what="query")
+        assert answer.code == 0
+        assert "kim@acme.example" in answer.out
+        assert "203.0.113.9" in answer.out

@@ -54,7 +54,9 @@ def test_a_run_from_the_ui_deletes_nothing_and_says_what_would_go(world: World) 
     told = metadata(result)
     assert told["dry run"] == "true"
     assert told["rows"] == 100
-    assert f"| {ONE} | {FIRST:%Y-%m} |" in str(told["by tenant and month"])
+    assert f"| one | {FIRST:%Y-%m} |" in str(told["by tenant and month"])
+    assert told["rows kept"] == 200
+    assert "data:image/svg+xml" in str(told["rows per day"])
     assert not check(result, TOO_OLD)  # rows older than their window and two days are still there
     assert check(result, VANISHED)
 
