@@ -1,9 +1,10 @@
 """What tells whether anything was written into the ops store since facts were read last, in one statement.
 
-Belongs here: marks of everything that `reading` reads, and nothing else. Does not belong here: facts. A mark is exact:
-it differs whenever a row that facts are made of was added, changed or deleted, and in whatever order transactions
-commit. Where tables are small it is a digest of their rows, where they are large a sum over the rows of late, for a row
-is stamped at most a tick's time before it is committed.
+Belongs here: marks of everything that `reading` reads, and nothing else. Does not belong here: facts. A mark differs
+whenever a row that facts are made of was added, changed or deleted, and in whatever order transactions commit. Where
+tables are small it is a digest of their rows. Of jobs it is the number and the sum of the stamps of late, for a row is
+stamped at most a tick's time before it is committed: changes that cancel each other out to the microsecond would be
+missed, until everything is read anew.
 """
 
 from __future__ import annotations
