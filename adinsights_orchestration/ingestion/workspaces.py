@@ -8,7 +8,8 @@ syncs.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -27,6 +28,7 @@ from adinsights_orchestration.ingestion.airbyte_errors import (
 from adinsights_orchestration.ingestion.intents import FindingKind
 from adinsights_orchestration.ingestion.job_feed import Harvest, Known, Limits, changed_since
 
+_MOST_PROBES = 60  # a tick's; more than that are refused only where nearly all are
 _REFUSALS = (ForbiddenError, NotFoundError, InvalidRequestError)
 
 
@@ -48,9 +50,10 @@ class Reading:
 async def read_changes(
     api: AirbyteApi, start: datetime, workspaces: Collection[UUID], known: Known, limits: Limits
 ) -> Reading:
-    """As `changed_since`, leaving out workspaces that the credentials do not show.
+    """As `changed_since`, leaving out workspaces that the credentials do not show, or whose jobs they may not read.
 
-    Costs nothing while all can be read: only a refused listing has us ask which ones there are.
+    Costs nothing while all can be read: only a refused listing has us ask which ones there are, and where that does not
+    explain it, which ones are refused: about two requests for each halving, and never more than `_MOST_PROBES`.
 
     Raises:
         AirbyteError: Nothing could be read, or a refusal that leaving workspaces out does not explain.
@@ -60,11 +63,35 @@ async def read_changes(
     except _REFUSALS as error:
         refusal = error
     wanted = frozenset(workspaces)
-    shown = frozenset(await api.workspaces())
-    if wanted <= shown or wanted.isdisjoint(shown):
+    readable = wanted & frozenset(await api.workspaces())
+    if readable and readable != wanted:
+        with suppress(*_REFUSALS):  # what is shown may be refused too
+            return Reading(await changed_since(api, start, readable, known, limits), wanted - readable, refusal)
+    readable = await _Probing(api, start).readable(sorted(readable))
+    if not readable or readable == wanted:
         raise refusal
-    harvest = await changed_since(api, start, wanted & shown, known, limits)
-    return Reading(harvest, wanted - shown, refusal)
+    return Reading(await changed_since(api, start, readable, known, limits), wanted - readable, refusal)
+
+
+class _Probing:
+    """Finds out whose jobs may be read, by halves: a handful of refused workspaces costs a handful of requests each."""
+
+    def __init__(self, api: AirbyteApi, start: datetime) -> None:
+        self._api, self._start, self._left = api, start, _MOST_PROBES
+
+    async def readable(self, workspaces: Sequence[UUID]) -> frozenset[UUID]:
+        """Those that are not refused; those that there was no asking left for count as refused, and are noted so."""
+        if not workspaces or self._left <= 0:
+            return frozenset()
+        self._left -= 1
+        try:
+            await self._api.public_changes(self._start, workspaces, None)
+        except _REFUSALS:
+            half = len(workspaces) // 2
+            if not half:
+                return frozenset()
+            return await self.readable(workspaces[:half]) | await self.readable(workspaces[half:])
+        return frozenset(workspaces)
 
 
 def note_refused(

@@ -524,16 +524,18 @@ def in_workspaces_of_their_own(ingestion: Ingestion) -> list[UUID]:
     return ids
 
 
-@pytest.mark.parametrize("config_api", [True, False])
+@pytest.mark.parametrize(
+    ("knob", "config_api"), [("forbidden", True), ("forbidden", False), ("no_jobs", True), ("no_jobs", False)]
+)
 def test_a_workspace_that_airbyte_refuses_hides_nobody_elses_syncs_and_is_caught_up_with(
-    ops_store: OpsStore, config_api: bool
+    ops_store: OpsStore, knob: str, config_api: bool
 ) -> None:
     with an_ingestion(ops_store, 3) as one:
         refused, *_ = in_workspaces_of_their_own(one)
         if not config_api:
             one.server.set("config_api_down", True)
         one.observe()
-        one.server.set("forbidden", [str(refused)])
+        one.server.set(knob, [str(refused)])
         start_elsewhere(one, 0)
         start_elsewhere(one, 1)
         one.advance(45)
@@ -544,10 +546,23 @@ def test_a_workspace_that_airbyte_refuses_hides_nobody_elses_syncs_and_is_caught
             one.advance(600)
             assert one.observe().absorbed.finished == 1
         assert one.connections[0].partition_key not in {row.partition_key for row in one.ledger()}
-        one.server.set("forbidden", [])
+        one.server.set(knob, [])
         one.observe()
         assert one.connections[0].partition_key in {row.partition_key for row in one.ledger()}
         assert "workspace_unreadable" not in one.findings()
+
+
+def test_among_many_workspaces_one_that_is_hidden_and_one_that_is_refused_are_found(ops_store: OpsStore) -> None:
+    with an_ingestion(ops_store, 12) as one:
+        workspaces = in_workspaces_of_their_own(one)
+        one.observe()
+        one.server.set("forbidden", [str(workspaces[3])])
+        one.server.set("no_jobs", [str(workspaces[8])])
+        for number in range(12):
+            start_elsewhere(one, number)
+        one.advance(45)
+        assert one.observe().absorbed.finished == 10
+        assert one.findings()["workspace_unreadable"] == sorted([str(workspaces[3]), str(workspaces[8])])
 
 
 def test_a_refused_workspace_that_nobody_wants_to_read_any_more_is_forgotten(ops_store: OpsStore) -> None:

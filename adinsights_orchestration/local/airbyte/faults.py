@@ -37,6 +37,7 @@ AIRBYTE_KNOBS = (
     ),
     Knob("repeat_page", False, "Listings ignore the offset: the same page comes again for ever."),
     Knob("vanish_job", [], "Ids of jobs that are answered 404 and not listed."),
+    Knob("no_jobs", [], "Ids of workspaces that are listed, and whose jobs are answered 403 all the same."),
     Knob("forbidden", [], "Ids of connections and workspaces: listings of jobs that name one are answered 403."),
     Knob("clock_skew_seconds", 0.0, "Every moment that the server tells or compares is shifted by this much."),
     Knob("queued_state", False, "Pending jobs are shown as `queued`, as newer servers do."),

@@ -227,7 +227,7 @@ class AirbyteWorld:
     def forbids(self, query: JobQuery) -> bool:
         """Whether a listing names a connection or a workspace that the caller may not read."""
         named = {str(one) for one in (query.connection_id, *(query.workspace_ids or ())) if one is not None}
-        return not named.isdisjoint(self.knobs.get("forbidden"))
+        return not named.isdisjoint([*self.knobs.get("forbidden"), *self.knobs.get("no_jobs")])
 
     def list_jobs(self, query: JobQuery) -> list[Job]:
         """Returns one page of a listing as of now."""
