@@ -2,8 +2,9 @@
 
 Belongs here: which months and objects, and one run over them. Does not belong here: encoding (`rewriting`) and how the
 old objects leave (`removing`). A tenant's day is a few kilobytes, of which much is what every Parquet file costs; a
-month in one object takes half the room and a thirtieth of the requests. No row changes, so each day keeps its revision
-and its digests, and what is read back from the new object must have exactly those before any old one may go.
+month in one object takes three fifths of the room and a thirtieth of the requests. No row changes, so each day keeps
+its revision and its digests, and what is read back from the new object must have exactly those before any old one may
+go.
 """
 
 from __future__ import annotations
