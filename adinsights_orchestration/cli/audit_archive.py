@@ -130,11 +130,13 @@ def status(as_json: process.JsonOption = False) -> None:
     """Show which days are archived, and the runs of the last days."""
     from adinsights_orchestration.audit_log.days import last_closed, missing, ranges
     from adinsights_orchestration.audit_log.ledger import ArchiveLedger
+    from adinsights_orchestration.audit_log.removal_ledger import pending
     from adinsights_orchestration.audit_log.source import AUDIT_LOG
 
     settings = process.settings()
     log = settings.audit_log
-    ledger = ArchiveLedger(process.open_ops_store(settings), AUDIT_LOG.name)
+    store = process.open_ops_store(settings)
+    ledger = ArchiveLedger(store, AUDIT_LOG.name)
     closed = last_closed(utc_now(), timedelta(minutes=log.settle_minutes))
     days = ledger.days(log.first_day, closed)
     gaps = ranges(missing(log.first_day, closed, days))
@@ -145,6 +147,7 @@ def status(as_json: process.JsonOption = False) -> None:
         "rows": sum(day.rows for day in days.values()),
         "bytes": sum(day.size for day in days.values()),
         "objects": sum(day.files for day in days.values()),
+        "objects_to_remove": len(pending(store, AUDIT_LOG.name)),
         "manifests": sequence,
         "head": head,
         "newest_day": str(max(days)) if days else None,

@@ -13,6 +13,7 @@ import pytest
 
 from adinsights_orchestration.audit_log import holds
 from adinsights_orchestration.audit_log.source import AUDIT_LOG
+from adinsights_orchestration.audit_log.store_errors import RefusedError
 from adinsights_orchestration.audit_log.windows import Hold, HoldKind
 from adinsights_orchestration.cli.entry import run
 from adinsights_orchestration.clock import utc_now
@@ -95,12 +96,22 @@ def test_what_is_in_the_way_is_said_with_exit_code_one(old: Place, command: Comm
     assert (answer.code, "in the way: the backend still serves" in " ".join(answer.err.split())) == (1, True)
 
 
+def _refuse(_: object, key: str) -> None:
+    raise RefusedError("it is locked", place=key)
+
+
 def test_expiry_tells_and_then_removes(old: Place, command: Command) -> None:
     before = objects(old)
     told = command("expire", "--json")
     assert (told.code, told.json["dry_run"], told.json["rows"]) == (0, True, len(old.rows))
     assert objects(old) == before
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("adinsights_orchestration.audit_log.folder.Folder.delete", _refuse)
+        kept = command("expire", "--apply", "--json")
+    assert (kept.code, len(kept.json["refused"])) == (0, len(before))
+    assert command("status", "--json").json["objects_to_remove"] == len(before)
     assert command("expire", "--apply").code == 0
+    assert command("status", "--json").json["objects_to_remove"] == 0
     assert (objects(old), verified(old).problems) == (set(), [])
 
 
