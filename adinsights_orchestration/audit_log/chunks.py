@@ -69,18 +69,34 @@ class Live:
     staying: Content | None = None
 
 
-def live_chunks(connection: sa.Connection, source: str, before: date) -> dict[Chunk, Live]:
-    """Returns every chunk before a day of which rows should still be in the table, oldest first."""
-    chunk, of = audit_chunk.c, audit_day.c
-    same_day = sa.and_(of.source == chunk.source, of.day == chunk.day, of.revision == chunk.revision)
+def live_chunks(connection: sa.Connection, source: str, before: date, *, half_way: bool = False) -> dict[Chunk, Live]:
+    """Returns every chunk before a day of which rows should still be in the table, oldest first.
+
+    Args:
+        connection: To the ops store.
+        source: The table's name in the archive.
+        before: The day.
+        half_way: Only those of whose deletion a dead process left open whether it was committed.
+    """
+    chunk = audit_chunk.c
     query = (
-        sa.select(audit_chunk, of.columns, of.server_major)
-        .join(audit_day, same_day)
+        sa.select(
+            chunk.tenant_id,
+            chunk.day,
+            chunk.revision,
+            chunk.left_rows,
+            chunk.left_fast,
+            chunk.left_portable,
+            chunk.staying,
+        )
         .where(chunk.source == source, chunk.state.in_((State.SEALED, State.DELETING)), chunk.day < before)
         .order_by(chunk.day, chunk.tenant_id)
     )
-    proofs: dict[tuple[str, int], Proof] = {}
-    return {(row.tenant_id, row.day): _live(row, proofs) for row in connection.execute(query)}
+    if half_way:
+        query = query.where(chunk.staying.is_not(None))
+    proofs = _proofs(connection, source, before)
+    found = connection.execute(query).all()
+    return {(row.tenant_id, row.day): _live(row, proofs[row.day, row.revision]) for row in found}
 
 
 def rows_in_table(connection: sa.Connection, source: str) -> dict[Chunk, int]:
@@ -151,10 +167,21 @@ def _many(
     return connection.execute(sa.text(statement.format(many=_MANY)), parameters).rowcount
 
 
-def _live(row: sa.Row[Any], proofs: dict[tuple[str, int], Proof]) -> Live:
-    key = json.dumps(row.columns), row.server_major
-    if key not in proofs:
-        proofs[key] = Proof(tuple(Column(name, type_) for name, type_ in row.columns), row.server_major)
+def _proofs(connection: sa.Connection, source: str, before: date) -> dict[tuple[date, int], Proof]:
+    """By day and revision; days that were read alike share one, for there are few such, and many chunks."""
+    of = audit_day.c
+    query = sa.select(of.day, of.revision, of.columns, of.server_major).where(of.source == source, of.day < before)
+    alike: dict[tuple[str, int], Proof] = {}
+    found: dict[tuple[date, int], Proof] = {}
+    for row in connection.execute(query):
+        key = json.dumps(row.columns), row.server_major
+        if key not in alike:
+            alike[key] = Proof(tuple(Column(name, type_) for name, type_ in row.columns), row.server_major)
+        found[row.day, row.revision] = alike[key]
+    return found
+
+
+def _live(row: sa.Row[Any], proof: Proof) -> Live:
     staying = Content(row.staying["rows"], int(row.staying["fast"])) if row.staying else None
     fast, portable = Content(row.left_rows, int(row.left_fast)), Content(row.left_rows, int(row.left_portable))
-    return Live(proofs[key], fast, portable, staying)
+    return Live(proof, fast, portable, staying)

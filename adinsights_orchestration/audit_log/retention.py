@@ -244,7 +244,7 @@ class Retention:
     def _resume(self, connection: Link, access: Access, policy: Policy) -> None:
         """Finds out whether deletions that a dead process began, and of which a hold kept rows, were committed."""
         with self.store.begin() as ledger:
-            live = live_chunks(ledger, self.source.name, policy.latest_cutoff)
+            live = live_chunks(ledger, self.source.name, policy.latest_cutoff, half_way=True)
         for (tenant, day), each in live.items():
             if each.staying is None or not each.staying.rows:
                 continue
