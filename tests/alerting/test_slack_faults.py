@@ -25,7 +25,7 @@ from adinsights_orchestration.ops_store.store import OpsStore
 from tests.alerting.channel import Fault
 from tests.alerting.slack_support import CHANNEL, LocalSlack, local_slack
 from tests.alerting.support import NOON, World
-from tests.alerting.test_faults import STEP, Schedule, _emptied, _findings, _history
+from tests.alerting.test_faults import LONG, STEP, Schedule, _emptied, _findings, _history
 
 NAME = f"slack:{CHANNEL}"
 Seen = list[tuple[str, int, str, tuple[str, ...]]]  # group, episode, header, story
@@ -86,7 +86,7 @@ class SlackSchedule(Schedule):
     """A schedule whose only channel is Slack."""
 
     def __init__(self, store: OpsStore, seed: int, slack: LocalSlack) -> None:
-        super().__init__(store, seed)
+        super().__init__(store, seed, LONG)
         self.slack, channel = slack, SlackChannel(slack)
         slack.world._clock = lambda: channel.now
         self.channels = (channel,)  # type: ignore[assignment]
@@ -107,7 +107,7 @@ def _should_be_seen(seed: int) -> Seen:
     world = World(Options(Routes((NAME,))))
     roots: dict[tuple[str, int], Message] = {}
     stories: dict[tuple[str, int], list[str]] = {}
-    for wrong in _history(random.Random(seed)):
+    for wrong in _history(random.Random(seed), LONG):
         for order in world.tick(*_findings(wrong), after=STEP):
             key = order.group, order.episode
             if order.op is Op.REPLY:

@@ -1,8 +1,8 @@
-"""`adinsights alerts` in a process of its own: what it prints, and what it refuses."""
+"""`adinsights alerts`: what it prints, and what it refuses."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 from pydantic import SecretStr
@@ -14,12 +14,18 @@ from adinsights_orchestration.clock import utc_now
 from adinsights_orchestration.ops_store.store import OpsStore
 from adinsights_orchestration.settings import OpsStoreSettings
 from tests.alerting.support import finding
-from tests.cli.conftest import Served
+from tests.cli.conftest import Answer, Served
 from tests.conftest import PostgresServer
 
 
 @pytest.fixture
-def dsn(postgres_server: PostgresServer, migrated_ops_store: str) -> Iterator[str]:
+def dsn(
+    command: Callable[..., Answer],
+    monkeypatch: pytest.MonkeyPatch,
+    postgres_server: PostgresServer,
+    migrated_ops_store: str,
+) -> Iterator[str]:
+    """The address of an ops store in which an alert fires, and which commands of this process are given."""
     address = postgres_server.copy_database(migrated_ops_store)
     store = OpsStore(OpsStoreSettings(dsn=SecretStr(address)))
     now = utc_now()
@@ -27,13 +33,16 @@ def dsn(postgres_server: PostgresServer, migrated_ops_store: str) -> Iterator[st
     with store.begin() as connection:
         rows.save_incidents(connection, [fired])
         rows.save_memory(connection, {}, now)
+    monkeypatch.setenv("ADINSIGHTS_OPS_STORE__DSN", address)
     yield address
     store.dispose()
 
 
-def test_an_alert_is_listed_shown_acknowledged_and_silenced(served: Served, dsn: str) -> None:
+def test_an_alert_is_listed_shown_acknowledged_and_silenced(
+    served: Served, command: Callable[..., Answer], dsn: str
+) -> None:
     def alerts(*arguments: str) -> str:
-        answer = served.as_process("alerts", *arguments, ADINSIGHTS_OPS_STORE__DSN=dsn)
+        answer = command("alerts", *arguments)
         assert answer.code == 0, answer.err
         return answer.out + answer.err
 
@@ -45,29 +54,30 @@ def test_an_alert_is_listed_shown_acknowledged_and_silenced(served: Served, dsn:
     assert "it covers 1 that fire now" in alerts("silence", "tenant=acme", "--for", "2h", "--reason", "known")
     assert "ann" in alerts("list")
     assert "silence 1 ended" in alerts("unsilence", "1")
-    refused = served.as_process(
-        "alerts", "silence", "colour=red", "--for", "2h", "--reason", "x", ADINSIGHTS_OPS_STORE__DSN=dsn
-    )
+    refused = command("alerts", "silence", "colour=red", "--for", "2h", "--reason", "x")
     assert (refused.code, "no alert has a label 'colour'" in refused.err) == (2, True)
 
 
 def test_a_report_is_printed_channels_are_tried_and_nothing_is_replayed_where_nothing_was_refused(
-    served: Served, dsn: str
+    command: Callable[..., Answer], dsn: str
 ) -> None:
-    listing = served.as_process("alerts", "list", "--json", ADINSIGHTS_OPS_STORE__DSN=dsn)
+    listing = command("alerts", "list", "--json")
     (listed,) = listing.json["alerts"]
-    report = served.as_process("incidents", "report", listed["id"], ADINSIGHTS_OPS_STORE__DSN=dsn)
+    report = command("incidents", "report", listed["id"])
     assert (report.code, "nothing is kept of episode 1" in report.err) == (2, True), "the fixture wrote no history"
-    tried = served.as_process("alerts", "test", "--by", "ann", "--json", ADINSIGHTS_OPS_STORE__DSN=dsn)
+    tried = command("alerts", "test", "--by", "ann", "--json")
     assert (tried.code, [each["arrived"] for each in tried.json]) == (0, [True])
-    replayed = served.as_process("alerts", "replay", ADINSIGHTS_OPS_STORE__DSN=dsn)
+    replayed = command("alerts", "replay")
     assert (replayed.code, "no channel refused anything for good that still fires" in replayed.err) == (0, True)
 
 
-def test_the_healthcheck_says_by_its_exit_code_whether_alerting_is_alive(served: Served, dsn: str) -> None:
-    def check(**more: str) -> tuple[int, list[bool]]:
-        environment = {"ADINSIGHTS_OPS_STORE__DSN": dsn, "ADINSIGHTS_LOCAL_STACK": "true", **more}
-        answer = served.as_process("healthcheck", "--json", **environment)
+def test_the_healthcheck_says_by_its_exit_code_whether_alerting_is_alive(
+    command: Callable[..., Answer], monkeypatch: pytest.MonkeyPatch, dsn: str
+) -> None:
+    monkeypatch.setenv("ADINSIGHTS_LOCAL_STACK", "true")
+
+    def check() -> tuple[int, list[bool]]:
+        answer = command("healthcheck", "--json")
         return answer.code, [each["alive"] for each in answer.json] if answer.out else []
 
     assert check() == (1, [True, False]), "it never delivered"
@@ -76,4 +86,5 @@ def test_the_healthcheck_says_by_its_exit_code_whether_alerting_is_alive(served:
         rows.note_delivery(connection, utc_now())
     assert check() == (0, [True, True])
     store.dispose()
-    assert check(ADINSIGHTS_OPS_STORE__DSN="postgresql://nobody@127.0.0.1:1/none") == (2, [])
+    monkeypatch.setenv("ADINSIGHTS_OPS_STORE__DSN", "postgresql://nobody@127.0.0.1:1/none")
+    assert check() == (2, [])

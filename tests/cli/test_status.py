@@ -1,8 +1,8 @@
-"""`adinsights status` in a process of its own: what it prints, and the exit code that says the same."""
+"""`adinsights status`: what it prints, and the exit code that says the same."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import pytest
@@ -22,25 +22,32 @@ from tests.status.world import HOUR, World, state_of
 class Console:
     """The command, on an ops store of this test's own."""
 
-    served: Served
+    command: Callable[..., Answer]
+    environment: pytest.MonkeyPatch
     dsn: str
     world: World
 
     def status(self, *arguments: str, dsn: str | None = None) -> Answer:
         """Runs `adinsights status`."""
-        return self.served.as_process("status", *arguments, ADINSIGHTS_OPS_STORE__DSN=dsn or self.dsn)
+        self.environment.setenv("ADINSIGHTS_OPS_STORE__DSN", dsn or self.dsn)
+        return self.command("status", *arguments)
 
 
 @pytest.fixture
-def console(served: Served, postgres_server: PostgresServer, migrated_ops_store: str) -> Iterator[Console]:
+def console(
+    command: Callable[..., Answer],
+    monkeypatch: pytest.MonkeyPatch,
+    postgres_server: PostgresServer,
+    migrated_ops_store: str,
+) -> Iterator[Console]:
     dsn = postgres_server.copy_database(migrated_ops_store)
     store = OpsStore(OpsStoreSettings(dsn=SecretStr(dsn)))
-    yield Console(served, dsn, World(store, utc_now()).well())
+    yield Console(command, monkeypatch, dsn, World(store, utc_now()).well())
     store.dispose()
 
 
-def test_all_well_is_exit_code_0(console: Console) -> None:
-    answer = console.status()
+def test_all_well_is_exit_code_0_of_the_process_too(console: Console, served: Served) -> None:
+    answer = served.as_process("status", ADINSIGHTS_OPS_STORE__DSN=console.dsn)
     assert (answer.code, answer.err) == (0, "")
     assert answer.out.startswith("OK  as of ")
     assert all(component.value in answer.out for component in Component)
