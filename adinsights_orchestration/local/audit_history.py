@@ -36,6 +36,7 @@ def keep_first_day(local: LocalSettings, day: date) -> None:
     path = _first_day_file(local)
     if path.exists():
         return
+    path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_suffix(".tmp")
     unfinished.write_text(f"{day}\n")
     unfinished.replace(path)

@@ -39,7 +39,7 @@ def seeded(postgres_server: PostgresServer) -> str:
 
 @pytest.fixture
 def local(tmp_path: Path) -> LocalSettings:
-    return LocalSettings(state_dir=tmp_path)
+    return LocalSettings(state_dir=tmp_path / "new")
 
 
 def rows(dsn: str, statement: str) -> list[tuple[object, ...]]:
