@@ -192,6 +192,9 @@ class Archive:
     def bury(self, store: Store, run: UUID, cause: Cause, leaving: Leaving, reason: str = "") -> Manifest:
         """The first phase: the chain says what is gone. From here on it is, whatever happens."""
         number, previous = self.ledger.head()
+        # What a run that died had written already, and nobody named, may be the very object that stands from now on.
+        stands = {file.key for file in leaving.instead_files}
+        files = tuple(file for file in leaving.files if file.key not in stands)
         kind = ManifestKind.COMPACTION if cause is Cause.COMPACTED else ManifestKind.TOMBSTONE
         manifest = Manifest(
             source=self.source.name,
@@ -206,7 +209,7 @@ class Archive:
             written_at=self.clock(),
             versions=versions(),
             reason=reason,
-            gone=Gone(cause, self.actor, run, leaving.chunks, leaving.files),
+            gone=Gone(cause, self.actor, run, leaving.chunks, files),
         )
         chain.append(store, manifest)
         if chain.load(store, self.source.name, manifest.sequence) != manifest:

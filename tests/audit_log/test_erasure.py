@@ -139,6 +139,28 @@ def test_objects_of_runs_that_died_go_and_damaged_ones_in_force_refuse(theirs: P
         erasure(theirs).plan()
 
 
+def test_what_a_run_that_died_had_written_already_is_not_taken_for_a_leftover(
+    theirs: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class DiedError(Exception):
+        """Behind the new objects, before the manifest."""
+
+    def dies(*_: object) -> None:
+        raise DiedError
+
+    before = objects(theirs)
+    with monkeypatch.context() as patched:
+        patched.setattr("adinsights_orchestration.audit_log.removing.Archive.bury", dies)
+        with pytest.raises(DiedError):
+            erasure(theirs).apply()
+    written = objects(theirs) - before
+    assert written
+    assert written <= erasure(theirs).plan().removed.keys()
+    erasure(theirs).apply()
+    assert written <= objects(theirs)
+    assert (verified(theirs).problems, verified(theirs).rows) == ([], len(theirs.rows) - 3)
+
+
 @pytest.mark.parametrize("subject", [{"resource_id": "1"}, {"person": ""}])
 def test_who_is_meant_must_be_clear(theirs: Place, subject: dict[str, str]) -> None:
     with pytest.raises(SubjectError):
