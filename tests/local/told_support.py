@@ -50,13 +50,14 @@ def roots(url: str) -> list[str]:
 
 
 def mails(url: str) -> str:
-    """Every mail, oldest first.
+    """Every mail, by mailbox, and in each the oldest first: whose mail a server takes first is no matter.
 
     Args:
         url: The local mail pages.
     """
     found = httpx.get(f"{url}/messages", timeout=30).raise_for_status().json()
-    return "\n".join(_mail(number, each) for number, each in enumerate(reversed(found), start=1))
+    in_mailboxes = sorted(found[::-1], key=lambda each: str(each["headers"]["to"]))
+    return "\n".join(_mail(number, each) for number, each in enumerate(in_mailboxes, start=1))
 
 
 def normal(text: str) -> str:
