@@ -59,6 +59,17 @@ def test_a_failing_connection_that_turns_late_has_failed_since_before_that(plant
     assert began in plant.shown()["connections/meta"]
 
 
+def test_a_component_that_goes_down_has_been_unwell_since_it_was_no_more_than_degraded(plant: Plant) -> None:
+    plant.component("airbyte", "degraded")
+    began = f"since {plant.now:%Y-%m-%d %H:%M} UTC"
+    plant.tick()
+    plant.now += 10 * MINUTE
+    plant.component("airbyte", "down")
+    plant.tick()
+    (text,) = plant.shown().values()
+    assert "firing page: Airbyte is down: x (" + began in text
+
+
 def test_more_than_a_fifth_of_a_providers_tenants_are_one_page_and_say_what_they_explain(plant: Plant) -> None:
     for number in range(10):
         plant.connection(f"t{number}-meta", "stale" if number < 3 else "ok")

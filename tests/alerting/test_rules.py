@@ -185,7 +185,7 @@ def test_what_is_overdue_for_an_hour_is_escalated_to_data_engineering_once_a_pro
     text = plant.shown()["escalations"]
     assert "[FIRING WARN] Meta: Data Engineering has to look" in text
     assert "1 more connections for over 60 min" in text
-    assert "data-eng@example.com" in text
+    assert "Owner: Data Engineering (data-eng)" in text
     assert "60 / 120 minutes (runbook, escalate to Data Engineering beyond 60 minutes)" in text
     plant.tick(HOUR)
     assert "[FIRING PAGE]" in plant.shown()["escalations"]

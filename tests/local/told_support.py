@@ -56,7 +56,8 @@ def mails(url: str) -> str:
         url: The local mail pages.
     """
     found = httpx.get(f"{url}/messages", timeout=30).raise_for_status().json()
-    in_mailboxes = sorted(found[::-1], key=lambda each: str(each["headers"]["to"]))
+    found.reverse()
+    in_mailboxes = sorted(found, key=lambda each: str(each["headers"]["to"]))
     return "\n".join(_mail(number, each) for number, each in enumerate(in_mailboxes, start=1))
 
 

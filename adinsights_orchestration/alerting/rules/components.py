@@ -159,6 +159,7 @@ def _finding(state: ComponentState, facts: Facts) -> Finding:
         links=facts.places.component(component),
         asset=f"health/{component.value}",
         explains=EXPLAINS.get(component, ()) if down or component is Component.DBT else (),
+        is_since_found=True,  # what is down was not well before: it has been so since then
         is_measured=True,
         is_symptom=component in _SYMPTOMS and not (component is Component.DBT and reading.state == "failing"),
     )
