@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from datetime import date, timedelta
 from typing import TYPE_CHECKING, Annotated, Any
-from uuid import UUID
 
 import typer
 
@@ -93,7 +92,7 @@ def verify(
 
 
 def query(
-    tenant: Annotated[str, typer.Option(help="Only this tenant's rows (its id).")] = "",
+    tenant: Annotated[str, typer.Option(help="Only this tenant's rows: slug, name or id.")] = "",
     action: Annotated[str, typer.Option(help="Only rows of this action.")] = "",
     resource_type: Annotated[str, typer.Option("--resource-type", help="Only rows about this kind.")] = "",
     first: FromOption = "",
@@ -106,10 +105,12 @@ def query(
     from adinsights_orchestration.audit_log.query import Question, ask
     from adinsights_orchestration.audit_log.source import AUDIT_LOG
     from adinsights_orchestration.audit_log.store import open_store
+    from adinsights_orchestration.cli.selection import tenant_id
 
     settings = process.settings()
+    whose = tenant_id(settings, tenant) if tenant else None
     question = Question(
-        tenant=_tenant(tenant),
+        tenant=whose,
         action=action or None,
         resource_type=resource_type or None,
         first=_day(first, "--from"),
@@ -118,7 +119,7 @@ def query(
         sql=sql or None,
     )
     answer = ask(open_store(settings.audit_log), AUDIT_LOG, question, at_once=settings.audit_log.at_once)
-    _journal(settings, "query", {"tenant": tenant or None, "rows": len(answer.rows), "sql": bool(sql)})
+    _journal(settings, "query", {"tenant": str(whose) if whose else None, "rows": len(answer.rows), "sql": bool(sql)})
     # Who did it, and from where, is what is asked for here; everywhere else these are taken out.
     rows = [
         {name: Verbatim(_shown(value)) for name, value in zip(answer.columns, row, strict=True)} for row in answer.rows
@@ -185,15 +186,6 @@ def _day(text: str, option: str) -> date | None:
     except ValueError:
         pass
     raise ConfigurationError(f"{text!r} is no day", place=option, next_step="Write it as 2026-01-31; days are UTC.")
-
-
-def _tenant(text: str) -> UUID | None:
-    try:
-        return UUID(text) if text else None
-    except ValueError:
-        raise ConfigurationError(
-            f"{text!r} is no tenant's id", place="--tenant", next_step="`adinsights registry show` lists them."
-        ) from None
 
 
 def _document(report: VerifyReport) -> dict[str, Any]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
-from uuid import UUID
 
 import typer
 
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
     from adinsights_orchestration.audit_log.erasure import ErasurePlan
     from adinsights_orchestration.audit_log.offboarding import OffboardingPlan
 
-TenantOption = Annotated[str, typer.Option("--tenant", metavar="ID", help="Whose archive (the tenant's id).")]
+TenantOption = Annotated[str, typer.Option("--tenant", metavar="TENANT", help="Whose archive: slug, name or id.")]
 PlanOption = Annotated[
     str, typer.Option("--plan", metavar="DIGEST", help="The plan that you read: anything else is refused.")
 ]
@@ -51,8 +50,9 @@ def offboard(
     """Remove a tenant that has left from the archive, handed over first if asked. Plan first; does it with --yes."""
     from adinsights_orchestration.audit_log.offboarding import Offboarding
     from adinsights_orchestration.audit_log.preflight import require_plan
+    from adinsights_orchestration.cli.selection import tenant_id
 
-    work = Offboarding(archive(), _tenant(tenant), reason, export, younger)
+    work = Offboarding(archive(), tenant_id(process.settings(), tenant), reason, export, younger)
     found = work.apply(plan) if yes else work.plan()
     if not yes:
         require_plan(found.digest, plan, [])
@@ -81,8 +81,10 @@ def erase(
     from adinsights_orchestration.audit_log.erasure import Erasure
     from adinsights_orchestration.audit_log.matching import Subject
     from adinsights_orchestration.audit_log.preflight import require_plan
+    from adinsights_orchestration.cli.selection import tenant_id
 
-    subject = Subject(_tenant(tenant), user_id or None, resource_type or None, resource_id or None)
+    whose = tenant_id(process.settings(), tenant)
+    subject = Subject(whose, user_id or None, resource_type or None, resource_id or None)
     work = Erasure(archive(), subject, reason)
     found = work.apply(plan) if yes else work.plan()
     if not yes:
@@ -98,12 +100,6 @@ def erase(
         _show_erasure(found, done=yes)
         _finish(found.obstacles, found.digest, command)
     raise typer.Exit(EXIT_NOT_WELL if found.obstacles or found.swept.problem else 0)
-
-
-def _tenant(text: str) -> UUID:
-    from adinsights_orchestration.audit_log.restore_plan import tenant_of
-
-    return tenant_of(text, "--tenant")
 
 
 def _command(words: list[str], digest: str) -> str:

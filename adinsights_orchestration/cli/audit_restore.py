@@ -21,7 +21,9 @@ FirstOption = Annotated[str, typer.Option("--from", metavar="WHEN", help="First 
 LastOption = Annotated[
     str, typer.Option("--to", metavar="WHEN", help="Last day (UTC), included; or the moment before which rows are.")
 ]
-TenantOption = Annotated[list[str] | None, typer.Option("--tenant", help="Only this tenant's rows (its id); repeats.")]
+TenantOption = Annotated[
+    list[str] | None, typer.Option("--tenant", help="Only this tenant's rows: slug, name or id; repeats.")
+]
 IntoOption = Annotated[str, typer.Option("--into", metavar="TABLE", help="A table of its own for the rows.")]
 LiveOption = Annotated[bool, typer.Option("--live", help="Into the table that was archived; needs --hold-until.")]
 HoldOption = Annotated[
@@ -46,11 +48,12 @@ def restore(
 ) -> None:
     """Bring archived rows back, into a table of their own or the live one. Tells what would come; does with --apply."""
     from adinsights_orchestration.audit_log.restore import Order, Restore
-    from adinsights_orchestration.audit_log.restore_plan import Wanted, moment_of, tenant_of
+    from adinsights_orchestration.audit_log.restore_plan import Wanted, moment_of
     from adinsights_orchestration.audit_log.source import AUDIT_LOG
     from adinsights_orchestration.cli.runs import requester
+    from adinsights_orchestration.cli.selection import tenant_id
 
-    tenants = tuple(tenant_of(each, "--tenant") for each in tenant or ())
+    tenants = tuple(tenant_id(process.settings(), each) for each in tenant or ())
     order = Order(
         wanted=Wanted(moment_of(first, "--from"), moment_of(last, "--to", end=True), tenants),
         into=into or None,

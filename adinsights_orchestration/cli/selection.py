@@ -7,10 +7,13 @@ is. Does not belong here: what is done to them.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from uuid import UUID
 
 from adinsights_orchestration.errors import AdinsightsError
 from adinsights_orchestration.ops_store.store import OpsStore
+from adinsights_orchestration.settings import Settings
 from adinsights_orchestration.tenants.model import Connection, Provider, Registry, Standing, Tenant
 from adinsights_orchestration.tenants.store import load_registry
 
@@ -84,6 +87,31 @@ def tenants_called(registry: Registry, name: str) -> list[Tenant]:
         known = ", ".join(sorted(each.slug for each in registry.tenants if not each.retired))
         raise SelectionError(f"no tenant is {name!r}.", next_step=f"Known: {known}.")
     return found
+
+
+def tenant_id(settings: Settings, text: str) -> UUID:
+    """The one tenant that `--tenant` means, those who have left included.
+
+    An id is taken as it is and asks nobody: an archive outlives its ops store, and a tenant the registry.
+
+    Args:
+        settings: Where the registry is.
+        text: A slug, name or id.
+
+    Raises:
+        SelectionError: Nobody is called so, or more than one is.
+        OpsStoreError: It is no id, and the ops store does not answer.
+    """
+    with suppress(ValueError):
+        return UUID(text)
+    tenants = load_registry(OpsStore(settings.ops_store)).tenants
+    found = sorted(str(each.id) for each in tenants if text in (each.slug, each.name))
+    if len(found) > 1:
+        raise SelectionError(f"{text!r} is what {len(found)} tenants are called.", next_step=f"Give an id: {found}.")
+    if not found:
+        known = ", ".join(sorted(each.slug for each in tenants)) or "nobody, `adinsights registry refresh` reads them"
+        raise SelectionError(f"no tenant is {text!r}.", next_step=f"Give a slug, a name or an id. Known: {known}.")
+    return UUID(found[0])
 
 
 def _provider(name: str) -> Provider:

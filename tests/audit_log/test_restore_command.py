@@ -81,7 +81,7 @@ def test_a_part_of_a_day_is_asked_for_by_moments(gone: Place, command: Command) 
 REFUSED = {
     "Write it as 2026-01-31": ("--from", "soon", "--to", "2024-01-02"),
     "Give the first day first": ("--from", "2024-01-03", "--to", "2024-01-01"),
-    "registry show": (*RANGE, "--tenant", "acme"),
+    "Give a slug, a name or an id": (*RANGE, "--tenant", "acme"),
     "--hold-until": (*RANGE, "--live"),
     "in the future": (*RANGE, "--live", "--hold-until", "2020-01-01"),
     "a table of its own": (*RANGE, "--hold-until", "2099-01-01"),
