@@ -525,7 +525,13 @@ def in_workspaces_of_their_own(ingestion: Ingestion) -> list[UUID]:
 
 
 @pytest.mark.parametrize(
-    ("knob", "config_api"), [("forbidden", True), ("forbidden", False), ("no_jobs", True), ("no_jobs", False)]
+    ("knob", "config_api"),
+    [
+        ("forbidden", True),
+        ("forbidden", False),
+        ("no_jobs", True),
+        pytest.param("no_jobs", False, marks=pytest.mark.soak),
+    ],
 )
 def test_a_workspace_that_airbyte_refuses_hides_nobody_elses_syncs_and_is_caught_up_with(
     ops_store: OpsStore, knob: str, config_api: bool
@@ -562,7 +568,7 @@ def test_among_many_workspaces_one_that_is_hidden_and_one_that_is_refused_are_fo
             start_elsewhere(one, number)
         one.advance(45)
         assert one.observe().absorbed.finished == 10
-        assert one.findings()["workspace_unreadable"] == sorted([str(workspaces[3]), str(workspaces[8])])
+        assert set(one.findings()["workspace_unreadable"]) == {str(workspaces[3]), str(workspaces[8])}
 
 
 def test_a_refused_workspace_that_nobody_wants_to_read_any_more_is_forgotten(ops_store: OpsStore) -> None:

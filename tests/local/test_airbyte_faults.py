@@ -71,6 +71,13 @@ def test_the_jobs_of_one_connection_can_be_forbidden(airbyte: AirbyteServer) -> 
     assert (refused.status_code, listed(airbyte)[0]["jobId"]) == (403, job["jobId"])
 
 
+def test_a_workspace_can_be_listed_and_its_jobs_forbidden(airbyte: AirbyteServer) -> None:
+    (workspace,) = airbyte.public("GET", "/workspaces").json()["data"]
+    airbyte.set("no_jobs", [workspace["workspaceId"]])
+    assert airbyte.public("GET", f"/jobs?workspaceIds={workspace['workspaceId']}").status_code == 403
+    assert airbyte.public("GET", "/workspaces").json()["data"] == [workspace]
+
+
 def test_rate_limits_do_not_say_when_to_come_back(airbyte: AirbyteServer) -> None:
     airbyte.set("rate_limited_next", 1)
     reply = airbyte.public("GET", "/jobs")
