@@ -163,7 +163,7 @@ class _Facts:
                 "rows_synced": None,
                 "failure_message": "the token has expired",
                 "started_at": at - timedelta(minutes=1),
-                **dict.fromkeys(("ended_at", "first_observed_at", "observed_at", "end_observed_at"), at),
+                **_observed(at),
             }
             connection.execute(sa.insert(sync_job), [{**row, **failed, "job_id": row["job_id"] + 50} for row in found])
         return time.monotonic()
@@ -174,13 +174,18 @@ class _Facts:
         A while, since freshness looks again for two minutes at what it has seen: ten thousand syncs at once are no
         platform's every day.
         """
-        job, at = sync_job.c, utc_now() - timedelta(minutes=5 if all_of_them else 0)
-        moved = dict.fromkeys(("ended_at", "first_observed_at", "observed_at", "end_observed_at"), at)
-        newest = sa.update(sync_job).where(job.job_id % JOBS_OF_A_CONNECTION == 0).values(**moved)
+        job = sync_job.c
+        newest = sa.update(sync_job).where(job.job_id % JOBS_OF_A_CONNECTION == 0)
         with self.platform.store.begin() as connection:
             failed = sa.delete(sync_job).where(job.status == "failed").returning(job.partition_key)
             keys = connection.execute(failed).scalars().all()
-            connection.execute(newest if all_of_them else newest.where(job.partition_key.in_(keys)))
+            if all_of_them:
+                connection.execute(newest.values(**_observed(utc_now() - timedelta(minutes=5))))
+            connection.execute(newest.where(job.partition_key.in_(keys)).values(**_observed(utc_now())))
+
+
+def _observed(at: datetime) -> dict[str, datetime]:
+    return dict.fromkeys(("ended_at", "first_observed_at", "observed_at", "end_observed_at"), at)
 
 
 class _Round:

@@ -23,6 +23,7 @@ from pydantic import SecretStr
 from adinsights_orchestration.local.postgres import EmbeddedPostgres
 from adinsights_orchestration.ops_store.store import OpsStore
 from adinsights_orchestration.settings import OpsStoreSettings
+from tests.backend.backend_tables import Backend, create_backend
 from tests.recycling import Recycled
 from tests.scheduling import Together, rank
 
@@ -62,6 +63,7 @@ class PostgresServer:
         self.server = server
         self.host, self.port, self.user, self.password = server.host, server.port, server.user, server.password
         self._dagster: Recycled | None = None
+        self._backends: Recycled | None = None
 
     def create_database(self, prefix: str = "test") -> str:
         """Creates a database of its own and returns its address."""
@@ -85,6 +87,14 @@ class PostgresServer:
             kept = ("alembic_version", "instance_info", "secondary_indexes")
             self._dagster = Recycled(self.server, lambda: self.copy_database(template), "public", kept)
         return self._dagster
+
+    @property
+    def backends(self) -> Recycled:
+        """Databases with the backend's tables."""
+        if self._backends is None:
+            template = create_backend(self.create_database).dsn.rsplit("/", 1)[1]
+            self._backends = Recycled(self.server, lambda: self.copy_database(template), "public", [])
+        return self._backends
 
 
 def _server(name: str, bin_dir: Path | None) -> Iterator[PostgresServer]:
@@ -156,6 +166,14 @@ def ops_store(recycled: Recycled) -> Iterator[OpsStore]:
     yield store
     store.dispose()
     recycled.give_back(address)
+
+
+@pytest.fixture
+def backend(postgres_server: PostgresServer) -> Iterator[Backend]:
+    """The backend's tables, empty, in a database that is this test's own for as long as it runs."""
+    address = postgres_server.backends.borrow()
+    yield Backend(address)
+    postgres_server.backends.give_back(address)
 
 
 @contextmanager

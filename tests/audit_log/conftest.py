@@ -19,8 +19,7 @@ from adinsights_orchestration.audit_log.store import Store
 from adinsights_orchestration.ops_store.store import OpsStore
 from adinsights_orchestration.settings import AuditLogSettings, BackendSettings, OpsStoreSettings, Settings
 from tests.audit_log.rows import FIRST, Row, insert, some_rows
-from tests.backend.backend_tables import Backend, create_backend
-from tests.conftest import PostgresServer
+from tests.backend.backend_tables import Backend
 
 NOW = datetime(2024, 2, 1, 3, tzinfo=UTC)
 DAYS = 6
@@ -55,9 +54,8 @@ class Place:
 
 
 @pytest.fixture
-def place(postgres_server: PostgresServer, ops_store: OpsStore, tmp_path: Path) -> Place:
+def place(backend: Backend, ops_store: OpsStore, tmp_path: Path) -> Place:
     """Three tenants with six days of rows, and an empty archive."""
-    backend = create_backend(postgres_server.create_database)
     ops_dsn = ops_store._settings.dsn
     folder = tmp_path / "archive"
     settings = Settings(

@@ -20,11 +20,6 @@ WRITTEN_AT = datetime(2025, 1, 1, tzinfo=UTC)
 RETENTION = (Right.SELECT, Right.DELETE)
 
 
-@pytest.fixture
-def backend(postgres_server: PostgresServer) -> Backend:
-    return create_backend(postgres_server.create_database)
-
-
 def audit_role(backend: Backend, attributes: str = "", grants: str = "select, insert, delete") -> str:
     """A role with these rights on the audit log and no other; returns the database's address as that role."""
     dsn = backend.role(attributes, granted=False)

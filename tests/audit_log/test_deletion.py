@@ -41,11 +41,6 @@ ONE_DAY = Scope((Run((), FIRST, FIRST + timedelta(days=1)),))
 
 
 @pytest.fixture
-def backend(postgres_server: PostgresServer) -> Backend:
-    return create_backend(postgres_server.create_database)
-
-
-@pytest.fixture
 def tenants(backend: Backend) -> list[UUID]:
     return [backend.add_tenant(f"Tenant {number}") for number in range(4)]
 

@@ -22,8 +22,7 @@ from adinsights_orchestration.tenants import store as registry_store
 from adinsights_orchestration.tenants.model import ResourceHold, Tenant
 from tests.audit_log.archived import NOW, TODAY, World, seal, serve, settings_for
 from tests.audit_log.rows import TABLE, Row, ids, insert, moment, some_rows
-from tests.backend.backend_tables import create_backend
-from tests.conftest import PostgresServer
+from tests.backend.backend_tables import Backend
 
 FIRST = TODAY - timedelta(days=375)
 DAYS = [FIRST + timedelta(days=number) for number in range(14)]
@@ -33,8 +32,7 @@ TENANTS = (Tenant(ONE, "One", "one"), Tenant(TWO, "Two", "two"), Tenant(LONG, "L
 
 
 @pytest.fixture
-def world(postgres_server: PostgresServer, ops_store: OpsStore) -> World:
-    backend = create_backend(postgres_server.create_database)
+def world(backend: Backend, ops_store: OpsStore) -> World:
     for tenant in TENANTS:
         backend.add_tenant(tenant.name, tenant.id)
     ops = ops_store._settings.dsn.get_secret_value()

@@ -16,8 +16,7 @@ from adinsights_orchestration.environments import Environment
 from adinsights_orchestration.ingestion.automation import build_ingestion
 from adinsights_orchestration.ops_store.store import OpsStore
 from adinsights_orchestration.settings import Settings, WebhookSender
-from tests.backend.backend_tables import create_backend
-from tests.conftest import PostgresServer
+from tests.backend.backend_tables import Backend
 from tests.ingestion.webhook_world import MortalStore, WebhookServer, World
 
 BUDGET_SECONDS = 3
@@ -26,9 +25,8 @@ ROWS = 1000
 
 
 @pytest.fixture
-def world(postgres_server: PostgresServer, ops_store: OpsStore) -> Iterator[World]:
+def world(backend: Backend, ops_store: OpsStore) -> Iterator[World]:
     """A thousand audit rows and forty finished jobs that the backend is owed."""
-    backend = create_backend(postgres_server.create_database)
     server = WebhookServer(backend)
     one = World(backend, server, MortalStore(ops_store._settings), sender=WebhookSender.ORCHESTRATOR, now=utc_now())
     with ops_store.begin() as connection:

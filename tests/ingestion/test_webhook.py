@@ -13,15 +13,14 @@ import pytest
 from adinsights_orchestration.ingestion.webhook_outcomes import WebhookReport
 from adinsights_orchestration.ops_store.store import OpsStore
 from adinsights_orchestration.settings import WebhookSender
-from tests.backend.backend_tables import create_backend
-from tests.conftest import PostgresServer, free_port
+from tests.backend.backend_tables import Backend
+from tests.conftest import free_port
 from tests.ingestion.webhook_world import MortalStore, WebhookServer, World
 
 
 @pytest.fixture
-def world(postgres_server: PostgresServer, ops_store: OpsStore) -> Iterator[World]:
+def world(backend: Backend, ops_store: OpsStore) -> Iterator[World]:
     """Everything that a round needs; nothing has happened yet."""
-    backend = create_backend(postgres_server.create_database)
     server = WebhookServer(backend)
     store = MortalStore(ops_store._settings)
     yield World(backend, server, store)

@@ -16,8 +16,7 @@ from hypothesis import strategies as st
 from adinsights_orchestration.ingestion.webhook_outcomes import WebhookReport
 from adinsights_orchestration.ops_store.store import OpsStore
 from adinsights_orchestration.settings import WebhookSender
-from tests.backend.backend_tables import create_backend
-from tests.conftest import PostgresServer
+from tests.backend.backend_tables import Backend
 from tests.ingestion.webhook_world import KilledError, MortalStore, WebhookServer, World
 
 SENDERS = [WebhookSender.RECONCILE, WebhookSender.ORCHESTRATOR]
@@ -25,9 +24,8 @@ FAULTS = ["error", "error_after", "drop", "drop_after", "late", "busy", "403"]
 
 
 @pytest.fixture
-def world(postgres_server: PostgresServer, ops_store: OpsStore) -> Iterator[World]:
+def world(backend: Backend, ops_store: OpsStore) -> Iterator[World]:
     """Everything that a round needs; more attempts than a test makes faults, so that none gives up."""
-    backend = create_backend(postgres_server.create_database)
     server = WebhookServer(backend)
     store = MortalStore(ops_store._settings)
     yield World(backend, server, store, max_attempts=10)

@@ -20,17 +20,16 @@ from adinsights_orchestration.local.serving import running
 from adinsights_orchestration.ops_store.store import OpsStore
 from adinsights_orchestration.settings import WebhookSender
 from adinsights_orchestration.tenants.refresh import refresh
-from tests.backend.backend_tables import create_backend
-from tests.conftest import PostgresServer, free_port
+from tests.backend.backend_tables import Backend
+from tests.conftest import free_port
 from tests.ingestion.webhook_world import SECRET, KilledError, MortalStore, WebhookServer, World
 
 JOBS = 20
 
 
 @pytest.fixture
-def world(postgres_server: PostgresServer, ops_store: OpsStore) -> Iterator[World]:
+def world(backend: Backend, ops_store: OpsStore) -> Iterator[World]:
     """A backend whose only sender is the orchestrator; nothing has happened yet."""
-    backend = create_backend(postgres_server.create_database)
     server = WebhookServer(backend)
     store = MortalStore(ops_store._settings)
     yield World(backend, server, store, sender=WebhookSender.ORCHESTRATOR)
