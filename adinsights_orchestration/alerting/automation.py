@@ -8,10 +8,8 @@ import dagster as dg
 
 from adinsights_orchestration.alerting import deliver, rows
 from adinsights_orchestration.alerting.alerter import Alerter
-from adinsights_orchestration.alerting.backend_rules import run_backend_rules
 from adinsights_orchestration.alerting.deliver import Delivered
 from adinsights_orchestration.alerting.evaluate import Evaluation
-from adinsights_orchestration.alerting.ping import DeadMansPing
 from adinsights_orchestration.alerting.rows import Event
 from adinsights_orchestration.clock import Clock, TickClock, utc_now
 from adinsights_orchestration.environments import Automation
@@ -45,7 +43,11 @@ def _evaluating(settings: Settings, alerter: Alerter) -> dg.SensorDefinition | N
     if unattended is None:
         return None
     url = settings.alerting.ping_url
-    ping = DeadMansPing(url.get_secret_value(), settings.alerting.ping_timeout_seconds) if url else None
+    ping = None
+    if url is not None:
+        from adinsights_orchestration.alerting.ping import DeadMansPing  # with a client for HTTP
+
+        ping = DeadMansPing(url.get_secret_value(), settings.alerting.ping_timeout_seconds)
 
     @dg.sensor(
         name=Automation.ALERT_EVALUATE.value,
@@ -73,6 +75,8 @@ def _job(settings: Settings, store: OpsStore, alerter: Alerter, clock: Clock) ->
         description="Evaluates all rules, sends what there is to say, and has the backend evaluate its own.",
     )
     def evaluate_and_deliver(context: dg.OpExecutionContext) -> None:
+        from adinsights_orchestration.alerting.backend_rules import run_backend_rules  # with a client for HTTP
+
         done = alerter.evaluate_in_turn(context.instance, _WAITS_SECONDS)
         if done.skipped:
             raise dg.Failure(f"{done.skipped}, for {_WAITS_SECONDS:.0f} s: see the ticks of alert_evaluate")

@@ -6,21 +6,24 @@ Belongs here: ticks, runs, and a line about each. Does not belong here: their wo
 # No postponed annotations: Dagster reads the type of an op's context.
 from collections import Counter
 from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
 import dagster as dg
 
 from adinsights_orchestration.clock import Clock, utc_now
 from adinsights_orchestration.environments import Automation
 from adinsights_orchestration.freshness.sla import SlaTable, load_sla
-from adinsights_orchestration.health import rendering, states, tick
+from adinsights_orchestration.health import rendering, states
 from adinsights_orchestration.health.catalog import watched
 from adinsights_orchestration.health.model import Component
 from adinsights_orchestration.health.showing import show
-from adinsights_orchestration.health.tick import Round
 from adinsights_orchestration.logs import get_logger, timed
 from adinsights_orchestration.ops_store.store import OpsStore
 from adinsights_orchestration.settings import Settings
 from adinsights_orchestration.unattended import declared, sensor_status
+
+if TYPE_CHECKING:
+    from adinsights_orchestration.health.tick import Round
 
 OnNews = Callable[[dg.DagsterInstance], None]
 _log = get_logger(__name__)
@@ -51,13 +54,15 @@ def build_health(
 
 def ask_and_show(
     settings: Settings, store: OpsStore, sla: SlaTable, instance: dg.DagsterInstance, clock: Clock
-) -> tuple[Round, list[Component]]:
+) -> "tuple[Round, list[Component]]":
     """One round, shown in Dagster where something changed."""
+    from adinsights_orchestration.health import tick  # with every client that probes need; a location loads without
+
     done = tick.run(settings, store, sla, instance, clock)
     return done, show(instance, store, done.states, clock()) if done.states else []
 
 
-def summary(done: Round) -> str:
+def summary(done: "Round") -> str:
     """One line for the sensor's tick."""
     if done.skipped:
         return done.skipped
@@ -95,7 +100,7 @@ def _sensor(
     return health_probe
 
 
-def _tell(done: Round) -> None:
+def _tell(done: "Round") -> None:
     for transition in done.transitions:
         reading = transition.after.reading
         _log.info(

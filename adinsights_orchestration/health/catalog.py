@@ -8,14 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING, TypeAlias
 
-from adinsights_orchestration.health.asking import Asking
 from adinsights_orchestration.health.model import Component, Reading
-from adinsights_orchestration.health.probes import api, backend, dagster, dashboards, databases, records, web_parts
 from adinsights_orchestration.settings import HealthSettings, Settings
 
+if TYPE_CHECKING:
+    from adinsights_orchestration.health.asking import Asking
+
 DATA, PLATFORM = "data-eng@example.com", "platform-eng@example.com"  # runbook: contacts
-Probe = Callable[[Asking], Awaitable[Reading]]
+Probe: TypeAlias = "Callable[[Asking], Awaitable[Reading]]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +44,19 @@ class Entry:
     is_watched: Callable[[HealthSettings], bool] = lambda _: True
 
 
+def _probe(module: str, name: str) -> Probe:
+    """A probe, imported when it first asks: a location loads without clients for HTTP and Postgres."""
+
+    async def ask(asking: Asking) -> Reading:
+        probe: Probe = getattr(import_module(f"adinsights_orchestration.health.probes.{module}"), name)
+        return await probe(asking)
+
+    return ask
+
+
 CATALOG: Mapping[Component, Entry] = {
     Component.FRONTEND: Entry(
-        web_parts.frontend,
+        _probe("web_parts", "frontend"),
         PLATFORM,
         "The frontend's page is served and is the frontend's.",
         "Nobody can open ADinsights.",
@@ -52,35 +65,35 @@ CATALOG: Mapping[Component, Entry] = {
         is_watched=lambda health: health.frontend_url is not None,
     ),
     Component.BACKEND: Entry(
-        backend.backend,
+        _probe("backend", "backend"),
         PLATFORM,
         "`GET /api/health/` of the backend.",
         "No page of ADinsights has data, no webhook is taken.",
         kind="django",
     ),
     Component.BACKEND_AIRBYTE: Entry(
-        backend.backend_airbyte,
+        _probe("backend", "backend_airbyte"),
         DATA,
         "What the backend's `/api/health/airbyte/` says, beside the ledger. It speaks of the newest sync only.",
         "What the product itself says of its data is wrong, or its syncs are late.",
         kind="django",
     ),
     Component.BACKEND_DBT: Entry(
-        backend.backend_dbt,
+        _probe("backend", "backend_dbt"),
         DATA,
         "What the backend's `/api/health/dbt/` says of the published run results, beside the recorded builds.",
         "What the product itself says of its models is wrong, or they are.",
         kind="django",
     ),
     Component.API: Entry(
-        api.api,
+        _probe("api", "api"),
         PLATFORM,
         "The share of API requests that failed in five minutes, from Prometheus or the backend's counters.",
         "Customers see errors.",
         kind="django",
     ),
     Component.DASHBOARDS: Entry(
-        dashboards.dashboards,
+        _probe("dashboards", "dashboards"),
         DATA,
         "The age of every tenant's dashboard data; the worst tenant decides.",
         "Customers decide on old figures.",
@@ -89,7 +102,7 @@ CATALOG: Mapping[Component, Entry] = {
         is_watched=lambda health: health.backend_api_key is not None,
     ),
     Component.SUPERSET: Entry(
-        web_parts.superset,
+        _probe("web_parts", "superset"),
         PLATFORM,
         "`GET /health` of Superset.",
         "No dashboard opens.",
@@ -98,35 +111,35 @@ CATALOG: Mapping[Component, Entry] = {
         is_watched=lambda health: health.superset_url is not None,
     ),
     Component.AIRBYTE: Entry(
-        web_parts.airbyte,
+        _probe("web_parts", "airbyte"),
         DATA,
         "Both of Airbyte's APIs answer.",
         "No sync is started or observed; running ones go on.",
         kind="airbyte",
     ),
     Component.WEBHOOK: Entry(
-        records.webhook,
+        _probe("records", "webhook"),
         DATA,
         "The backend is told of finished jobs, held against the ledger.",
         "The product shows old sync times, and its own alerts miss failures.",
         kind="airbyte",
     ),
     Component.DBT: Entry(
-        records.dbt,
+        _probe("records", "dbt"),
         DATA,
         "The recorded builds: the latest completed one, and the newest result of every model.",
         "Dashboards show figures of before the last good build.",
         kind="dbt",
     ),
     Component.WAREHOUSE: Entry(
-        databases.warehouse,
+        _probe("databases", "warehouse"),
         DATA,
         "The warehouse takes our connection and answers a statement.",
         "Nothing is synced, built or shown.",
         kind="postgres",
     ),
     Component.OBJECT_STORE: Entry(
-        databases.object_store,
+        _probe("databases", "object_store"),
         PLATFORM,
         "The object store answers, or its folder can be written and has room.",
         "The audit log is not archived, so nothing of it may be deleted.",
@@ -135,28 +148,28 @@ CATALOG: Mapping[Component, Entry] = {
         is_watched=lambda health: health.object_store_url is not None,
     ),
     Component.REGISTRY: Entry(
-        records.registry,
+        _probe("records", "registry"),
         DATA,
         "When the registry of tenants and connections was read last.",
         "New tenants and changed schedules wait.",
         kind="postgres",
     ),
     Component.DAGSTER_DAEMONS: Entry(
-        dagster.dagster_daemons,
+        _probe("dagster", "dagster_daemons"),
         PLATFORM,
         "The heartbeat of every Dagster daemon.",
         "Nothing is scheduled, observed or queued.",
         kind="dagster",
     ),
     Component.CODE_LOCATIONS: Entry(
-        dagster.code_locations,
+        _probe("dagster", "code_locations"),
         PLATFORM,
         "Both code locations are loaded, asked of Dagster's webserver.",
         "The sensors, schedules and freshness of the one that is not stand still.",
         kind="dagster",
     ),
     Component.SCHEDULER: Entry(
-        web_parts.scheduler,
+        _probe("web_parts", "scheduler"),
         PLATFORM,
         "The old scheduler's heartbeat, while it still exists.",
         "What it still drives stands still.",
