@@ -30,6 +30,7 @@ from adinsights_orchestration.audit_log.source import Source
 from adinsights_orchestration.audit_log.standing import Standing
 from adinsights_orchestration.audit_log.store import Store
 from adinsights_orchestration.audit_log.writing import verify
+from adinsights_orchestration.plan_digest import plan_digest
 
 _DAY_MICROSECONDS = 86_400_000_000
 _EPOCH = date(1970, 1, 1).toordinal()
@@ -59,7 +60,7 @@ class ErasurePlan:
     def digest(self) -> str:
         """Names everything that it would do."""
         days = sorted((day.isoformat(), rows) for day, rows in self.rows.items())
-        return preflight.digest_of(repr(self.subject), days, sorted(self.rewritten), sorted(self.removed))
+        return plan_digest(repr(self.subject), days, sorted(self.rewritten), sorted(self.removed))
 
     @property
     def empty(self) -> bool:
@@ -104,7 +105,7 @@ class Erasure:
             store = self.archive.store
             manifests, standing = self.archive.read(store)
             plan = self._plan(store, standing)
-            preflight.require_plan(plan.digest, wanted, plan.obstacles)
+            preflight.require(plan.digest, wanted, plan.obstacles)
             with self.archive.journalled(Cause.ERASED) as (run, summary):
                 for leaving in self._leavings(store, plan, standing, manifests):
                     self.archive.bury(store, run, Cause.ERASED, leaving, self.reason)

@@ -25,6 +25,7 @@ from adinsights_orchestration.audit_log.standing import At, Standing
 from adinsights_orchestration.audit_log.store import Store
 from adinsights_orchestration.audit_log.windows import first_kept_day
 from adinsights_orchestration.audit_log.writing import verify
+from adinsights_orchestration.plan_digest import plan_digest
 from adinsights_orchestration.tenants.model import MINIMUM_RETENTION_DAYS
 from adinsights_orchestration.tenants.store import load_registry
 
@@ -59,7 +60,7 @@ class OffboardingPlan:
     def digest(self) -> str:
         """Names everything that it would do."""
         days = sorted((day.isoformat(), rows) for day, rows in self.rows.items())
-        return preflight.digest_of(str(self.tenant), days, sorted(self.removed))
+        return plan_digest(str(self.tenant), days, sorted(self.removed))
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +98,7 @@ class Offboarding:
             store = self.archive.store
             _, standing = self.archive.read(store)
             plan, leaving = self._plan(store, standing)
-            preflight.require_plan(plan.digest, wanted, plan.obstacles)
+            preflight.require(plan.digest, wanted, plan.obstacles)
             with self.archive.journalled(Cause.OFFBOARDED) as (run, summary):
                 if self.export is not None:
                     plan.exported = (

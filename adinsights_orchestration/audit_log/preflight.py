@@ -6,8 +6,6 @@ somebody read. Does not belong here: what leaves (`offboarding`, `erasure`) and 
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterator, Sequence
 from datetime import date
 from uuid import UUID
@@ -15,6 +13,7 @@ from uuid import UUID
 import psycopg
 from psycopg import sql
 
+from adinsights_orchestration import plan_digest
 from adinsights_orchestration.audit_log import chain, reader
 from adinsights_orchestration.audit_log.access import Right, require_access
 from adinsights_orchestration.audit_log.manifest import hash_of
@@ -28,12 +27,7 @@ from adinsights_orchestration.audit_log.standing import Standing
 from adinsights_orchestration.audit_log.store import Store
 from adinsights_orchestration.audit_log.windows import HoldKind
 
-_LETTERS = 12
 _EVER = date(1, 1, 1), date(9999, 12, 31)
-
-
-class PlanChangedError(RemovalError):
-    """What would be done now is not what was read; nothing was changed."""
 
 
 def obstacles(archive: Archive, tenant: UUID) -> Iterator[str]:
@@ -99,22 +93,13 @@ def leftovers(store: Store, source: Source, tenant: UUID, standing: Standing) ->
     return found
 
 
-def digest_of(*parts: object) -> str:
-    """Names a plan in a few letters: the same parts have the same name everywhere."""
-    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:_LETTERS]
-
-
-def require_plan(digest: str, wanted: str, in_the_way: Sequence[str]) -> None:
+def require(digest: str, wanted: str, in_the_way: Sequence[str]) -> None:
     """Refuses a plan that cannot be carried out, or is not the one that was read.
 
     Raises:
         PlanChangedError: It is another one.
         RemovalError: Something is in the way.
     """
-    if wanted and wanted != digest:
-        raise PlanChangedError(
-            f"the plan changed since it was shown: {wanted} was asked for, it is {digest} now; nothing was changed",
-            next_step=f"Read the plan as it is now; if it is still what you want, ask for {digest}.",
-        )
+    plan_digest.require(digest, wanted)
     if in_the_way:
         raise RemovalError(in_the_way[0], next_step="Nothing was changed.")

@@ -49,13 +49,13 @@ def offboard(
 ) -> None:
     """Remove a tenant that has left from the archive, handed over first if asked. Plan first; does it with --yes."""
     from adinsights_orchestration.audit_log.offboarding import Offboarding
-    from adinsights_orchestration.audit_log.preflight import require_plan
     from adinsights_orchestration.cli.selection import tenant_id
+    from adinsights_orchestration.plan_digest import require
 
     work = Offboarding(archive(), tenant_id(process.settings(), tenant), reason, export, younger)
     found = work.apply(plan) if yes else work.plan()
     if not yes:
-        require_plan(found.digest, plan, [])
+        require(found.digest, plan)
     words = ["offboard", "--tenant", tenant, *(["--export", str(export)] if export else [])]
     words += [*(["--younger"] if younger else []), *(["--reason", reason] if reason else [])]
     command = _command(words, found.digest) if not yes and not found.obstacles and found.removed else ""
@@ -80,15 +80,15 @@ def erase(
     """Erase one person's rows, or those about one thing, from the archive. Shows the plan; does it with --yes."""
     from adinsights_orchestration.audit_log.erasure import Erasure
     from adinsights_orchestration.audit_log.matching import Subject
-    from adinsights_orchestration.audit_log.preflight import require_plan
     from adinsights_orchestration.cli.selection import tenant_id
+    from adinsights_orchestration.plan_digest import require
 
     whose = tenant_id(process.settings(), tenant)
     subject = Subject(whose, user_id or None, resource_type or None, resource_id or None)
     work = Erasure(archive(), subject, reason)
     found = work.apply(plan) if yes else work.plan()
     if not yes:
-        require_plan(found.digest, plan, [])
+        require(found.digest, plan)
     words = ["erase", "--tenant", tenant]
     options = (("--user-id", user_id), ("--resource-type", resource_type), ("--resource-id", resource_id))
     for option, value in (*options, ("--reason", reason or "REQUEST")):

@@ -120,7 +120,7 @@ class _Asked:
 
     def shown_first(self, plan: HistoryPlan | SchemaPlan, connection: Connection) -> bool:
         """Whether to carry the plan out; if so, it has been shown. A plan other than the one meant is refused."""
-        from adinsights_orchestration.ingestion.plan_digest import PlanChangedError, require
+        from adinsights_orchestration.plan_digest import PlanChangedError, require
 
         try:
             require(plan.digest, self.plan, place=connection.partition_key)
@@ -135,7 +135,7 @@ class _Asked:
 
     def command(self, plan: HistoryPlan | SchemaPlan, connection: Connection) -> str:
         """What carries out exactly this plan; empty where nothing can be."""
-        from adinsights_orchestration.ingestion.plan_digest import command
+        from adinsights_orchestration.plan_digest import command
 
         options = ["--here"] if self.here else []
         return command(self.words, connection.partition_key, plan.digest, *options) if plan.executable else ""

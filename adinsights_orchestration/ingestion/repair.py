@@ -14,13 +14,13 @@ from enum import StrEnum
 from typing import TypeVar
 
 from adinsights_orchestration.clock import Clock, utc_now
+from adinsights_orchestration.errors import AdinsightsError
 from adinsights_orchestration.ingestion.airbyte_api import AirbyteApi, AirbyteConnectionRead
 from adinsights_orchestration.ingestion.airbyte_errors import AirbyteError
 from adinsights_orchestration.ingestion.airbyte_models import AirbyteJob, JobType
 from adinsights_orchestration.ingestion.deps import Deps
 from adinsights_orchestration.ingestion.manual import SCHEMA_APPROVED, audit
 from adinsights_orchestration.ingestion.outcomes import Progress, SyncOutcome
-from adinsights_orchestration.ingestion.plan_digest import RepairError, plan_digest, require
 from adinsights_orchestration.ingestion.schema_change import (
     Adapted,
     SchemaDiff,
@@ -31,9 +31,14 @@ from adinsights_orchestration.ingestion.schema_change import (
     selected_streams,
 )
 from adinsights_orchestration.ingestion.wait import POLL_SECONDS, sync_and_wait
+from adinsights_orchestration.plan_digest import plan_digest, require
 from adinsights_orchestration.tenants.model import Connection
 
 _T = TypeVar("_T")
+
+
+class RepairError(AdinsightsError):
+    """A repair that cannot be carried out."""
 
 
 class Repair(StrEnum):
@@ -223,7 +228,8 @@ def approve_schema_change(
     """Applies a planned schema change and switches the connection on; returns the plan as it would be now.
 
     Raises:
-        RepairError: Something stands in the way; a `PlanChangedError` when the plan is not what it was.
+        RepairError: Something stands in the way.
+        PlanChangedError: The plan is not what it was.
         AirbyteError: Airbyte does not answer; approving again is safe.
     """
     if plan.obstacle:

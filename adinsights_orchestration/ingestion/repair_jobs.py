@@ -16,7 +16,6 @@ from adinsights_orchestration.dead_runs import proof_of_life
 from adinsights_orchestration.ingestion import specs
 from adinsights_orchestration.ingestion.assets import MakeDeps, Told, asked_by, finish, tell_outcome
 from adinsights_orchestration.ingestion.deps import Deps
-from adinsights_orchestration.ingestion.plan_digest import PlanChangedError, command, require
 from adinsights_orchestration.ingestion.repair import (
     HistoryPlan,
     Repair,
@@ -26,6 +25,7 @@ from adinsights_orchestration.ingestion.repair import (
     plan_history,
     plan_schema_change,
 )
+from adinsights_orchestration.plan_digest import PlanChangedError, command, require
 from adinsights_orchestration.tenants.model import Connection
 
 REFRESH_JOB = "refresh_connection"

@@ -13,9 +13,9 @@ import pytest
 from adinsights_orchestration.audit_log import chain
 from adinsights_orchestration.audit_log.erasure import Erasure, ErasurePlan
 from adinsights_orchestration.audit_log.matching import Subject, SubjectError
-from adinsights_orchestration.audit_log.preflight import PlanChangedError
 from adinsights_orchestration.audit_log.removing import RemovalError
 from adinsights_orchestration.audit_log.source import AUDIT_LOG
+from adinsights_orchestration.plan_digest import PlanChangedError
 from tests.audit_log.conftest import Place
 from tests.audit_log.living import archive_of, leave_the_table, objects, register, verified
 from tests.audit_log.restoring import audit_rows, restore, rows_of

@@ -13,10 +13,10 @@ import pytest
 
 from adinsights_orchestration.audit_log import chain
 from adinsights_orchestration.audit_log.offboarding import Offboarding, OffboardingPlan
-from adinsights_orchestration.audit_log.preflight import PlanChangedError
 from adinsights_orchestration.audit_log.reader import ContentError
 from adinsights_orchestration.audit_log.removing import RemovalError
 from adinsights_orchestration.audit_log.source import AUDIT_LOG
+from adinsights_orchestration.plan_digest import PlanChangedError
 from tests.audit_log.conftest import LAST, Place
 from tests.audit_log.living import MUCH_LATER, archive_of, leave_the_table, objects, register, rows_by_day, verified
 from tests.audit_log.restoring import audit_rows

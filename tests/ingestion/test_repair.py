@@ -14,12 +14,12 @@ from adinsights_orchestration.ingestion import repair
 from adinsights_orchestration.ingestion.airbyte_api import AirbyteApi
 from adinsights_orchestration.ingestion.airbyte_errors import ServerError
 from adinsights_orchestration.ingestion.outcomes import OutcomeStatus, SyncOutcome
-from adinsights_orchestration.ingestion.plan_digest import PlanChangedError, RepairError
-from adinsights_orchestration.ingestion.repair import Repair
+from adinsights_orchestration.ingestion.repair import Repair, RepairError
 from adinsights_orchestration.local.airbyte import catalogs
 from adinsights_orchestration.local.airbyte.model import AirbyteConnection
 from adinsights_orchestration.ops_store.store import OpsStore
 from adinsights_orchestration.ops_store.tables import audit_entry
+from adinsights_orchestration.plan_digest import PlanChangedError
 from tests.ingestion.support import BY_HAND, Ingestion, an_ingestion, start_elsewhere
 
 

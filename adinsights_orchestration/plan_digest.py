@@ -1,7 +1,8 @@
 """The digest of a plan: what ties an execution to the plan that somebody read before.
 
 Belongs here: naming everything that a plan would do in a few letters, and refusing a plan that is not the one that was
-read. Does not belong here: what plans hold (`repair`). Notes for the reader, such as a job that runs just now, are no
+read. Does not belong here: what plans hold (`ingestion.repair`,
+`audit_log.erasure`). Notes for the reader, such as a job that runs just now, are no
 part of it: they change what a person waits for, not what is done.
 """
 
@@ -13,14 +14,10 @@ import shlex
 
 from adinsights_orchestration.errors import AdinsightsError
 
-_LETTERS = 12  # 48 bits: two plans for one connection that are taken for each other by chance will not happen
+_LETTERS = 12  # 48 bits: two plans for one thing that are taken for each other by chance will not happen
 
 
-class RepairError(AdinsightsError):
-    """A repair that cannot be carried out, or not any more as it was planned."""
-
-
-class PlanChangedError(RepairError):
+class PlanChangedError(AdinsightsError):
     """What would be done now is not what was read; nothing was changed."""
 
 
@@ -29,13 +26,13 @@ def plan_digest(*parts: object) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:_LETTERS]
 
 
-def require(digest: str, wanted: str, *, place: str) -> None:
+def require(digest: str, wanted: str, *, place: str = "") -> None:
     """Refuses a plan other than the wanted one; without a wanted one every plan will do.
 
     Args:
         digest: The plan as it is now.
         wanted: The plan that somebody read; empty where nobody named one.
-        place: The partition key.
+        place: What it is about, where that needs saying: a partition key.
 
     Raises:
         PlanChangedError: They differ.
