@@ -1,16 +1,20 @@
 """From the table of what runs unattended to Dagster's schedules, sensors and run queue.
 
-Belongs here: whether an automation exists in this environment, in what state it starts, and the tags by which the run
-queue holds its runs back. Does not belong here: the table itself (`environments.py`) and what the automations do.
-Domains ask here and register only what they are given.
+Belongs here: whether an automation exists in this environment, in what state it starts, the tags by which the run queue
+holds its runs back, and what one may call of another. Does not belong here: the table itself (`environments.py`) and
+what the automations do. Domains ask here and register only what they are given.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import dagster as dg
 
 from adinsights_orchestration.environments import UNATTENDED, Automation, Unattended
 from adinsights_orchestration.settings import Settings
+
+OnNews = Callable[[dg.DagsterInstance], None]  # called by a tick that found something to tell; must not raise
 
 
 def declared(settings: Settings, automation: Automation) -> Unattended | None:

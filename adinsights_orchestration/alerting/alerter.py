@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from datetime import datetime, timedelta
 
 import dagster as dg
@@ -57,7 +57,6 @@ class Alerter:
         policies: What is judged and how it is told.
         sinks: Where messages go.
         clock: The clock.
-        sleep: Waits for another evaluation, and for a channel's allowance.
     """
 
     def __init__(
@@ -68,10 +67,9 @@ class Alerter:
         policies: Policies,
         sinks: Sinks,
         clock: Clock = utc_now,
-        sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._settings, self._store, self._sla, self._policies = settings, store, sla, policies
-        self.sinks, self._clock, self._sleep = sinks, clock, sleep
+        self.sinks, self._clock = sinks, clock
         self._standing, self._one_at_a_time = Standing(), threading.Lock()
 
     def evaluate(self, instance: dg.DagsterInstance) -> Evaluation:
@@ -93,7 +91,7 @@ class Alerter:
         """As `evaluate`, but waits for another process too."""
         until = time.monotonic() + waits_seconds
         while (done := self.evaluate(instance)).skipped and time.monotonic() < until:
-            self._sleep(_PAUSE_SECONDS)
+            time.sleep(_PAUSE_SECONDS)
         return done
 
     def say(self, instance: dg.DagsterInstance) -> Delivered:
@@ -112,7 +110,7 @@ class Alerter:
             prompt = outbox.prompt_sinks(connection, self.sinks.by_name)
         done = deliver.run(self._store, self.sinks, clock, only=prompt)
         while not done.left and self._some_is_soon(prompt, clock):
-            self._sleep(_PAUSE_SECONDS)
+            time.sleep(_PAUSE_SECONDS)
             more = deliver.run(self._store, self.sinks, clock, only=prompt)
             done.counts.update(more.counts)
             done.left = more.left

@@ -17,11 +17,10 @@ from sqlalchemy.dialects.postgresql import insert
 
 from adinsights_orchestration.alerting.grouping import Op
 from adinsights_orchestration.alerting.message import Standing, from_json, to_json
-from adinsights_orchestration.alerting.outbox import Claimed
+from adinsights_orchestration.alerting.outbox import UNSENT, Claimed
 from adinsights_orchestration.ops_store.alert_tables import alert_channel, alert_group, alert_outbox
 
 _ROWS = alert_outbox.c
-_UNSENT = ("pending", "attempting")
 
 
 def hand_over(connection: sa.Connection, row: Claimed, sink: str, why: str, now: datetime) -> bool:
@@ -64,7 +63,7 @@ def overdue(connection: sa.Connection, sink: str, before: datetime, now: datetim
     """
     closed = sa.exists().where(alert_channel.c.sink == sink, alert_channel.c.not_before > now)
     tried = sa.or_(_ROWS.attempts > 0, closed)
-    mine = sa.and_(_ROWS.sink == sink, _ROWS.state.in_(_UNSENT), _ROWS.op == Op.POST.value)
+    mine = sa.and_(_ROWS.sink == sink, _ROWS.state.in_(UNSENT), _ROWS.op == Op.POST.value)
     query = sa.select(alert_outbox).where(mine, tried, _ROWS.created_at < before)
     return [_unclaimed(row) for row in connection.execute(query.order_by(_ROWS.created_at).limit(50))]
 
@@ -83,7 +82,7 @@ def unheard(connection: sa.Connection, sink: str, other: str, before: datetime, 
         now: Now, by which the sink may be closed.
     """
     same = (_ROWS.group_key, _ROWS.episode, _ROWS.sink)
-    mine = sa.and_(_ROWS.sink == sink, _ROWS.state.in_(_UNSENT))
+    mine = sa.and_(_ROWS.sink == sink, _ROWS.state.in_(UNSENT))
     alarms = sa.and_(_ROWS.op == Op.REPLY.value, _ROWS.message["alarms"].as_boolean())
     # An answer waits behind the edit before it, which is tried for both.
     was_tried = sa.select(*same).where(mine, _ROWS.attempts > 0)

@@ -14,7 +14,8 @@ from datetime import date, timedelta
 from pydantic import SecretStr
 
 from adinsights_orchestration.audit_log import chain, days, journal
-from adinsights_orchestration.audit_log.ledger import ArchiveLedger, At
+from adinsights_orchestration.audit_log.ledger import ArchiveLedger
+from adinsights_orchestration.audit_log.model import At
 from adinsights_orchestration.audit_log.reaching import dsn_of
 from adinsights_orchestration.audit_log.report import ArchiveReport
 from adinsights_orchestration.audit_log.sealing import Parts, RangeRun

@@ -14,6 +14,7 @@ import dagster as dg
 
 from adinsights_orchestration.audit_log import showing
 from adinsights_orchestration.audit_log.days import last_closed, missing, span
+from adinsights_orchestration.audit_log.journal import actor_of
 from adinsights_orchestration.audit_log.ledger import ArchiveLedger
 from adinsights_orchestration.audit_log.report import ArchiveReport
 from adinsights_orchestration.audit_log.source import AUDIT_LOG
@@ -114,7 +115,7 @@ def _archive(
 
     archiver = Archiver(settings, store, AUDIT_LOG, clock=clock)
     with telling(context.log.info, progress, every_seconds=_TOLD_EVERY_SECONDS):
-        archiver.run(first, last, actor=_actor(context), run_id=context.run.run_id, report_to=reports.append)
+        archiver.run(first, last, actor=actor_of(context.run.tags), run_id=context.run.run_id, report_to=reports.append)
 
 
 def _kept(settings: Settings, store: OpsStore, clock: Clock) -> dict[date, int]:
@@ -142,11 +143,6 @@ def _spec(settings: Settings) -> dg.AssetSpec:
 
 def _closed(settings: Settings, clock: Clock) -> date:
     return last_closed(clock(), timedelta(minutes=settings.audit_log.settle_minutes))
-
-
-def _actor(context: dg.AssetExecutionContext) -> str:
-    tags = context.run.tags
-    return tags.get("dagster/schedule_name") or tags.get("user") or "the Dagster UI"
 
 
 def _materializations(reports: list[ArchiveReport], archived: dict[date, int]) -> Iterator[dg.AssetMaterialization]:

@@ -16,8 +16,8 @@ from enum import StrEnum
 from uuid import UUID
 
 from adinsights_orchestration.audit_log import removal_ledger
-from adinsights_orchestration.audit_log.ledger import At, InForce
-from adinsights_orchestration.audit_log.model import Cause, State
+from adinsights_orchestration.audit_log.ledger import InForce
+from adinsights_orchestration.audit_log.model import At, Cause, State
 from adinsights_orchestration.audit_log.removing import Archive, Leaving, Swept, by_month
 from adinsights_orchestration.audit_log.retention import current_policy
 from adinsights_orchestration.audit_log.standing import Standing

@@ -9,14 +9,13 @@ against the ledger, so whoever changed both objects and manifests in the bucket 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 
 from adinsights_orchestration.audit_log import chain
-from adinsights_orchestration.audit_log.ledger import ArchiveLedger, At
+from adinsights_orchestration.audit_log.ledger import ArchiveLedger
 from adinsights_orchestration.audit_log.manifest import Manifest, ManifestError, hash_of, newest, read_manifest
-from adinsights_orchestration.audit_log.model import DataFile
-from adinsights_orchestration.audit_log.reader import ContentError, fetch
+from adinsights_orchestration.audit_log.model import At, DataFile
+from adinsights_orchestration.audit_log.reader import ContentError, unreadable
 from adinsights_orchestration.audit_log.source import Source
 from adinsights_orchestration.audit_log.store import Store, open_store
 from adinsights_orchestration.audit_log.store_errors import StoreError
@@ -55,7 +54,7 @@ def not_held(settings: Settings, ops: OpsStore, source: Source, wanted: Sequence
             chunk, manifest = in_force[at]
             of[at] = chunk.files
             files |= {file.key: file for file in manifest.files if file.key in chunk.files}
-    wrong = _wrong(store, list(files.values()), settings.audit_log.at_once)
+    wrong = unreadable(store, list(files.values()), settings.audit_log.at_once, (StoreError, ContentError))
     problems |= {at: next(wrong[key] for key in keys if key in wrong) for at, keys in of.items() if wrong.keys() & keys}
     return problems
 
@@ -67,15 +66,3 @@ def _manifests(store: Store, ledger: ArchiveLedger, source: Source, day: date) -
         if hash_of(content) != hash_:
             raise ManifestError("the manifest is not the one that was sealed", place=key)
         yield read_manifest(content, place=key)
-
-
-def _wrong(store: Store, files: Sequence[DataFile], at_once: int) -> dict[str, str]:
-    def look(file: DataFile) -> tuple[str, str]:
-        try:
-            fetch(store, file)
-        except (StoreError, ContentError) as error:
-            return file.key, str(error)
-        return file.key, ""
-
-    with ThreadPoolExecutor(at_once) as pool:
-        return {key: problem for key, problem in pool.map(look, files) if problem}

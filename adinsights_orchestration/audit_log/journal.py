@@ -26,6 +26,11 @@ ARCHIVED = "audit_log_archived"
 RESOURCE = "audit_log"
 
 
+def actor_of(tags: Mapping[str, str]) -> str:
+    """Who asked for a Dagster run, by its tags: a schedule, or a person."""
+    return tags.get("dagster/schedule_name") or tags.get("user") or "the Dagster UI"
+
+
 def open_run(
     store: OpsStore,
     source: str,

@@ -18,13 +18,12 @@ from sqlalchemy.dialects.postgresql import insert
 
 from adinsights_orchestration.audit_log import chain, removal_ledger
 from adinsights_orchestration.audit_log.manifest import Manifest, ManifestKind
-from adinsights_orchestration.audit_log.model import FOLLOWS, IN_FORCE, UNFINISHED, Chunk, Digest, Gone, State
+from adinsights_orchestration.audit_log.model import FOLLOWS, IN_FORCE, UNFINISHED, At, Chunk, Digest, Gone, State
 from adinsights_orchestration.audit_log.source import Column
 from adinsights_orchestration.errors import AdinsightsError
 from adinsights_orchestration.ops_store.audit_tables import audit_chunk, audit_day, audit_manifest
 from adinsights_orchestration.ops_store.store import OpsStore
 
-At = tuple[UUID, date]
 # Arrays, because a statement of so many rows would be compiled anew each time, which costs more than running it.
 _PUT = sa.text("""
 insert into adinsights_ops.audit_chunk as c

@@ -11,8 +11,10 @@ from datetime import date
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
+from pydantic import Field
 
 from adinsights_orchestration.audit_log import showing
+from adinsights_orchestration.audit_log.journal import actor_of
 from adinsights_orchestration.audit_log.source import AUDIT_LOG
 from adinsights_orchestration.clock import Clock, utc_now
 from adinsights_orchestration.environments import Automation
@@ -39,7 +41,7 @@ _SHOWN = 20
 class LifeConfig(dg.Config):
     """Whether to do it; by hand nothing is done unless it is said."""
 
-    dry_run: bool = True
+    dry_run: bool = Field(default=True, description="Only tell what would be done; false does it.")
 
 
 def build_archive_life(settings: Settings, store: OpsStore, *, clock: Clock = utc_now) -> dg.Definitions:
@@ -127,9 +129,7 @@ def _told(work: Any) -> Any:
 def _archive(settings: Settings, store: OpsStore, clock: Clock, context: dg.AssetExecutionContext) -> "Archive":
     from adinsights_orchestration.audit_log.removing import Archive
 
-    tags = context.run.tags
-    actor = tags.get("dagster/schedule_name") or tags.get("user") or "dagster"
-    return Archive(settings, store, AUDIT_LOG, actor, clock=clock, run_id=context.run.run_id)
+    return Archive(settings, store, AUDIT_LOG, actor_of(context.run.tags), clock=clock, run_id=context.run.run_id)
 
 
 def _of_expiry(report: "ExpiryReport") -> dict[str, Any]:

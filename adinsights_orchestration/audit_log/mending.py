@@ -8,16 +8,14 @@ sealed; of every other one the damaged object is the only witness, and a copy of
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import date
 from enum import StrEnum
 
 from adinsights_orchestration.audit_log.archive import Archiver
-from adinsights_orchestration.audit_log.ledger import At, InForce
-from adinsights_orchestration.audit_log.model import Chunk, DataFile, State
-from adinsights_orchestration.audit_log.reader import ContentError, fetch
+from adinsights_orchestration.audit_log.ledger import InForce
+from adinsights_orchestration.audit_log.model import At, Chunk, State
+from adinsights_orchestration.audit_log.reader import ContentError, unreadable
 from adinsights_orchestration.audit_log.removing import Archive
 from adinsights_orchestration.audit_log.source import SourceError
 from adinsights_orchestration.audit_log.standing import Standing
@@ -110,24 +108,12 @@ def _look_again(archive: Archive, store: Store, days: tuple[date, date], report:
 def _find(archive: Archive, store: Store, standing: Standing, days: tuple[date, date], report: MendingReport) -> None:
     chunks = {at: chunk for at, (chunk, _) in standing.in_force.items() if days[0] <= at[1] <= days[1]}
     files = {key: standing.files[key] for chunk in chunks.values() for key in chunk.files}
-    wrong = _wrong(store, list(files.values()), archive.settings.audit_log.at_once)
+    wrong = unreadable(store, list(files.values()), archive.settings.audit_log.at_once)
     report.objects = len(files)
     known = archive.ledger.in_force(*days) if wrong else {}
     for at, chunk in chunks.items():
         if bad := [key for key in chunk.files if key in wrong]:
             report.damages[at] = Damage(at, wrong[bad[0]], _witness(chunk, known.get(at)), chunk.rows)
-
-
-def _wrong(store: Store, files: Sequence[DataFile], at_once: int) -> Mapping[str, str]:
-    def look(file: DataFile) -> tuple[str, str]:
-        try:
-            fetch(store, file)
-        except ContentError as error:
-            return file.key, str(error)
-        return file.key, ""
-
-    with ThreadPoolExecutor(at_once) as pool:
-        return {key: problem for key, problem in pool.map(look, files) if problem}
 
 
 def _witness(chunk: Chunk, known: InForce | None) -> Witness:

@@ -17,6 +17,8 @@ from uuid import UUID
 
 from adinsights_orchestration.audit_log.source import Column
 
+At = tuple[UUID, date]  # a tenant's day
+
 
 class State(StrEnum):
     """Where a chunk stands."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date
 from pathlib import Path
 from typing import Any
@@ -18,10 +18,10 @@ from uuid import UUID
 from adinsights_orchestration.audit_log import preflight, reader
 from adinsights_orchestration.audit_log.expiry import leaving_of
 from adinsights_orchestration.audit_log.folder import Folder
-from adinsights_orchestration.audit_log.model import Cause, Chunk, DataFile
+from adinsights_orchestration.audit_log.model import At, Cause, Chunk, DataFile
 from adinsights_orchestration.audit_log.removing import Archive, Leaving, RemovalError, Swept
 from adinsights_orchestration.audit_log.rewriting import inputs_of, rewrite
-from adinsights_orchestration.audit_log.standing import At, Standing
+from adinsights_orchestration.audit_log.standing import Standing
 from adinsights_orchestration.audit_log.store import Store
 from adinsights_orchestration.audit_log.windows import first_kept_day
 from adinsights_orchestration.audit_log.writing import verify
@@ -188,17 +188,7 @@ def _rows_in_force(standing: Standing, tenant: UUID) -> dict[str, int]:
 
 
 def _renamed(chunk: Chunk, written: dict[str, DataFile]) -> Chunk:
-    return Chunk(
-        chunk.tenant,
-        chunk.day,
-        chunk.revision,
-        chunk.rows,
-        chunk.portable,
-        chunk.live,
-        chunk.earliest,
-        chunk.latest,
-        tuple(written[key].key for key in chunk.files if key in written),
-    )
+    return replace(chunk, files=tuple(written[key].key for key in chunk.files if key in written))
 
 
 def _contents(archive: Archive, tenant: UUID, chunks: list[Chunk], files: list[DataFile]) -> bytes:
@@ -224,5 +214,4 @@ def _with(leaving: list[Leaving], besides: list[DataFile]) -> list[Leaving]:
     """Objects that no manifest names go with the first."""
     if not besides or not leaving:
         return leaving
-    first = leaving[0]
-    return [Leaving(first.first_day, first.last_day, first.chunks, (*first.files, *besides)), *leaving[1:]]
+    return [replace(leaving[0], files=(*leaving[0].files, *besides)), *leaving[1:]]

@@ -133,6 +133,29 @@ def _read(
         yield str(name), UUID(str(whose)) if whose else NOBODY, _EPOCH + timedelta(days=int(day)), count, int(portable)
 
 
+def unreadable(
+    store: Store, files: Sequence[DataFile], at_once: int, errors: tuple[type[Exception], ...] = (ContentError,)
+) -> dict[str, str]:
+    """Of these objects, those that the store does not give back as they were sealed, and why; nothing is decoded.
+
+    Args:
+        store: Where they are.
+        files: The objects.
+        at_once: How many are fetched at once.
+        errors: What counts as that; anything else is raised.
+    """
+
+    def look(file: DataFile) -> tuple[str, str]:
+        try:
+            fetch(store, file)
+        except errors as error:
+            return file.key, str(error)
+        return file.key, ""
+
+    with ThreadPoolExecutor(at_once) as pool:
+        return {key: problem for key, problem in pool.map(look, files) if problem}
+
+
 def rows_of_bytes(content: bytes) -> int:
     """How many rows an object holds of which nobody knows anything; 0 where it is no Parquet."""
     with TemporaryDirectory(prefix="adinsights-audit-") as folder, database() as connection:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 from pydantic import Field
 
+from adinsights_orchestration.audit_log.journal import actor_of
 from adinsights_orchestration.audit_log.restore_plan import Wanted, moment_of, tenant_of
 from adinsights_orchestration.audit_log.source import AUDIT_LOG
 from adinsights_orchestration.clock import Clock, utc_now
@@ -52,7 +53,9 @@ def build_restore(settings: Settings, store: OpsStore, *, clock: Clock = utc_now
         reports: list[RestoreReport] = []
         with proof_of_life(context, store):
             try:
-                restore = Restore(settings, store, AUDIT_LOG, _actor(context), clock=clock, run_id=context.run_id)
+                restore = Restore(
+                    settings, store, AUDIT_LOG, actor_of(context.run.tags), clock=clock, run_id=context.run_id
+                )
                 restore.run(order_of(config), reports.append)
             except AdinsightsError as error:
                 metadata = metadata_of(reports[0]) if reports else {}
@@ -137,7 +140,3 @@ def metadata_of(report: "RestoreReport") -> dict[str, Any]:
         "transactions": report.transactions,
         "seconds": round(report.seconds, 2),
     }
-
-
-def _actor(context: dg.OpExecutionContext) -> str:
-    return context.run.tags.get("user") or "the Dagster UI"

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import date
 from itertools import chain
 from typing import Protocol
 from uuid import UUID
@@ -18,7 +17,7 @@ from uuid import UUID
 import psycopg
 
 from adinsights_orchestration.audit_log import restore_statements as statements
-from adinsights_orchestration.audit_log.model import Digest
+from adinsights_orchestration.audit_log.model import At, Digest
 from adinsights_orchestration.audit_log.reaching import Link
 from adinsights_orchestration.audit_log.reader import ContentError
 from adinsights_orchestration.audit_log.restore_plan import Part, Wanted
@@ -45,7 +44,6 @@ _ADVICE = {
     "42501": "Our role lacks a right; docs/audit-restore.md lists its grants.",
     "53100": "The server's disk is full; free some of it. The same command goes on where this one stopped.",
 }
-At = tuple[UUID, date]
 
 
 @dataclass(slots=True)

@@ -22,9 +22,9 @@ from adinsights_orchestration.audit_log.days import span
 from adinsights_orchestration.audit_log.export import Piece, Scan, connected, stand_in
 from adinsights_orchestration.audit_log.intake import Gathering, Lost, Ready, gathered
 from adinsights_orchestration.audit_log.keeping import lost_rows
-from adinsights_orchestration.audit_log.ledger import ArchivedDay, ArchiveLedger, At, InForce, Reading
+from adinsights_orchestration.audit_log.ledger import ArchivedDay, ArchiveLedger, InForce, Reading
 from adinsights_orchestration.audit_log.manifest import Manifest, ManifestKind, newest
-from adinsights_orchestration.audit_log.model import Chunk, DataFile, Digest, State
+from adinsights_orchestration.audit_log.model import At, Chunk, DataFile, Digest, State
 from adinsights_orchestration.audit_log.ordering import few_days, in_order
 from adinsights_orchestration.audit_log.reaching import has_tenant_index
 from adinsights_orchestration.audit_log.report import ArchiveReport, DayReport

@@ -15,9 +15,8 @@ from uuid import UUID
 
 from adinsights_orchestration.audit_log.chain import tenant_of_key
 from adinsights_orchestration.audit_log.manifest import Manifest, ManifestKind
-from adinsights_orchestration.audit_log.model import Cause, Chunk, DataFile, Gone
+from adinsights_orchestration.audit_log.model import At, Cause, Chunk, DataFile, Gone
 
-At = tuple[UUID, date]
 _RUNBOOK = "docs/runbook.md says what to do: a broken audit chain"
 
 

@@ -5,7 +5,7 @@ Belongs here: ticks, runs, and a line about each. Does not belong here: their wo
 
 # No postponed annotations: Dagster reads the type of an op's context.
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import dagster as dg
 
@@ -21,10 +21,9 @@ from adinsights_orchestration.logs import get_logger, timed
 from adinsights_orchestration.ops_store.store import OpsStore
 from adinsights_orchestration.settings import Settings
 from adinsights_orchestration.tenants.model import Provider
-from adinsights_orchestration.unattended import declared, sensor_status
+from adinsights_orchestration.unattended import OnNews, declared, sensor_status
 
 JOB = "evaluate_freshness"
-OnNews = Callable[[dg.DagsterInstance], None]
 _log = get_logger(__name__)
 
 

@@ -5,7 +5,7 @@ Belongs here: ticks, runs, and a line about each. Does not belong here: their wo
 
 # No postponed annotations: Dagster reads the type of an op's context.
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import dagster as dg
@@ -20,12 +20,11 @@ from adinsights_orchestration.health.showing import show
 from adinsights_orchestration.logs import get_logger, timed
 from adinsights_orchestration.ops_store.store import OpsStore
 from adinsights_orchestration.settings import Settings
-from adinsights_orchestration.unattended import declared, sensor_status
+from adinsights_orchestration.unattended import OnNews, declared, sensor_status
 
 if TYPE_CHECKING:
     from adinsights_orchestration.health.tick import Round
 
-OnNews = Callable[[dg.DagsterInstance], None]
 _log = get_logger(__name__)
 
 

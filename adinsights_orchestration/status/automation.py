@@ -12,15 +12,12 @@ import dagster as dg
 
 from adinsights_orchestration.clock import Clock, utc_now
 from adinsights_orchestration.environments import Automation
-from adinsights_orchestration.logs import get_logger
 from adinsights_orchestration.ops_store.store import OpsStore
 from adinsights_orchestration.settings import Settings
 from adinsights_orchestration.status.links import OVERVIEW_SECTION, Links
 from adinsights_orchestration.unattended import declared, sensor_status
 
 OVERVIEW = dg.AssetKey(["monitoring", "overview"])
-LOCK = "overview_publish"
-_log = get_logger(__name__)
 
 
 def build_overview(settings: Settings, store: OpsStore, *, clock: Clock = utc_now) -> dg.Definitions:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import random
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -16,10 +18,12 @@ from adinsights_orchestration.audit_log.folder import Folder
 from adinsights_orchestration.audit_log.report import ArchiveReport
 from adinsights_orchestration.audit_log.source import AUDIT_LOG
 from adinsights_orchestration.audit_log.store import Store
+from adinsights_orchestration.cli.entry import run
 from adinsights_orchestration.ops_store.store import OpsStore
 from adinsights_orchestration.settings import AuditLogSettings, BackendSettings, OpsStoreSettings, Settings
 from tests.audit_log.rows import FIRST, Row, insert, some_rows
 from tests.backend.backend_tables import Backend
+from tests.cli.conftest import Answer, logging_restored
 
 NOW = datetime(2024, 2, 1, 3, tzinfo=UTC)
 DAYS = 6
@@ -67,3 +71,32 @@ def place(backend: Backend, ops_store: OpsStore, tmp_path: Path) -> Place:
     made = Place(backend, ops_store, settings, tenants, folder)
     made.add(some_rows(tenants, DAYS, 40, rng=random.Random(7)))
     return made
+
+
+@pytest.fixture
+def audit_command(
+    place: Place, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Iterator[Callable[..., Answer]]:
+    """Runs `adinsights audit` in this process, on the place."""
+    for name in [name for name in os.environ if name.startswith(("ADINSIGHTS_", "DAGSTER_"))]:
+        monkeypatch.delenv(name)
+    nowhere = place.folder.parent / "nothing.env"
+    nowhere.touch()
+    environment = {
+        "ADINSIGHTS_ENV_FILE": str(nowhere),
+        "ADINSIGHTS_OPS_STORE__DSN": place.settings.ops_store.dsn.get_secret_value(),
+        "ADINSIGHTS_BACKEND__DSN": place.backend.dsn,
+        "ADINSIGHTS_AUDIT_LOG__ARCHIVE_URL": place.folder.as_uri(),
+        "ADINSIGHTS_AUDIT_LOG__FIRST_DAY": str(FIRST),
+    }
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+
+    def audit(*arguments: str) -> Answer:
+        capsys.readouterr()
+        code = run(("audit", *arguments), os.environ)
+        printed = capsys.readouterr()
+        return Answer(code, printed.out, printed.err)
+
+    with logging_restored():
+        yield audit

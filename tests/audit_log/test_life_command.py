@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
@@ -15,13 +14,12 @@ from adinsights_orchestration.audit_log import holds
 from adinsights_orchestration.audit_log.source import AUDIT_LOG
 from adinsights_orchestration.audit_log.store_errors import RefusedError
 from adinsights_orchestration.audit_log.windows import Hold, HoldKind
-from adinsights_orchestration.cli.entry import run
 from adinsights_orchestration.clock import utc_now
 from tests.audit_log.conftest import LAST, Place
 from tests.audit_log.living import leave_the_table, objects, register, rows_by_day, verified
 from tests.audit_log.restoring import audit_rows
 from tests.audit_log.rows import FIRST
-from tests.cli.conftest import Answer, logging_restored
+from tests.cli.conftest import Answer
 
 Command = Callable[..., Answer]
 RANGE = ("--from", str(FIRST), "--to", str(LAST))
@@ -36,29 +34,9 @@ def old(place: Place) -> Place:
 
 
 @pytest.fixture
-def command(old: Place, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Command]:
-    for name in [name for name in os.environ if name.startswith(("ADINSIGHTS_", "DAGSTER_"))]:
-        monkeypatch.delenv(name)
-    nowhere = old.folder.parent / "nothing.env"
-    nowhere.touch()
-    environment = {
-        "ADINSIGHTS_ENV_FILE": str(nowhere),
-        "ADINSIGHTS_OPS_STORE__DSN": old.settings.ops_store.dsn.get_secret_value(),
-        "ADINSIGHTS_BACKEND__DSN": old.backend.dsn,
-        "ADINSIGHTS_AUDIT_LOG__ARCHIVE_URL": old.folder.as_uri(),
-        "ADINSIGHTS_AUDIT_LOG__FIRST_DAY": str(FIRST),
-    }
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
-
-    def audit(*arguments: str) -> Answer:
-        capsys.readouterr()
-        code = run(("audit", *arguments), os.environ)
-        printed = capsys.readouterr()
-        return Answer(code, printed.out, printed.err)
-
-    with logging_restored():
-        yield audit
+def command(old: Place, audit_command: Command) -> Command:
+    """`adinsights audit`, where the rows are in the archive alone."""
+    return audit_command
 
 
 def test_the_plan_prints_the_command_that_carries_out_exactly_it(old: Place, command: Command, tmp_path: Path) -> None:

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 
-from adinsights_orchestration.cli.entry import run
 from tests.audit_log.conftest import LAST, Place
 from tests.audit_log.restoring import RESTORED, audit_rows, empty, rows_of
 from tests.audit_log.rows import FIRST
-from tests.cli.conftest import Answer, logging_restored
+from tests.cli.conftest import Answer
 
 Command = Callable[..., Answer]
 RANGE = ("--from", str(FIRST), "--to", str(LAST))
@@ -26,28 +24,13 @@ def gone(place: Place) -> Place:
 
 
 @pytest.fixture
-def command(gone: Place, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Command]:
-    for name in [name for name in os.environ if name.startswith(("ADINSIGHTS_", "DAGSTER_"))]:
-        monkeypatch.delenv(name)
-    nowhere = gone.folder.parent / "nothing.env"
-    nowhere.touch()
-    environment = {
-        "ADINSIGHTS_ENV_FILE": str(nowhere),
-        "ADINSIGHTS_OPS_STORE__DSN": gone.settings.ops_store.dsn.get_secret_value(),
-        "ADINSIGHTS_BACKEND__DSN": gone.backend.dsn,
-        "ADINSIGHTS_AUDIT_LOG__ARCHIVE_URL": gone.folder.as_uri(),
-    }
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
+def command(gone: Place, audit_command: Command) -> Command:
+    """`adinsights audit restore`, where the rows are in the archive alone."""
 
     def restore(*arguments: str, what: str = "restore") -> Answer:
-        capsys.readouterr()
-        code = run(("audit", what, *arguments), os.environ)
-        printed = capsys.readouterr()
-        return Answer(code, printed.out, printed.err)
+        return audit_command(what, *arguments)
 
-    with logging_restored():
-        yield restore
+    return restore
 
 
 def test_without_apply_it_tells_and_with_it_it_restores(gone: Place, command: Command) -> None:
