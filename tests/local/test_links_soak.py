@@ -26,7 +26,7 @@ from tests.local.told_support import MAIN
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(3600)]
 
 REVOKED = {"failureType": "config_error", "externalMessage": "The token was revoked."}
-TENANT, PROVIDER = "acme-jamaica", Provider.GOOGLE_ADS
+TENANT, PROVIDER = "initech-ny", Provider.GOOGLE_ADS
 
 
 @dataclass(frozen=True)
@@ -76,11 +76,12 @@ def test_the_links_of_messages_open_what_they_name(site: Site, tmp_path: Path) -
     links = told.wait_for("Partition", "Airbyte", "Run", "Campaign pacing")
     key = f"{TENANT}/google-ads-{str(connection.connection_id)[:8]}"
 
+    # The UI opens the first partition of a provider for an address that names none: this is the second one's.
+    opened = re.compile(rf"{re.escape(key)} (Materialized|Failed)\b")
     partition = words_of(links["Partition"], tmp_path, "partition")
-    assert f"{key} {key} Materialized" in partition or f"{key} Failed" in partition, partition
-    assert "Latest materialization" in partition, "the partition is the one that is open"
+    assert opened.search(partition), partition
     nowhere = words_of(links["Partition"].replace("google-ads", "google-adz"), tmp_path, "no_partition")
-    assert "Latest materialization" not in nowhere, "another address would show it too, and prove nothing"
+    assert not opened.search(nowhere), "another address would show it too, and prove nothing"
 
     run = words_of(links["Run"], tmp_path, "run")
     assert f"Runs / {links['Run'].rpartition('/')[2][:8]} Failure" in run, run
@@ -94,6 +95,6 @@ def test_the_links_of_messages_open_what_they_name(site: Site, tmp_path: Path) -
     told.restore("fail_connection")
     told.turn("down", True)
     health = words_of(told.wait_for("Health")["Health"], tmp_path, "health")
-    assert "Assets health airbyte" in health, health
-    assert "Both of Airbyte's APIs answer." in health, health
+    assert health.startswith("Assets | health / airbyte "), health
+    assert "HTTP 503: no healthy upstream" in health, health
     told.restore("down")
