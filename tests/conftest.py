@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 import socket
-import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,6 +23,7 @@ from adinsights_orchestration.local.postgres import EmbeddedPostgres
 from adinsights_orchestration.ops_store.store import OpsStore
 from adinsights_orchestration.settings import OpsStoreSettings
 from tests.backend.backend_tables import Backend, create_backend
+from tests.memory import scratch_folder
 from tests.recycling import Recycled
 from tests.scheduling import Together, rank
 
@@ -98,13 +98,12 @@ class PostgresServer:
 
 
 def _server(name: str, bin_dir: Path | None) -> Iterator[PostgresServer]:
-    with tempfile.TemporaryDirectory(prefix=f"adinsights-{name}-") as folder:
-        Path(folder).chmod(0o755)
+    with scratch_folder(name) as folder:
         server = EmbeddedPostgres(
-            Path(folder) / "pg",
+            folder / "pg",
             free_port(),
             bin_dir=bin_dir,
-            settings={"fsync": "off", "full_page_writes": "off"},
+            settings={"fsync": "off", "full_page_writes": "off", "max_wal_size": "256MB", "min_wal_size": "64MB"},
             die_with_parent=True,
         )
         server.start()
