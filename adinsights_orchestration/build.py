@@ -22,12 +22,12 @@ def build_pipelines(settings: Settings, store: OpsStore | None = None) -> dg.Def
         settings: The settings of this process.
         store: The ops store to use instead of the settings' own, for tests.
     """
-    from adinsights_orchestration.audit_log.again import archive_again, not_held_any_more
-    from adinsights_orchestration.audit_log.archive_automation import build_archive
-    from adinsights_orchestration.audit_log.life_automation import build_archive_life
+    from adinsights_orchestration.audit_log.archive.automation import build_archive
+    from adinsights_orchestration.audit_log.leaving.automation import build_archive_life
     from adinsights_orchestration.audit_log.own_history import OWN_HISTORY
-    from adinsights_orchestration.audit_log.restore_automation import build_restore
-    from adinsights_orchestration.audit_log.retention_automation import build_retention
+    from adinsights_orchestration.audit_log.restore.automation import build_restore
+    from adinsights_orchestration.audit_log.retention.again import archive_again, not_held_any_more
+    from adinsights_orchestration.audit_log.retention.automation import build_retention
     from adinsights_orchestration.dead_runs import build_dead_runs
     from adinsights_orchestration.ingestion.automation import build_ingestion
     from adinsights_orchestration.tenants.automation import build_registry_automation

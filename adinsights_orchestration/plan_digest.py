@@ -1,9 +1,8 @@
 """The digest of a plan: what ties an execution to the plan that somebody read before.
 
 Belongs here: naming everything that a plan would do in a few letters, and refusing a plan that is not the one that was
-read. Does not belong here: what plans hold (`ingestion.repair`,
-`audit_log.erasure`). Notes for the reader, such as a job that runs just now, are no
-part of it: they change what a person waits for, not what is done.
+read. Does not belong here: what plans hold (`ingestion.repair`, `audit_log.leaving.erasure`). Notes for the reader,
+such as a job that runs just now, are no part of it: they change what a person waits for, not what is done.
 """
 
 from __future__ import annotations

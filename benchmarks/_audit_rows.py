@@ -24,9 +24,9 @@ from psycopg.types.json import Jsonb
 from pydantic import SecretStr
 
 from adinsights_orchestration.audit_log import digest
-from adinsights_orchestration.audit_log.catalog import columns_of
 from adinsights_orchestration.audit_log.source import AUDIT_LOG
-from adinsights_orchestration.audit_log.statements import midnight
+from adinsights_orchestration.audit_log.table.catalog import columns_of
+from adinsights_orchestration.audit_log.table.statements import midnight
 from adinsights_orchestration.local.backend.schema import create_schema
 from adinsights_orchestration.local.postgres import EmbeddedPostgres, wheel_binaries
 from adinsights_orchestration.ops_store.store import OpsStore

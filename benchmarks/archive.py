@@ -11,10 +11,10 @@ import json
 import os
 from datetime import timedelta
 
-from adinsights_orchestration.audit_log.archive import Archiver
+from adinsights_orchestration.audit_log.archive.run import Archiver
+from adinsights_orchestration.audit_log.reading.verify import verify_range
 from adinsights_orchestration.audit_log.source import AUDIT_LOG
-from adinsights_orchestration.audit_log.store import open_store
-from adinsights_orchestration.audit_log.verify import verify_range
+from adinsights_orchestration.audit_log.store.opening import open_store
 from benchmarks._audit_rows import FIRST, filled
 from benchmarks._machine import peak_memory_mb
 

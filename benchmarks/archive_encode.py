@@ -19,10 +19,10 @@ from psycopg import sql
 
 from adinsights_orchestration.audit_log import digest
 from adinsights_orchestration.audit_log.ahead import read_ahead
-from adinsights_orchestration.audit_log.catalog import columns_of
-from adinsights_orchestration.audit_log.export import connected, stream
-from adinsights_orchestration.audit_log.parquet import distinct, writer
+from adinsights_orchestration.audit_log.archive.export import connected, stream
+from adinsights_orchestration.audit_log.archive.parquet import distinct, writer
 from adinsights_orchestration.audit_log.source import AUDIT_LOG
+from adinsights_orchestration.audit_log.table.catalog import columns_of
 from benchmarks._audit_rows import Bench, filled
 from benchmarks._machine import peak_memory_mb
 

@@ -10,12 +10,12 @@ import json
 import os
 from datetime import timedelta
 
-from adinsights_orchestration.audit_log.archive import Archiver
-from adinsights_orchestration.audit_log.compaction import compact
-from adinsights_orchestration.audit_log.removing import Archive
+from adinsights_orchestration.audit_log.archive.run import Archiver
+from adinsights_orchestration.audit_log.leaving.compaction import compact
+from adinsights_orchestration.audit_log.leaving.removing import Archive
+from adinsights_orchestration.audit_log.reading.verify import VerifyReport, verify_range
 from adinsights_orchestration.audit_log.source import AUDIT_LOG
-from adinsights_orchestration.audit_log.store import open_store
-from adinsights_orchestration.audit_log.verify import VerifyReport, verify_range
+from adinsights_orchestration.audit_log.store.opening import open_store
 from adinsights_orchestration.clock import utc_now
 from benchmarks._audit_rows import FIRST, Bench, filled
 from benchmarks._machine import Cost, peak_memory_mb

@@ -16,12 +16,12 @@ from datetime import date, datetime, timedelta
 
 import psycopg
 
-from adinsights_orchestration.audit_log.again import not_held_any_more
-from adinsights_orchestration.audit_log.archive import Archiver
-from adinsights_orchestration.audit_log.held import not_held
-from adinsights_orchestration.audit_log.retention import Retention
+from adinsights_orchestration.audit_log.archive.run import Archiver
+from adinsights_orchestration.audit_log.reading.held import not_held
+from adinsights_orchestration.audit_log.retention.again import not_held_any_more
+from adinsights_orchestration.audit_log.retention.run import Retention
 from adinsights_orchestration.audit_log.source import AUDIT_LOG
-from adinsights_orchestration.audit_log.statements import midnight
+from adinsights_orchestration.audit_log.table.statements import midnight
 from adinsights_orchestration.tenants.model import MINIMUM_RETENTION_DAYS
 from benchmarks._audit_rows import FIRST, Bench, filled
 from benchmarks._machine import Cost, peak_memory_mb

@@ -15,9 +15,9 @@ from typing import BinaryIO
 
 import psycopg
 
-from adinsights_orchestration.audit_log.archive import Archiver
-from adinsights_orchestration.audit_log.restore import Order, Restore
-from adinsights_orchestration.audit_log.restore_plan import whole_days
+from adinsights_orchestration.audit_log.archive.run import Archiver
+from adinsights_orchestration.audit_log.restore.plan import whole_days
+from adinsights_orchestration.audit_log.restore.run import Order, Restore
 from adinsights_orchestration.audit_log.source import AUDIT_LOG
 from benchmarks._audit_rows import FIRST, Bench, filled
 from benchmarks._machine import Cost, peak_memory_mb

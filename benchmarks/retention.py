@@ -21,7 +21,7 @@ from datetime import UTC, datetime, timedelta
 
 import psycopg
 
-from adinsights_orchestration.audit_log.retention import Retention, RetentionReport
+from adinsights_orchestration.audit_log.retention.run import Retention, RetentionReport
 from adinsights_orchestration.audit_log.source import AUDIT_LOG
 from adinsights_orchestration.settings import RetentionArchive
 from benchmarks._audit_rows import FIRST, Bench, filled, sealed

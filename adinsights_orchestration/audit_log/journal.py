@@ -27,8 +27,11 @@ RESOURCE = "audit_log"
 
 
 def actor_of(tags: Mapping[str, str]) -> str:
-    """Who asked for a Dagster run, by its tags: a schedule, or a person."""
-    return tags.get("dagster/schedule_name") or tags.get("user") or "the Dagster UI"
+    """Who asked for a Dagster run, by its tags: a person, or a schedule.
+
+    The person first: a run that somebody executes again keeps the tags of the one that the schedule had started.
+    """
+    return tags.get("user") or tags.get("dagster/schedule_name") or "the Dagster UI"
 
 
 def open_run(

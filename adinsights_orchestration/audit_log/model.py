@@ -1,10 +1,10 @@
 """What the archive is made of, as values: chunks, the files that hold them, and the states that a chunk goes through.
 
-Belongs here: the values and which state may follow which. Does not belong here: where they are kept (`ledger`,
-`manifest`, `store`). A chunk is one tenant's UTC day; each time that the day is archived anew it gets the next
-revision. A chunk tells two contents: what the archive holds of it, and what of that the table held when it was
-archived. They are the same until rows leave the table; a later revision keeps in the archive what the table has lost.
-What leaves the archive itself is told as a value too (`Gone`): nothing of it disappears without one.
+Belongs here: the values and which state may follow which. Does not belong here: where they are kept (`bookkeeping`,
+`store`). A chunk is one tenant's UTC day; each time that the day is archived anew it gets the next revision. A chunk
+tells two contents: what the archive holds of it, and what of that the table held when it was archived. They are the
+same until rows leave the table; a later revision keeps in the archive what the table has lost. What leaves the archive
+itself is told as a value too (`Gone`): nothing of it disappears without one.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """What is archived and deleted by age: the declaration of an append-only table.
 
 Belongs here: the declaration, the columns as they were found, and the tables that are declared. Does not belong here:
-SQL (`digest`, `statements`, `export`), or anything that is decided per tenant (`windows`). A table qualifies when a row
-is never changed for its meaning once it is written, and one of its columns tells when that was.
+SQL (`digest`, `table.statements`, `archive.export`), or anything that is decided per tenant (`windows`). A table
+qualifies when a row is never changed for its meaning once it is written, and one of its columns tells when that was.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from adinsights_orchestration.errors import ConfigurationError, OpsStoreError
 from adinsights_orchestration.redaction import Verbatim
 
 if TYPE_CHECKING:
-    from adinsights_orchestration.audit_log.verify import VerifyReport
+    from adinsights_orchestration.audit_log.reading.verify import VerifyReport
     from adinsights_orchestration.settings import Settings
 
 _DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
@@ -37,7 +37,7 @@ def register(app: typer.Typer) -> None:
 
 def archive(first: FromOption = "", last: ToOption = "", as_json: process.JsonOption = False) -> None:
     """Archive closed days, in one scan of the table; all that are missing, unless days are named."""
-    from adinsights_orchestration.audit_log.archive import Archiver
+    from adinsights_orchestration.audit_log.archive.run import Archiver
     from adinsights_orchestration.audit_log.source import AUDIT_LOG
     from adinsights_orchestration.cli.runs import requester
 
@@ -62,9 +62,9 @@ def verify(
     as_json: process.JsonOption = False,
 ) -> None:
     """Prove a range from the archive alone: the chain, every object, all digests. Exit code 0: it holds."""
+    from adinsights_orchestration.audit_log.reading.verify import verify_range
     from adinsights_orchestration.audit_log.source import AUDIT_LOG
-    from adinsights_orchestration.audit_log.store import open_store
-    from adinsights_orchestration.audit_log.verify import verify_range
+    from adinsights_orchestration.audit_log.store.opening import open_store
 
     settings = process.settings()
     log = settings.audit_log
@@ -102,9 +102,9 @@ def query(
     as_json: process.JsonOption = False,
 ) -> None:
     """Read the archive where it lies. The rows hold personal data: they go to your terminal and nowhere else."""
-    from adinsights_orchestration.audit_log.query import Question, ask
+    from adinsights_orchestration.audit_log.reading.query import Question, ask
     from adinsights_orchestration.audit_log.source import AUDIT_LOG
-    from adinsights_orchestration.audit_log.store import open_store
+    from adinsights_orchestration.audit_log.store.opening import open_store
     from adinsights_orchestration.cli.selection import tenant_id
 
     settings = process.settings()
@@ -129,9 +129,9 @@ def query(
 
 def status(as_json: process.JsonOption = False) -> None:
     """Show which days are archived, and the runs of the last days."""
+    from adinsights_orchestration.audit_log.bookkeeping.ledger import ArchiveLedger
+    from adinsights_orchestration.audit_log.bookkeeping.removal_ledger import pending
     from adinsights_orchestration.audit_log.days import last_closed, missing, ranges
-    from adinsights_orchestration.audit_log.ledger import ArchiveLedger
-    from adinsights_orchestration.audit_log.removal_ledger import pending
     from adinsights_orchestration.audit_log.source import AUDIT_LOG
 
     settings = process.settings()

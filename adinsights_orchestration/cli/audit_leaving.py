@@ -17,8 +17,8 @@ from adinsights_orchestration.cli.audit_life import archive, say_swept
 from adinsights_orchestration.cli.entry import EXIT_NOT_WELL
 
 if TYPE_CHECKING:
-    from adinsights_orchestration.audit_log.erasure import ErasurePlan
-    from adinsights_orchestration.audit_log.offboarding import OffboardingPlan
+    from adinsights_orchestration.audit_log.leaving.erasure import ErasurePlan
+    from adinsights_orchestration.audit_log.leaving.offboarding import OffboardingPlan
 
 TenantOption = Annotated[str, typer.Option("--tenant", metavar="TENANT", help="Whose archive: slug, name or id.")]
 PlanOption = Annotated[
@@ -48,7 +48,7 @@ def offboard(
     as_json: process.JsonOption = False,
 ) -> None:
     """Remove a tenant that has left from the archive, handed over first if asked. Plan first; does it with --yes."""
-    from adinsights_orchestration.audit_log.offboarding import Offboarding
+    from adinsights_orchestration.audit_log.leaving.offboarding import Offboarding
     from adinsights_orchestration.cli.selection import tenant_id
     from adinsights_orchestration.plan_digest import require
 
@@ -78,8 +78,8 @@ def erase(
     as_json: process.JsonOption = False,
 ) -> None:
     """Erase one person's rows, or those about one thing, from the archive. Shows the plan; does it with --yes."""
-    from adinsights_orchestration.audit_log.erasure import Erasure
-    from adinsights_orchestration.audit_log.matching import Subject
+    from adinsights_orchestration.audit_log.leaving.erasure import Erasure
+    from adinsights_orchestration.audit_log.leaving.matching import Subject
     from adinsights_orchestration.cli.selection import tenant_id
     from adinsights_orchestration.plan_digest import require
 

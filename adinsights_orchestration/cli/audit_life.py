@@ -17,8 +17,8 @@ from adinsights_orchestration.cli.entry import EXIT_NOT_WELL
 from adinsights_orchestration.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from adinsights_orchestration.audit_log.expiry import ExpiryReport
-    from adinsights_orchestration.audit_log.removing import Archive, Swept
+    from adinsights_orchestration.audit_log.leaving.expiry import ExpiryReport
+    from adinsights_orchestration.audit_log.leaving.removing import Archive, Swept
 
 _SHOWN = 20
 
@@ -32,7 +32,7 @@ def register(app: typer.Typer) -> None:
 
 def expire(apply: ApplyOption = False, as_json: process.JsonOption = False) -> None:
     """Take out of the archive what contracts keep no longer. Tells what would go; removes with --apply."""
-    from adinsights_orchestration.audit_log.expiry import expire as run
+    from adinsights_orchestration.audit_log.leaving.expiry import expire as run
 
     report = run(archive(), apply=apply)
     rows = [
@@ -61,7 +61,7 @@ def compact(
     as_json: process.JsonOption = False,
 ) -> None:
     """Make each tenant's small objects of a settled month one. Tells what there is to gain; does it with --apply."""
-    from adinsights_orchestration.audit_log.compaction import compact as run
+    from adinsights_orchestration.audit_log.leaving.compaction import compact as run
 
     report = run(archive(), apply=apply, month=_month(month))
     rows = [
@@ -91,7 +91,7 @@ def mend(
     first: FromOption = "", last: ToOption = "", apply: ApplyOption = False, as_json: process.JsonOption = False
 ) -> None:
     """Find damaged objects, and write anew what the table still holds. Tells what is damaged; mends with --apply."""
-    from adinsights_orchestration.audit_log.mending import mend as run
+    from adinsights_orchestration.audit_log.leaving.mending import mend as run
 
     target = archive()
     begin, end = range_of(target.settings, first, last)
@@ -127,7 +127,7 @@ def _month(text: str) -> date | None:
 
 def archive() -> Archive:
     """The audit log's archive, as the settings name it, for whoever types."""
-    from adinsights_orchestration.audit_log.removing import Archive
+    from adinsights_orchestration.audit_log.leaving.removing import Archive
     from adinsights_orchestration.audit_log.source import AUDIT_LOG
     from adinsights_orchestration.cli.runs import requester
 

@@ -14,7 +14,7 @@ from adinsights_orchestration.cli.audit_retention import ApplyOption
 from adinsights_orchestration.cli.entry import EXIT_NOT_WELL
 
 if TYPE_CHECKING:
-    from adinsights_orchestration.audit_log.restore_report import RestoreReport
+    from adinsights_orchestration.audit_log.restore.report import RestoreReport
 
 _SHOWN = 20
 FirstOption = Annotated[str, typer.Option("--from", metavar="WHEN", help="First day (UTC), or moment.")]
@@ -47,8 +47,8 @@ def restore(
     as_json: process.JsonOption = False,
 ) -> None:
     """Bring archived rows back, into a table of their own or the live one. Tells what would come; does with --apply."""
-    from adinsights_orchestration.audit_log.restore import Order, Restore
-    from adinsights_orchestration.audit_log.restore_plan import Wanted, moment_of
+    from adinsights_orchestration.audit_log.restore.plan import Wanted, moment_of
+    from adinsights_orchestration.audit_log.restore.run import Order, Restore
     from adinsights_orchestration.audit_log.source import AUDIT_LOG
     from adinsights_orchestration.cli.runs import requester
     from adinsights_orchestration.cli.selection import tenant_id

@@ -14,7 +14,7 @@ from adinsights_orchestration.cli.entry import EXIT_NOT_WELL
 from adinsights_orchestration.clock import utc_now
 
 if TYPE_CHECKING:
-    from adinsights_orchestration.audit_log.retention import RetentionReport
+    from adinsights_orchestration.audit_log.retention.run import RetentionReport
     from adinsights_orchestration.audit_log.tenant_names import TenantName
 
 ApplyOption = Annotated[bool, typer.Option("--apply", help="Do it; without this only what would be done is told.")]
@@ -27,8 +27,8 @@ def register(app: typer.Typer) -> None:
 
 def retention(apply: ApplyOption = False, as_json: process.JsonOption = False) -> None:
     """Delete audit rows that are past their window and proven archived. Tells what would go; deletes with --apply."""
-    from adinsights_orchestration.audit_log.again import archive_again, not_held_any_more
-    from adinsights_orchestration.audit_log.retention import Retention
+    from adinsights_orchestration.audit_log.retention.again import archive_again, not_held_any_more
+    from adinsights_orchestration.audit_log.retention.run import Retention
     from adinsights_orchestration.audit_log.source import AUDIT_LOG
     from adinsights_orchestration.audit_log.tenant_names import tenant_names
     from adinsights_orchestration.cli.runs import requester

@@ -14,10 +14,10 @@ from pydantic import SecretStr
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from adinsights_orchestration.audit_log import digest
-from adinsights_orchestration.audit_log.reaching import connected
-from adinsights_orchestration.audit_log.retention import Retention, RetentionReport
+from adinsights_orchestration.audit_log.retention.run import Retention, RetentionReport
 from adinsights_orchestration.audit_log.source import AUDIT_LOG, Column, Source
-from adinsights_orchestration.audit_log.statements import midnight
+from adinsights_orchestration.audit_log.table.reaching import connected
+from adinsights_orchestration.audit_log.table.statements import midnight
 from adinsights_orchestration.ops_store.audit_tables import audit_chunk, audit_day
 from adinsights_orchestration.ops_store.store import OpsStore
 from adinsights_orchestration.settings import BackendSettings, OpsStoreSettings, RetentionSettings, Settings

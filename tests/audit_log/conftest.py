@@ -13,11 +13,11 @@ from uuid import UUID
 import pytest
 from pydantic import SecretStr
 
-from adinsights_orchestration.audit_log.archive import Archiver
-from adinsights_orchestration.audit_log.folder import Folder
-from adinsights_orchestration.audit_log.report import ArchiveReport
+from adinsights_orchestration.audit_log.archive.report import ArchiveReport
+from adinsights_orchestration.audit_log.archive.run import Archiver
 from adinsights_orchestration.audit_log.source import AUDIT_LOG
-from adinsights_orchestration.audit_log.store import Store
+from adinsights_orchestration.audit_log.store.contract import Store
+from adinsights_orchestration.audit_log.store.folder import Folder
 from adinsights_orchestration.cli.entry import run
 from adinsights_orchestration.ops_store.store import OpsStore
 from adinsights_orchestration.settings import AuditLogSettings, BackendSettings, OpsStoreSettings, Settings

@@ -10,12 +10,12 @@ from uuid import UUID
 
 import sqlalchemy as sa
 
-from adinsights_orchestration.audit_log import chunks
-from adinsights_orchestration.audit_log.expiry import ExpiryReport, expire
-from adinsights_orchestration.audit_log.removing import Archive
+from adinsights_orchestration.audit_log.leaving.expiry import ExpiryReport, expire
+from adinsights_orchestration.audit_log.leaving.removing import Archive
+from adinsights_orchestration.audit_log.reading.verify import VerifyReport, verify_range
+from adinsights_orchestration.audit_log.retention import chunks
 from adinsights_orchestration.audit_log.source import AUDIT_LOG
-from adinsights_orchestration.audit_log.store import Store
-from adinsights_orchestration.audit_log.verify import VerifyReport, verify_range
+from adinsights_orchestration.audit_log.store.contract import Store
 from adinsights_orchestration.ops_store.audit_tables import audit_chunk
 from adinsights_orchestration.tenants.model import Tenant
 from tests.audit_log.archived import serve

@@ -7,9 +7,9 @@ from uuid import UUID
 
 import sqlalchemy as sa
 
-from adinsights_orchestration.audit_log.restore import Order, Restore
-from adinsights_orchestration.audit_log.restore_plan import Wanted, whole_days
-from adinsights_orchestration.audit_log.restore_report import RestoreReport
+from adinsights_orchestration.audit_log.restore.plan import Wanted, whole_days
+from adinsights_orchestration.audit_log.restore.report import RestoreReport
+from adinsights_orchestration.audit_log.restore.run import Order, Restore
 from adinsights_orchestration.audit_log.source import AUDIT_LOG
 from adinsights_orchestration.ops_store.tables import audit_entry
 from adinsights_orchestration.tenants.model import Tenant

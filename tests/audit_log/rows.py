@@ -13,11 +13,11 @@ from uuid import UUID
 import psycopg
 from psycopg import sql
 
-from adinsights_orchestration.audit_log.access import Access
-from adinsights_orchestration.audit_log.deletion import Chunk, Content, Deleter, Ledger, Limits
-from adinsights_orchestration.audit_log.pace import Pace, PaceLimits
-from adinsights_orchestration.audit_log.statements import Shape
-from adinsights_orchestration.audit_log.walk import Walk, WalkReport
+from adinsights_orchestration.audit_log.retention.deletion import Chunk, Content, Deleter, Ledger, Limits
+from adinsights_orchestration.audit_log.retention.pace import Pace, PaceLimits
+from adinsights_orchestration.audit_log.retention.walk import Walk, WalkReport
+from adinsights_orchestration.audit_log.table.access import Access
+from adinsights_orchestration.audit_log.table.statements import Shape
 from adinsights_orchestration.audit_log.windows import Hold
 
 TABLE = "accounts_auditlog"

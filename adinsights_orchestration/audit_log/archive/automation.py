@@ -1,0 +1,233 @@
+"""The archive in Dagster: the asset `audit_log/archive`, a partition per UTC day, its checks, its job, its schedule.
+
+Belongs here: runs, their metadata, and when they start. Does not belong here: archiving (`run`), proving
+(`reading.verify`). A backfill of any range is one run, because a range is one scan of the table. The days that a run
+has sealed are reported even when it fails on a later one.
+"""
+
+# No postponed annotations: Dagster reads the type of an asset's context.
+from collections.abc import Iterator
+from datetime import date, timedelta
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+
+from adinsights_orchestration.audit_log.archive import showing
+from adinsights_orchestration.audit_log.archive.report import ArchiveReport
+from adinsights_orchestration.audit_log.bookkeeping.ledger import ArchiveLedger
+from adinsights_orchestration.audit_log.days import last_closed, missing, span
+from adinsights_orchestration.audit_log.journal import actor_of
+from adinsights_orchestration.audit_log.source import AUDIT_LOG
+from adinsights_orchestration.audit_log.store.opening import open_store
+from adinsights_orchestration.audit_log.telling import telling
+from adinsights_orchestration.clock import Clock, utc_now
+from adinsights_orchestration.dead_runs import proof_of_life
+from adinsights_orchestration.environments import Automation
+from adinsights_orchestration.errors import AdinsightsError
+from adinsights_orchestration.ops_store.store import OpsStore
+from adinsights_orchestration.settings import Settings
+from adinsights_orchestration.unattended import declared, queue_tags, schedule_status
+
+if TYPE_CHECKING:
+    from adinsights_orchestration.audit_log.reading.verify import VerifyReport
+
+KEY = dg.AssetKey(["audit_log", "archive"])
+OWNER = "platform-eng@example.com"  # runbook: contacts
+ALL_ARCHIVED, CHAIN_INTACT = "every_closed_day_archived", "chain_intact"
+_RUNBOOK = "the-audit-log-is-not-archived-or-not-deleted"
+_LOOKED_AT_AGAIN = 3  # closed days that each night looks at again, for rows that were committed late
+_TOLD_EVERY_SECONDS = 10.0
+_READ_BACK_DAILY = 7  # the newest days, read back from the store every night
+_READ_BACK_IN_TURN = 30  # of the older ones each night one in so many, so that all are read back within a month
+
+
+def build_archive(settings: Settings, store: OpsStore, *, clock: Clock = utc_now) -> dg.Definitions:
+    """Builds the asset, its checks and job, and the schedule where the environment declares one."""
+
+    @dg.multi_asset(
+        name="audit_log_archive_days",
+        description="Archives the range's days in one scan of the table, and proves what it wrote from the store.",
+        specs=[_spec(settings)],
+        check_specs=[
+            dg.AssetCheckSpec(ALL_ARCHIVED, asset=KEY, description="Every closed day is archived."),
+            dg.AssetCheckSpec(
+                CHAIN_INTACT,
+                asset=KEY,
+                description="The manifests are a chain without a gap; days that are read back are as they were sealed.",
+            ),
+        ],
+        can_subset=True,
+        backfill_policy=dg.BackfillPolicy.single_run(),
+    )
+    def archive_days(context: dg.AssetExecutionContext) -> Iterator[dg.AssetMaterialization | dg.AssetCheckResult]:
+        reports: list[ArchiveReport] = []
+        failure: AdinsightsError | None = None
+        with proof_of_life(context.op_execution_context, store):
+            # Whoever executes the checks alone names no day, and asks for nothing to be archived.
+            if context.selected_asset_keys:
+                try:
+                    _archive(context, settings, store, clock, reports)
+                except AdinsightsError as error:
+                    failure = error
+                yield from _materializations(reports, _kept(settings, store, clock))
+            # A check that depended on the asset's output would be skipped: the days are reported without one.
+            try:
+                asked = {key.name for key in context.selected_asset_check_keys}
+                yield from (result for result in _checks(settings, store, clock) if result.check_name in asked)
+            except AdinsightsError as error:
+                failure = failure or error
+        if failure is not None:
+            raise dg.Failure(str(failure), allow_retries=False)
+
+    job = dg.define_asset_job(
+        Automation.ARCHIVE.value,
+        selection=dg.AssetSelection.assets(KEY),
+        description="Archives closed days of the audit log. When it does not run, nothing old may be deleted.",
+        tags={"adinsights/kind": "audit_log", **queue_tags(settings, Automation.ARCHIVE)},
+        executor_def=dg.in_process_executor,
+    )
+    return dg.Definitions(
+        assets=[archive_days],
+        jobs=[job],
+        schedules=_schedules(settings, store, clock, job),
+    )
+
+
+def _archive(
+    context: dg.AssetExecutionContext,
+    settings: Settings,
+    store: OpsStore,
+    clock: Clock,
+    reports: list[ArchiveReport],
+) -> None:
+    """Archives the run's days, and says in its log every few seconds how far it is."""
+    from adinsights_orchestration.audit_log.archive.run import Archiver  # loads Arrow and DuckDB: not at every load
+
+    window = context.partition_key_range
+    first, last = date.fromisoformat(window.start), date.fromisoformat(window.end)
+    ledger, total = ArchiveLedger(store, AUDIT_LOG.name), (last - first).days + 1
+    before = ledger.days(first, last)
+
+    def progress() -> str:
+        days = ledger.days(first, last)
+        sealed = sum(day not in before or each.revision > before[day].revision for day, each in days.items())
+        return f"{sealed} of {total} days sealed so far" if sealed else ""
+
+    archiver = Archiver(settings, store, AUDIT_LOG, clock=clock)
+    with telling(context.log.info, progress, every_seconds=_TOLD_EVERY_SECONDS):
+        archiver.run(first, last, actor=actor_of(context.run.tags), run_id=context.run.run_id, report_to=reports.append)
+
+
+def _kept(settings: Settings, store: OpsStore, clock: Clock) -> dict[date, int]:
+    """How many rows of each day the archive holds."""
+    days = ArchiveLedger(store, AUDIT_LOG.name).days(settings.audit_log.first_day, _closed(settings, clock))
+    return {day: each.rows for day, each in days.items()}
+
+
+def _spec(settings: Settings) -> dg.AssetSpec:
+    partitions = dg.DailyPartitionsDefinition(start_date=settings.audit_log.first_day.isoformat(), timezone="UTC")
+    return dg.AssetSpec(
+        KEY,
+        partitions_def=partitions,
+        skippable=True,  # the days are reported one by one, as they are sealed
+        group_name="audit_log",
+        owners=[OWNER],
+        kinds={"postgres", "parquet"},
+        description=(
+            "The audit log's closed days, proven archived. While it is late nothing old is deleted, and a tenant that"
+            " is deleted takes its unarchived rows along."
+        ),
+        metadata={"runbook": dg.MetadataValue.url(f"{settings.runbook_url}#{_RUNBOOK}")},
+    )
+
+
+def _closed(settings: Settings, clock: Clock) -> date:
+    return last_closed(clock(), timedelta(minutes=settings.audit_log.settle_minutes))
+
+
+def _materializations(reports: list[ArchiveReport], archived: dict[date, int]) -> Iterator[dg.AssetMaterialization]:
+    for report in reports:
+        for day in report.days:
+            metadata: dict[str, Any] = showing.of_day(day)
+            if day is report.days[-1]:
+                metadata |= showing.of_run(report, archived)
+            yield dg.AssetMaterialization(KEY, partition=day.day.isoformat(), metadata=metadata)
+
+
+def _checks(settings: Settings, store: OpsStore, clock: Clock) -> Iterator[dg.AssetCheckResult]:
+    first, closed = settings.audit_log.first_day, _closed(settings, clock)
+    days = ArchiveLedger(store, AUDIT_LOG.name).days(first, closed)
+    gaps = missing(first, closed, days)
+    yield dg.AssetCheckResult(
+        asset_key=KEY,
+        check_name=ALL_ARCHIVED,
+        passed=not gaps,
+        description=f"{len(gaps)} closed days are not archived" if gaps else f"all to {closed} are archived",
+        metadata={
+            "closed days": (closed - first).days + 1,
+            "not archived": len(gaps),
+            "the first of them": str(gaps[0]) if gaps else "none",
+            "rows per day": dg.MetadataValue.md(showing.picture({day.day: day.rows for day in days.values()})),
+        },
+    )
+    report = _read_back(settings, store, clock)
+    yield dg.AssetCheckResult(
+        asset_key=KEY,
+        check_name=CHAIN_INTACT,
+        passed=not report.problems,
+        description=report.problems[0] if report.problems else f"{report.manifests} manifests hold",
+        metadata={
+            "manifests": report.manifests,
+            "head": report.head,
+            "rows read back": report.rows,
+            "objects read back": report.objects,
+            "problems": dg.MetadataValue.json(report.problems[:100]),
+        },
+    )
+
+
+def _read_back(settings: Settings, store: OpsStore, clock: Clock) -> "VerifyReport":
+    """The whole chain, held against the ledger; of the objects the newest days', and the older ones' in turn."""
+    from adinsights_orchestration.audit_log.reading.verify import verify_range  # loads Arrow and DuckDB
+
+    log, closed = settings.audit_log, _closed(settings, clock)
+    turn = clock().toordinal() % _READ_BACK_IN_TURN
+    newest = closed - timedelta(days=_READ_BACK_DAILY - 1)
+    chosen = {
+        day for day in span(log.first_day, closed) if day >= newest or day.toordinal() % _READ_BACK_IN_TURN == turn
+    }
+    _, head = ArchiveLedger(store, AUDIT_LOG.name).head()
+    return verify_range(open_store(log), AUDIT_LOG, log.first_day, closed, at_once=log.at_once, head=head, only=chosen)
+
+
+def _schedules(settings: Settings, store: OpsStore, clock: Clock, job: Any) -> list[dg.ScheduleDefinition]:
+    unattended = declared(settings, Automation.ARCHIVE)
+    if unattended is None:
+        return []
+
+    def tick(_context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+        first, closed = settings.audit_log.first_day, _closed(settings, clock)
+        if closed < first:
+            return dg.SkipReason(f"no day since {first} is closed yet")
+        gaps = missing(first, closed, ArchiveLedger(store, AUDIT_LOG.name).days(first, closed))
+        begin = min([*gaps[:1], max(first, closed - timedelta(days=_LOOKED_AT_AGAIN - 1))])
+        return dg.RunRequest(
+            run_key=f"{closed}",
+            tags={
+                "dagster/asset_partition_range_start": begin.isoformat(),
+                "dagster/asset_partition_range_end": closed.isoformat(),
+            },
+        )
+
+    assert unattended.cron is not None
+    return [
+        dg.ScheduleDefinition(
+            name=f"{Automation.ARCHIVE.value}_nightly",
+            job=job,
+            cron_schedule=unattended.cron,
+            execution_timezone=settings.home_timezone,
+            execution_fn=tick,
+            default_status=schedule_status(settings, unattended),
+            description="Every night: the days that are not archived yet, and the newest ones again for late rows.",
+        )
+    ]

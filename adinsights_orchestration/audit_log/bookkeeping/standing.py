@@ -1,0 +1,221 @@
+"""What a whole chain says: what the archive holds now, what has left it and why, and whether that adds up.
+
+Belongs here: reading a chain from its first manifest as a history in which every step must be allowed. Does not belong
+here: fetching anything (`chain`, `reading.verify`). Within a chain nothing may become less but by saying so: a day that
+is archived anew names every tenant that it had, with no fewer rows; a tombstone says of what is gone exactly what stood
+there; other objects for the same rows hold the same content.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from uuid import UUID
+
+from adinsights_orchestration.audit_log.bookkeeping.chain import tenant_of_key
+from adinsights_orchestration.audit_log.bookkeeping.manifest import Manifest, ManifestKind
+from adinsights_orchestration.audit_log.model import At, Cause, Chunk, DataFile, Gone
+
+_RUNBOOK = "docs/runbook.md says what to do: a broken audit chain"
+
+
+@dataclass(frozen=True, slots=True)
+class Removed:
+    """What one manifest says has left the archive.
+
+    Attributes:
+        sequence: The manifest's number.
+        cause: Why.
+        actor: Who asked.
+        at: When.
+        reason: In whose words.
+        first_day: The first day that lost rows.
+        last_day: The last one.
+        tenants: Whose.
+        rows: How many rows left.
+        objects: How many objects were removed, or are to be.
+        size: Their bytes.
+    """
+
+    sequence: int
+    cause: Cause
+    actor: str
+    at: datetime
+    reason: str
+    first_day: date
+    last_day: date
+    tenants: tuple[UUID, ...]
+    rows: int
+    objects: int
+    size: int
+
+    def __str__(self) -> str:
+        days = f"{self.first_day}" if self.first_day == self.last_day else f"{self.first_day} to {self.last_day}"
+        whose = f"tenant {self.tenants[0]}" if len(self.tenants) == 1 else f"{len(self.tenants)} tenants"
+        said = f" ({self.reason})" if self.reason else ""
+        return (
+            f"{days}: {self.cause.value}, {self.rows:,} rows of {whose} in {self.objects:,} objects, by {self.actor} on"
+            f" {self.at:%Y-%m-%d}{said}; manifest {self.sequence}"
+        )
+
+
+@dataclass(slots=True)
+class Standing:
+    """What a chain says in its end.
+
+    Attributes:
+        in_force: What the archive holds of every tenant's day, and the manifest that says so.
+        named: Every object that was ever named and is not gone, and the tenants' days that it was named for.
+        files: Those objects.
+        gone: Objects that must not be there any more, by their key.
+        removed: What has left, in order.
+        problems: Steps that are not allowed, in words.
+    """
+
+    in_force: dict[At, tuple[Chunk, Manifest]] = field(default_factory=dict)
+    named: dict[str, set[At]] = field(default_factory=dict)
+    files: dict[str, DataFile] = field(default_factory=dict)
+    gone: dict[str, DataFile] = field(default_factory=dict)
+    removed: list[Removed] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+
+    def users(self) -> dict[str, set[At]]:
+        """Of every object that something in force names, the tenants' days that do."""
+        found: dict[str, set[At]] = {}
+        for at, (chunk, _) in self.in_force.items():
+            for key in chunk.files:
+                found.setdefault(key, set()).add(at)
+        return found
+
+    def left_over(self, leaving: Iterable[At], users: Mapping[str, set[At]]) -> list[DataFile]:
+        """The objects that nothing needs any more once these tenants' days have left, earlier revisions' included."""
+        left = set(leaving)
+        return [
+            self.files[key] for key in sorted(self.named) if self.named[key] & left and not users.get(key, set()) - left
+        ]
+
+    def next_revision(self, day: date, manifests: Sequence[Manifest]) -> int:
+        """The revision that a day gets when it is written anew."""
+        known = [chunk.revision for manifest in manifests for chunk in manifest.chunks if chunk.day == day]
+        days = [each.revision for each in manifests if each.kind is ManifestKind.DAY and each.first_day == day]
+        return max([0, *known, *days]) + 1
+
+
+def stand(manifests: Iterable[Manifest]) -> Standing:
+    """Reads a whole chain, from its first manifest on."""
+    history = _History()
+    for manifest in manifests:
+        history.take(manifest)
+    return history.standing
+
+
+@dataclass(slots=True)
+class _History:
+    standing: Standing = field(default_factory=Standing)
+    days: dict[date, set[UUID]] = field(default_factory=dict)
+
+    def take(self, manifest: Manifest) -> None:
+        known = self.standing.in_force
+        if manifest.kind is ManifestKind.DAY:
+            self._require_nothing_forgotten(manifest)
+        elif manifest.gone is not None:
+            self._require_as_it_was(manifest, manifest.gone)
+        else:
+            self._wrong(manifest, "says of nothing that it is gone, and is about no day")
+        for chunk in manifest.gone.chunks if manifest.gone is not None else ():
+            known.pop((chunk.tenant, chunk.day), None)
+            self.days.get(chunk.day, set()).discard(chunk.tenant)
+        files = {file.key: file for file in manifest.files}
+        for chunk in manifest.chunks:
+            known[chunk.tenant, chunk.day] = (chunk, manifest)
+            self.days.setdefault(chunk.day, set()).add(chunk.tenant)
+            for key in chunk.files:
+                self._name(key, files, (chunk.tenant, chunk.day), manifest)
+        if manifest.gone is not None:
+            self._remove(manifest, manifest.gone)
+
+    def _name(self, key: str, files: Mapping[str, DataFile], at: At, manifest: Manifest) -> None:
+        standing = self.standing
+        if key not in files:
+            self._wrong(manifest, f"names {key} and does not say what it is")
+            return
+        standing.files[key] = files[key]
+        standing.named.setdefault(key, set()).add(at)
+        standing.gone.pop(key, None)  # the same content may come again
+
+    def _require_nothing_forgotten(self, manifest: Manifest) -> None:
+        day = manifest.first_day
+        stated = {chunk.tenant: chunk for chunk in manifest.chunks}
+        for tenant in sorted(self.days.get(day, set())):
+            before, _ = self.standing.in_force[tenant, day]
+            after = stated.get(tenant)
+            if after is None:
+                self._wrong(
+                    manifest, f"leaves out tenant {tenant} on {day}, of which no tombstone says that it is gone"
+                )
+            elif after.rows < before.rows:
+                lost = before.rows - after.rows
+                self._wrong(manifest, f"has {lost} rows less of tenant {tenant} on {day} and no tombstone says why")
+
+    def _require_as_it_was(self, manifest: Manifest, gone: Gone) -> None:
+        known = self.standing.in_force
+        buried = {(chunk.tenant, chunk.day): chunk for chunk in gone.chunks}
+        for at, chunk in buried.items():
+            if at not in known or known[at][0] != chunk:
+                self._wrong(manifest, f"says of tenant {at[0]} on {at[1]} that something else is gone than stood there")
+        for chunk in manifest.chunks:
+            at = (chunk.tenant, chunk.day)
+            before = known[at][0] if at in known else None
+            if before is None or (at not in buried and not _same_rows(before, chunk)):
+                self._wrong(
+                    manifest, f"holds another content of tenant {at[0]} on {at[1]}, and says of none that it is gone"
+                )
+            elif chunk.rows > before.rows:
+                self._wrong(manifest, f"adds rows of tenant {at[0]} on {at[1]}")
+
+    def _remove(self, manifest: Manifest, gone: Gone) -> None:
+        standing = self.standing
+        needed = self._needed(gone)
+        for file in gone.files:
+            if file.key in needed:
+                self._wrong(manifest, f"says that {file.key} is gone, which is still needed")
+                continue
+            standing.named.pop(file.key, None)
+            standing.files.pop(file.key, None)
+            standing.gone[file.key] = file
+        standing.removed.append(_removed(manifest, gone))
+
+    def _needed(self, gone: Gone) -> set[str]:
+        """Of the objects that are said to be gone, those that something in force names."""
+        found: set[str] = set()
+        for file in gone.files:
+            for at in self.standing.named.get(file.key, set()):
+                if at in self.standing.in_force and file.key in self.standing.in_force[at][0].files:
+                    found.add(file.key)
+        return found
+
+    def _wrong(self, manifest: Manifest, what: str) -> None:
+        self.standing.problems.append(f"manifest {manifest.sequence} {what}. {_RUNBOOK}")
+
+
+def _same_rows(before: Chunk, after: Chunk) -> bool:
+    return (before.rows, before.portable, before.revision) == (after.rows, after.portable, after.revision)
+
+
+def _removed(manifest: Manifest, gone: Gone) -> Removed:
+    stays = {(chunk.tenant, chunk.day): chunk.rows for chunk in manifest.chunks}
+    rows = sum(chunk.rows - stays.get((chunk.tenant, chunk.day), 0) for chunk in gone.chunks)
+    return Removed(
+        sequence=manifest.sequence,
+        cause=gone.cause,
+        actor=gone.actor,
+        at=manifest.written_at,
+        reason=manifest.reason,
+        first_day=manifest.first_day,
+        last_day=manifest.last_day,
+        tenants=tuple(sorted({*(chunk.tenant for chunk in gone.chunks), *(tenant_of_key(f.key) for f in gone.files)})),
+        rows=rows,
+        objects=len(gone.files),
+        size=gone.size,
+    )

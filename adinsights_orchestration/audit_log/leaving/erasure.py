@@ -1,0 +1,231 @@
+"""Erasure: one person's rows, or those about one thing, leave a tenant's archive because the law asks for it.
+
+Belongs here: finding them in every object that was ever written of the tenant, and writing what holds some of them
+anew. Does not belong here: how something leaves (`removing`), or how it is written anew (`rewriting`). Nothing that the
+chain keeps for ever says who was erased: a tombstone has counts, digests and the reason in somebody's words. Rows in
+the table are the backend's to delete; while some are there the archive would only take them in again.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from datetime import date
+from functools import partial
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from adinsights_orchestration.audit_log.bookkeeping import chain
+from adinsights_orchestration.audit_log.bookkeeping.ledger import InForce
+from adinsights_orchestration.audit_log.bookkeeping.manifest import Manifest
+from adinsights_orchestration.audit_log.bookkeeping.standing import Standing
+from adinsights_orchestration.audit_log.leaving import preflight
+from adinsights_orchestration.audit_log.leaving.matching import Conditions, Subject, matches
+from adinsights_orchestration.audit_log.leaving.removing import Archive, Leaving, RemovalError, Swept, by_month
+from adinsights_orchestration.audit_log.leaving.rewriting import Rewrite, decoded, inputs_of, put, rewrite
+from adinsights_orchestration.audit_log.model import Cause, Chunk, DataFile, Digest
+from adinsights_orchestration.audit_log.reading import reader
+from adinsights_orchestration.audit_log.reading.proving import verify
+from adinsights_orchestration.audit_log.reading.reader import ContentError
+from adinsights_orchestration.audit_log.source import Source
+from adinsights_orchestration.audit_log.store.contract import Store
+from adinsights_orchestration.plan_digest import plan_digest
+
+_DAY_MICROSECONDS = 86_400_000_000
+_EPOCH = date(1970, 1, 1).toordinal()
+
+
+@dataclass(slots=True)
+class ErasurePlan:
+    """What would be done, or was.
+
+    Attributes:
+        subject: Whose rows.
+        rows: Rows that go, by day.
+        rewritten: Objects that are written anew without them.
+        removed: Objects that go as a whole: of earlier revisions with such rows, and of runs that died.
+        obstacles: Why nothing can be done now.
+        swept: What became of the objects.
+    """
+
+    subject: Subject
+    rows: dict[date, int] = field(default_factory=dict)
+    rewritten: set[str] = field(default_factory=set)
+    removed: dict[str, DataFile] = field(default_factory=dict)
+    obstacles: list[str] = field(default_factory=list)
+    swept: Swept = field(default_factory=Swept)
+
+    @property
+    def digest(self) -> str:
+        """Names everything that it would do."""
+        days = sorted((day.isoformat(), rows) for day, rows in self.rows.items())
+        return plan_digest(repr(self.subject), days, sorted(self.rewritten), sorted(self.removed))
+
+    @property
+    def empty(self) -> bool:
+        """Whether there is nothing to do."""
+        return not (self.rewritten or self.removed)
+
+
+@dataclass(frozen=True, slots=True)
+class Erasure:
+    """The erasure of one subject's rows.
+
+    Attributes:
+        archive: Where.
+        subject: Whose.
+        reason: In somebody's words; without a name, since it is kept for ever.
+    """
+
+    archive: Archive
+    subject: Subject
+    reason: str
+
+    def plan(self) -> ErasurePlan:
+        """Finds the rows; changes nothing.
+
+        Raises:
+            SubjectError: It is not clear whose rows are meant.
+            ContentError: An object of the tenant is missing or damaged, so that nobody knows what it holds.
+        """
+        store = self.archive.store
+        return self._plan(store, self.archive.read(store)[1])
+
+    def apply(self, wanted: str = "") -> ErasurePlan:
+        """Carries out the plan that somebody read.
+
+        Raises:
+            PlanChangedError: There is another plan now.
+            RemovalError: Something is in the way, or no reason is given.
+        """
+        if not self.reason:
+            raise RemovalError("no reason is given", next_step="Name the request (--reason), not the person.")
+        with self.archive.locked():
+            store = self.archive.store
+            manifests, standing = self.archive.read(store)
+            plan = self._plan(store, standing)
+            preflight.require(plan.digest, wanted, plan.obstacles)
+            with self.archive.journalled(Cause.ERASED) as (run, summary):
+                for leaving in self._leavings(store, plan, standing, manifests):
+                    self.archive.bury(store, run, Cause.ERASED, leaving, self.reason)
+                plan.swept = self.archive.sweep(store)
+                summary |= {"removed": plan.swept.removed, "refused": len(plan.swept.refused)}
+        return plan
+
+    def _plan(self, store: Store, standing: Standing) -> ErasurePlan:
+        archive, tenant = self.archive, self.subject.tenant
+        conditions = self.subject.conditions(archive.source)
+        plan = ErasurePlan(self.subject, obstacles=list(preflight.obstacles(archive, tenant)))
+        mine = [file for key, file in standing.files.items() if chain.tenant_of_key(key) == tenant]
+        users = standing.users()
+        days: Counter[date] = Counter()
+        for file, found in _search(store, archive.source, mine, conditions, archive.settings.audit_log.at_once):
+            needed = {day for _, day in users.get(file.key, ())}
+            if isinstance(found, ContentError):
+                if needed:
+                    raise found
+                plan.removed[file.key] = file  # a damaged object that was kept as evidence: it may hold such rows
+                continue
+            if found and needed:
+                plan.rewritten.add(file.key)
+            elif found:
+                plan.removed[file.key] = file
+            days.update({day: rows for day, rows in found.items() if day in needed})
+        plan.rows = dict(sorted(days.items()))
+        plan.removed |= {file.key: file for file in preflight.leftovers(store, archive.source, tenant, standing)}
+        if in_table := preflight.rows_in_table(archive, tenant, conditions):
+            plan.obstacles.append(f"{in_table:,} of these rows are in the table: delete them in the backend first")
+        return plan
+
+    def _leavings(
+        self, store: Store, plan: ErasurePlan, standing: Standing, manifests: Sequence[Manifest]
+    ) -> Iterator[Leaving]:
+        """By month; what goes as a whole goes with the first."""
+        touched = [at for at, (chunk, _) in standing.in_force.items() if plan.rewritten.intersection(chunk.files)]
+        besides = tuple(plan.removed.values())
+        for month in by_month(touched):
+            leaving = self._month(store, plan, standing, manifests, [standing.in_force[at][0] for at in month])
+            yield replace(leaving, files=(*leaving.files, *besides))
+            besides = ()
+        if besides:
+            days = sorted(chain.day_of_key(file.key) for file in besides)
+            yield Leaving(days[0], days[-1], (), besides)
+
+    def _month(
+        self,
+        store: Store,
+        plan: ErasurePlan,
+        standing: Standing,
+        manifests: Sequence[Manifest],
+        chunks: Sequence[Chunk],
+    ) -> Leaving:
+        source, tenant = self.archive.source, self.subject.tenant
+        doomed = partial(matches, conditions=self.subject.conditions(source))
+        keys = plan.rewritten.intersection(key for chunk in chunks for key in chunk.files)
+        inputs = inputs_of(standing, tenant, keys)
+        rewrites = {each.file.key: rewrite(store, source, tenant, [each], doomed) for each in inputs}
+        files = {key: put(store, each.encoded) for key, each in rewrites.items() if each.encoded is not None}
+        known = self.archive.ledger.in_force(chunks[0].day, chunks[-1].day)
+        before, after = [], []
+        for chunk in chunks:
+            new, left_out = _anew(chunk, rewrites, files)
+            if left_out.rows:
+                before.append(chunk)
+                revision = standing.next_revision(chunk.day, manifests)
+                new = replace(new, revision=revision, live=_live(known.get((tenant, chunk.day)), new))
+            if new.rows:
+                after.append(new)
+        named = {key for chunk in after for key in chunk.files}
+        stands = {file.key: file for file in (*files.values(), *standing.files.values()) if file.key in named}
+        if after:
+            verify(source, store, after, list(stands.values()), self.archive.settings.audit_log.at_once)
+        gone = tuple(standing.files[key] for key in sorted(keys))
+        return Leaving(chunks[0].day, chunks[-1].day, tuple(before), gone, tuple(after), tuple(stands.values()))
+
+
+def _anew(chunk: Chunk, rewrites: Mapping[str, Rewrite], files: Mapping[str, DataFile]) -> tuple[Chunk, Digest]:
+    """A chunk without what was left out of its objects, and that; its content is proven when it is read back."""
+    mine = [rewrites[key] for key in chunk.files if key in rewrites]
+    left_out = sum((each.left_out.get(chunk.day, Digest()) for each in mine), Digest())
+    names = [
+        files[key].key if key in rewrites else key
+        for key in chunk.files
+        if key not in rewrites or chunk.day in rewrites[key].kept
+    ]
+    rows, portable = chunk.rows - left_out.rows, chunk.portable - left_out.portable
+    new = replace(chunk, rows=rows, portable=portable, files=tuple(names))
+    bounds = [each.bounds[chunk.day] for each in mine if chunk.day in each.bounds]
+    if bounds and len(mine) == len(chunk.files):
+        new = replace(new, earliest=min(each[0] for each in bounds), latest=max(each[1] for each in bounds))
+    return new, left_out
+
+
+def _live(known: InForce | None, new: Chunk) -> Digest:
+    """What the table should hold of it. Nobody has read it now, so retention archives the day anew before it goes."""
+    return Digest(min(known.left.rows, new.rows)) if known is not None and known.left.rows else Digest()
+
+
+def _search(
+    store: Store, source: Source, files: Sequence[DataFile], conditions: Conditions, at_once: int
+) -> Iterator[tuple[DataFile, dict[date, int] | ContentError]]:
+    """Each object with its rows that are meant, by day; or why it cannot be read."""
+
+    def look(file: DataFile) -> tuple[DataFile, dict[date, int] | ContentError]:
+        try:
+            rows = decoded(reader.fetch(store, file), file)
+        except ContentError as error:
+            return file, error
+        return file, _by_day(source, rows.filter(matches(rows, conditions)))
+
+    with ThreadPoolExecutor(at_once) as pool:
+        yield from pool.map(look, files)
+
+
+def _by_day(source: Source, rows: pa.Table) -> dict[date, int]:
+    found: dict[date, int] = defaultdict(int)
+    for moment in pc.cast(rows.column(source.time), pa.int64()).to_pylist():
+        found[date.fromordinal(_EPOCH + moment // _DAY_MICROSECONDS)] += 1
+    return dict(found)

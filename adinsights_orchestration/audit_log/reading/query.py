@@ -1,0 +1,144 @@
+"""Reading the archive where it lies: the filters of the backend's own endpoint, or SQL.
+
+Belongs here: choosing the objects that a question needs, and DuckDB over them. Does not belong here: printing
+(`cli.audit_archive`). Only objects of the asked-for tenant and days are opened; those in a bucket are taken into a
+private folder first, and each object's hash is checked on the way. SQL asks the view `audit_log`, and reaches no file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+from typing import Any
+from uuid import UUID
+
+import duckdb
+
+from adinsights_orchestration.audit_log.bookkeeping import chain
+from adinsights_orchestration.audit_log.bookkeeping.manifest import newest
+from adinsights_orchestration.audit_log.model import DataFile
+from adinsights_orchestration.audit_log.reading import reader
+from adinsights_orchestration.audit_log.source import Source
+from adinsights_orchestration.audit_log.store.contract import Store
+from adinsights_orchestration.errors import AdinsightsError
+
+VIEW = "audit_log"
+_OBJECTS, _DAYS = "audit_log_objects", "audit_log_days"
+
+
+class QueryError(AdinsightsError):
+    """The question cannot be answered."""
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What is asked.
+
+    Attributes:
+        tenant: Only this tenant's rows.
+        action: Only rows of this action.
+        resource_type: Only rows about this kind of resource.
+        first: From this day (UTC) on.
+        last: To this day, included.
+        limit: At most so many rows, the newest; SQL sets its own.
+        sql: A SELECT over `audit_log` in place of the filters on rows.
+    """
+
+    tenant: UUID | None = None
+    action: str | None = None
+    resource_type: str | None = None
+    first: date | None = None
+    last: date | None = None
+    limit: int = 100
+    sql: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Column names, rows, and how many objects they are of."""
+
+    columns: tuple[str, ...]
+    rows: list[tuple[Any, ...]]
+    objects: int
+
+
+def ask(store: Store, source: Source, question: Question, *, at_once: int = 8) -> Answer:
+    """Answers from the archive alone.
+
+    Raises:
+        QueryError: The SQL is wrong, or nothing is archived of what is asked for.
+        ContentError: An object that it needs is missing or changed.
+    """
+    chosen = _chosen(store, source, question)
+    files = list(chosen)
+    if not files:
+        raise QueryError("nothing is archived of that", next_step="`adinsights audit status` shows which days are.")
+    with reader.fetched(store, files, at_once) as paths, reader.database() as connection:
+        folder = str(next(iter(paths.values())).parent)
+        names = [str(path) for path in paths.values()]
+        try:
+            connection.execute("set TimeZone = 'UTC'")
+            connection.execute(f"set allowed_directories = ['{folder}']")
+            connection.execute("set enable_external_access = false")
+            connection.execute("set lock_configuration = true")
+            days = [(str(paths[file.key]), day) for file, its in chosen.items() for day in its]
+            _make_view(connection, source, names, days, whole=not any(chain.is_of_month(file.key) for file in files))
+            query, parameters = _statement(source, question)
+            result = connection.execute(query, parameters)
+            columns = tuple(str(each[0]) for each in result.description or ())
+            return Answer(columns, result.fetchall(), len(files))
+        except duckdb.Error as error:
+            raise QueryError(f"DuckDB refuses this: {str(error).splitlines()[0]}") from None
+
+
+def _chosen(store: Store, source: Source, question: Question) -> dict[DataFile, list[date]]:
+    """The objects that are needed, each with the days that it is asked for."""
+    found: dict[DataFile, list[date]] = {}
+    for (tenant, day), (chunk, manifest) in newest(list(chain.follow(store, source.name))).items():
+        if question.tenant not in (None, tenant):
+            continue
+        if (question.first and day < question.first) or (question.last and day > question.last):
+            continue
+        for file in manifest.files:
+            if file.key in chunk.files:
+                found.setdefault(file, []).append(day)
+    return found
+
+
+def _make_view(
+    connection: duckdb.DuckDBPyConnection,
+    source: Source,
+    names: list[str],
+    days: list[tuple[str, date]],
+    *,
+    whole: bool,
+) -> None:
+    """An object of a month holds other days than those that are asked for, and some that were archived anew since."""
+    if whole:
+        connection.read_parquet(names, union_by_name=True, hive_partitioning=False).create_view(VIEW)
+        return
+    rows = connection.read_parquet(names, union_by_name=True, hive_partitioning=False, filename=True)
+    rows.create_view(_OBJECTS)
+    connection.execute(f"create table {_DAYS} (name varchar, day date)")
+    connection.executemany(f"insert into {_DAYS} values (?, ?)", days)  # noqa: S608  (values are parameters)
+    connection.execute(
+        f"create view {VIEW} as select o.* exclude (filename) from {_OBJECTS} o"  # noqa: S608  (names of ours)
+        f' semi join {_DAYS} d on o.filename = d.name and o."{source.time}"::date = d.day'
+    )
+
+
+def _statement(source: Source, question: Question) -> tuple[str, list[object]]:
+    if question.sql is not None:
+        return question.sql, []
+    wanted: Sequence[tuple[str, object | None]] = (
+        (f'"{source.tenant}" = ?', question.tenant),
+        ("action = ?", question.action),
+        (f'"{source.resource_type}" = ?', question.resource_type),
+        (f'"{source.time}"::date >= ?', question.first),
+        (f'"{source.time}"::date <= ?', question.last),
+    )
+    conditions = [condition for condition, value in wanted if value is not None] or ["true"]
+    parameters = [value for _, value in wanted if value is not None]
+    query = f'select * from {VIEW} where {" and ".join(conditions)} order by "{source.time}" desc limit ?'  # noqa: S608  (values are parameters)
+    return query, [*parameters, question.limit]

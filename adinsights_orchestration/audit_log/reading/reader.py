@@ -1,0 +1,168 @@
+"""The independent reader: takes objects back from the store and says what they hold.
+
+Belongs here: fetching, hashing, and DuckDB over the fetched files. Does not belong here: what they should hold
+(`proving`, `verify`). It shares no code with the writer: another Parquet implementation decodes the bytes that the
+store gives back, and computes the digest anew from the rows it finds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import date, timedelta
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+from uuid import UUID
+
+import duckdb
+
+from adinsights_orchestration.audit_log import digest
+from adinsights_orchestration.audit_log.bookkeeping.manifest import hash_of
+from adinsights_orchestration.audit_log.model import DataFile
+from adinsights_orchestration.audit_log.source import NOBODY, Column, Source
+from adinsights_orchestration.audit_log.store.contract import Store
+from adinsights_orchestration.audit_log.store.errors import MissingObjectError
+from adinsights_orchestration.errors import AdinsightsError
+
+_DAY_MICROSECONDS = 86_400_000_000
+_EPOCH = date(1970, 1, 1)
+_MEMORY = "192MB"
+
+
+class ContentError(AdinsightsError):
+    """An object is missing, changed, or holds something else than it should."""
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What a file holds of one tenant's day."""
+
+    rows: int
+    portable: int
+
+
+def fetch(store: Store, file: DataFile) -> bytes:
+    """An object's bytes, which must be those that were written.
+
+    Raises:
+        ContentError: It is missing or has been changed.
+    """
+    try:
+        content = store.get(file.key)
+    except MissingObjectError:
+        raise ContentError("the object is missing", place=file.key, next_step=_ADVICE) from None
+    if len(content) != file.size or hash_of(content) != file.sha256:
+        raise ContentError("the object's bytes have changed", place=file.key, next_step=_ADVICE)
+    return content
+
+
+_ADVICE = "docs/runbook.md says what to do: an archived day does not verify."
+
+
+def contents(
+    store: Store, source: Source, files: Sequence[DataFile], at_once: int
+) -> dict[str, dict[tuple[UUID, date], Held]]:
+    """What each of these files holds, by its key, then by tenant and day."""
+    found: dict[str, dict[tuple[UUID, date], Held]] = {}
+    with fetched(store, files, at_once) as paths, database() as connection:
+        for columns in {file.columns for file in files}:
+            same = {str(paths[file.key]): file.key for file in files if file.columns == columns}
+            for name, tenant, day, rows, portable in _read(connection, source, columns, list(same)):
+                found.setdefault(same[name], {})[tenant, day] = Held(rows, portable)
+    return found
+
+
+def contents_of_bytes(source: Source, columns: Sequence[Column], content: bytes) -> dict[tuple[UUID, date], Held]:
+    """What an object holds that is not in the store yet, by tenant and day."""
+    with TemporaryDirectory(prefix="adinsights-audit-") as folder, database() as connection:
+        path = Path(folder) / "0.parquet"
+        path.write_bytes(content)
+        read = _read(connection, source, columns, [str(path)])
+        return {(tenant, day): Held(rows, portable) for _, tenant, day, rows, portable in read}
+
+
+@contextmanager
+def fetched(store: Store, files: Sequence[DataFile], at_once: int) -> Iterator[dict[str, Path]]:
+    """The files' bytes, checked, in a private folder for the body's time; by key."""
+    with TemporaryDirectory(prefix="adinsights-audit-") as folder:  # made for us alone, mode 0700
+
+        def take(numbered: tuple[int, DataFile]) -> tuple[str, Path]:
+            number, file = numbered
+            path = Path(folder) / f"{number}.parquet"
+            path.write_bytes(fetch(store, file))
+            return file.key, path
+
+        with ThreadPoolExecutor(at_once) as pool:
+            paths = dict(pool.map(take, enumerate({file.key: file for file in files}.values())))
+        yield paths
+
+
+@contextmanager
+def database() -> Iterator[duckdb.DuckDBPyConnection]:
+    """DuckDB in memory, bounded, which loads nothing from anywhere."""
+    connection = duckdb.connect(
+        config={
+            "memory_limit": _MEMORY,
+            "threads": 2,
+            "autoinstall_known_extensions": False,
+            "preserve_insertion_order": False,
+        }
+    )
+    try:
+        yield connection
+    finally:
+        connection.close()
+
+
+def _read(
+    connection: duckdb.DuckDBPyConnection, source: Source, columns: Sequence[Column], paths: Iterable[str]
+) -> Iterator[tuple[str, UUID, date, int, int]]:
+    tenant = f'"{source.tenant}"' if source.tenant else "null"
+    query = f"""
+        select filename, {tenant}, epoch_us("{source.time}") // {_DAY_MICROSECONDS}, count(*),
+               sum({digest.portable_in_duckdb(columns)})
+          from read_parquet(?, filename = true, hive_partitioning = false) group by 1, 2, 3"""  # noqa: S608  (names of a declaration)
+    try:
+        rows: list[Any] = connection.execute(query, [list(paths)]).fetchall()
+    except duckdb.Error as error:
+        raise ContentError(f"an object cannot be read ({type(error).__name__})", next_step=_ADVICE) from None
+    for name, whose, day, count, portable in rows:
+        yield str(name), UUID(str(whose)) if whose else NOBODY, _EPOCH + timedelta(days=int(day)), count, int(portable)
+
+
+def unreadable(
+    store: Store, files: Sequence[DataFile], at_once: int, errors: tuple[type[Exception], ...] = (ContentError,)
+) -> dict[str, str]:
+    """Of these objects, those that the store does not give back as they were sealed, and why; nothing is decoded.
+
+    Args:
+        store: Where they are.
+        files: The objects.
+        at_once: How many are fetched at once.
+        errors: What counts as that; anything else is raised.
+    """
+
+    def look(file: DataFile) -> tuple[str, str]:
+        try:
+            fetch(store, file)
+        except errors as error:
+            return file.key, str(error)
+        return file.key, ""
+
+    with ThreadPoolExecutor(at_once) as pool:
+        return {key: problem for key, problem in pool.map(look, files) if problem}
+
+
+def rows_of_bytes(content: bytes) -> int:
+    """How many rows an object holds of which nobody knows anything; 0 where it is no Parquet."""
+    with TemporaryDirectory(prefix="adinsights-audit-") as folder, database() as connection:
+        path = Path(folder) / "0.parquet"
+        path.write_bytes(content)
+        try:
+            found = connection.execute("select count(*) from read_parquet(?)", [str(path)]).fetchone()
+        except duckdb.Error:
+            return 0
+    return int(found[0]) if found is not None else 0

@@ -1,0 +1,165 @@
+"""What the ops store knows of a restore: its run, what it brought of each tenant, and days that are in the table again.
+
+Belongs here: those statements. Does not belong here: restoring. Both are committed before the rows are: a process that
+dies in between has promised rows that never came, which retention finds out by looking, and never left rows that nobody
+knows of.
+"""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from typing import Any
+from uuid import UUID
+
+import sqlalchemy as sa
+
+from adinsights_orchestration.audit_log import journal
+from adinsights_orchestration.audit_log.model import Digest
+from adinsights_orchestration.audit_log.restore.writing import Arrival
+from adinsights_orchestration.audit_log.source import NOBODY, Column, Source
+from adinsights_orchestration.backend.audit import AuditEntry, record
+from adinsights_orchestration.clock import Clock
+from adinsights_orchestration.ops_store.audit_tables import audit_day, audit_run
+from adinsights_orchestration.ops_store.store import OpsStore
+
+KIND = "restore"
+RESTORED = "audit_log_restored"
+# Only what is sealed or was deleted: a day that is being deleted is retention's until it knows what became of it.
+_IN_TABLE_AGAIN = """
+update adinsights_ops.audit_chunk c
+   set state = 'sealed', changed_at = :now, left_rows = each.rows, left_portable = each.portable, left_fast = each.fast
+  from unnest(cast(:tenants as uuid[]), cast(:days as date[]), cast(:revisions as int[]), cast(:rows as bigint[]),
+              cast(:portable as numeric[]), cast(:fast as numeric[]))
+    as each (tenant_id, day, revision, rows, portable, fast)
+ where c.source = :source and c.tenant_id = each.tenant_id and c.day = each.day and c.revision = each.revision
+   and c.state in ('sealed', 'deleted')"""
+_DIED = "the run died; what it had restored stays, and the same command goes on"
+
+
+@dataclass(slots=True)
+class RestoreLedger:
+    """The ledger of one restore, shared by its connections.
+
+    Attributes:
+        store: The ops store.
+        source: The table.
+        run: Its entry in the journal.
+        clock: The moment of each step.
+        live: Whether rows go into the table that retention watches.
+        proofs: By day and revision, the columns that retention's digests are of.
+    """
+
+    store: OpsStore
+    source: Source
+    run: UUID
+    clock: Clock
+    live: bool
+    proofs: Mapping[tuple[date, int], tuple[Column, ...]]
+    _brought: Counter[str] = field(default_factory=Counter)
+    _days: Counter[str] = field(default_factory=Counter)
+    _under_way: dict[int, Sequence[Arrival]] = field(default_factory=dict)
+    _turn: threading.Lock = field(default_factory=threading.Lock)
+
+    def intend(self, connection: int, arrivals: Sequence[Arrival]) -> None:
+        """Commits what this connection is about to commit to the table, together with what all have done before."""
+        came = [arrival for arrival in arrivals if arrival.came]
+        with self._turn:
+            self._under_way[connection] = came
+            if not came:
+                return
+            with self.store.begin() as ops:
+                so_far = {"tenants": self._so_far()}
+                ops.execute(sa.update(audit_run).where(audit_run.c.id == self.run).values(summary=so_far))
+                if self.live:
+                    self._in_table_again(ops, came)
+
+    def done(self, connection: int) -> None:
+        """It has been committed there too."""
+        with self._turn:
+            for arrival in self._under_way.pop(connection, ()):
+                self._brought[str(arrival.part.chunk.tenant)] += arrival.came
+                self._days[str(arrival.part.chunk.tenant)] += 1
+
+    def _so_far(self) -> dict[str, list[int]]:
+        """Days and rows by tenant, with those that may be committed at any moment."""
+        rows, days = Counter(self._brought), Counter(self._days)
+        for arrivals in self._under_way.values():
+            for arrival in arrivals:
+                rows[str(arrival.part.chunk.tenant)] += arrival.came
+                days[str(arrival.part.chunk.tenant)] += 1
+        return {tenant: [days[tenant], count] for tenant, count in sorted(rows.items())}
+
+    def _in_table_again(self, connection: sa.Connection, came: list[Arrival]) -> None:
+        left = [self._left(arrival) for arrival in came]
+        parameters = {
+            "source": self.source.name,
+            "now": self.clock(),
+            "tenants": [arrival.part.chunk.tenant for arrival in came],
+            "days": [arrival.part.chunk.day for arrival in came],
+            "revisions": [arrival.part.chunk.revision for arrival in came],
+            "rows": [each.rows for each in left],
+            "portable": [each.portable for each in left],
+            "fast": [each.fast for each in left],
+        }
+        connection.execute(sa.text(_IN_TABLE_AGAIN), parameters)
+
+    def _left(self, arrival: Arrival) -> Digest:
+        """What retention will expect; digests of other columns than it computes tell it to archive the day anew."""
+        chunk = arrival.part.chunk
+        if arrival.part.schemas != (self.proofs.get((chunk.day, chunk.revision)),):
+            return Digest(arrival.left.rows)
+        return arrival.left
+
+
+def proofs_of(store: OpsStore, source: Source, first: date, last: date) -> dict[tuple[date, int], tuple[Column, ...]]:
+    """The columns that each revision of these days was read with."""
+    day = audit_day.c
+    query = sa.select(day.day, day.revision, day.columns).where(
+        day.source == source.name, day.day.between(first, last), day.sequence.is_not(None)
+    )
+    with store.begin() as connection:
+        return {
+            (row.day, row.revision): tuple(Column(name, type_) for name, type_ in row.columns)
+            for row in connection.execute(query)
+        }
+
+
+def close_run(
+    store: OpsStore, source: Source, run: UUID, now: datetime, summary: Mapping[str, Any], error: str | None
+) -> None:
+    """Closes a restore's entry, and journals one audit row for each tenant of whose rows it brought some."""
+    with store.begin() as connection:
+        opened = connection.execute(sa.select(audit_run).where(audit_run.c.id == run)).one()
+        brought: Mapping[str, list[int]] = opened.summary.get("tenants", {})
+        for tenant, (days, rows) in brought.items():
+            detail = {
+                "days": days,
+                "rows": rows,
+                "source": source.name,
+                "run": str(run),
+                "dagster_run": opened.run_id,
+                **{name: summary[name] for name in ("into", "first", "end", "hold_until") if name in summary},
+            }
+            entry = AuditEntry(
+                tenant_id=None if UUID(tenant) == NOBODY else UUID(tenant),
+                action=RESTORED,
+                resource_type=journal.RESOURCE,
+                resource_id=source.name[:64],
+                actor=opened.actor,
+                created_at=now,
+                detail=detail,
+                id=uuid.uuid5(run, tenant),
+            )
+            record(connection, entry)
+        journal.end_run(connection, run, now, {**summary, "tenants": brought}, error)
+
+
+def close_dead_runs(store: OpsStore, source: Source, now: datetime) -> None:
+    """Closes the entries of restores that died; the caller holds the lock of all of them."""
+    for row in journal.open_runs(store, source.name, KIND):
+        close_run(store, source, row.id, now, {}, _DIED)

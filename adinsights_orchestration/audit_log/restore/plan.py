@@ -1,0 +1,196 @@
+"""What a restore takes from the archive: which tenants' days, in which portions, and what of the range is not archived.
+
+Belongs here: the choice, as functions of manifests and plain values. Does not belong here: reading objects (`rows`),
+writing rows (`target`). A restore is asked for by moments; files hold whole days, so a day at the edge of the range is
+read as a whole and written in part.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from uuid import UUID
+
+from adinsights_orchestration.audit_log.bookkeeping.manifest import Manifest, ManifestKind, newest
+from adinsights_orchestration.audit_log.bookkeeping.standing import stand
+from adinsights_orchestration.audit_log.days import span
+from adinsights_orchestration.audit_log.model import Chunk, DataFile
+from adinsights_orchestration.audit_log.source import Column
+from adinsights_orchestration.audit_log.table.statements import midnight
+from adinsights_orchestration.errors import ConfigurationError
+
+_DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
+_WHEN = "Write it as 2026-01-31 or 2026-01-31T08:30; times are UTC."
+# One transaction: about half a second of inserting into a table with three indexes.
+MOST_ROWS = 20_000
+MOST_BYTES = 8 << 20  # compressed; what is ready to be written is held in memory for this much, three times
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which rows are asked for.
+
+    Attributes:
+        first: From this moment on.
+        end: Up to this moment, without it.
+        tenants: Of these tenants; empty: of all that the archive has.
+    """
+
+    first: datetime
+    end: datetime
+    tenants: tuple[UUID, ...] = ()
+
+    @property
+    def first_day(self) -> date:
+        """The first day (UTC) of which there may be rows."""
+        return self.first.date()
+
+    @property
+    def last_day(self) -> date:
+        """The last one."""
+        return (self.end - timedelta(microseconds=1)).date()
+
+    def covers(self, chunk: Chunk) -> bool:
+        """Whether some of the chunk's rows are meant."""
+        mine = not self.tenants or chunk.tenant in self.tenants
+        return mine and chunk.latest >= self.first and chunk.earliest < self.end
+
+    def covers_all(self, chunk: Chunk) -> bool:
+        """Whether all of them are."""
+        return self.first <= chunk.earliest and chunk.latest < self.end
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One tenant's day that is to be brought back.
+
+    Attributes:
+        chunk: What the archive says of it.
+        files: The objects that hold it.
+        whole: Whether all of its rows are meant.
+    """
+
+    chunk: Chunk
+    files: tuple[DataFile, ...]
+    whole: bool
+
+    @property
+    def schemas(self) -> tuple[tuple[Column, ...], ...]:
+        """The columns of its files; several where a column was added between two revisions."""
+        return tuple(dict.fromkeys(file.columns for file in self.files))
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is to be done.
+
+    Attributes:
+        parts: In the order in which it is done: tenant after tenant, day after day.
+        missing: Days of the range that no manifest is about.
+    """
+
+    parts: tuple[Part, ...]
+    missing: tuple[date, ...]
+
+    @property
+    def rows(self) -> int:
+        """Rows that are read; of days at the edge more than are written."""
+        return sum(part.chunk.rows for part in self.parts)
+
+    @property
+    def size(self) -> int:
+        """Bytes that are read."""
+        return sum(file.size for file in {file.key: file for part in self.parts for file in part.files}.values())
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """Every column that a file has, the newest type of each."""
+        found: dict[str, Column] = {}
+        for part in sorted(self.parts, key=lambda each: each.chunk.day):
+            for schema in part.schemas:
+                found |= {column.name: column for column in schema}
+        return tuple(found.values())
+
+
+def plan(manifests: Sequence[Manifest], wanted: Wanted) -> Plan:
+    """Chooses what is in force of the range."""
+    about = {
+        day
+        for manifest in manifests
+        if manifest.kind is ManifestKind.DAY
+        for day in span(manifest.first_day, manifest.last_day)
+    }
+    parts = []
+    for chunk, manifest in newest(manifests).values():
+        if wanted.covers(chunk):
+            known = {file.key: file for file in manifest.files}
+            parts.append(Part(chunk, tuple(known[key] for key in chunk.files), wanted.covers_all(chunk)))
+    parts.sort(key=lambda part: (part.chunk.tenant, part.chunk.day))
+    missing = tuple(day for day in span(wanted.first_day, wanted.last_day) if day not in about)
+    return Plan(tuple(parts), missing)
+
+
+def left_the_archive(manifests: Sequence[Manifest], wanted: Wanted) -> list[str]:
+    """What of the range was removed from the archive on purpose, in words: it does not come back."""
+    return [
+        str(removed)
+        for removed in stand(manifests).removed
+        if removed.rows
+        and removed.first_day <= wanted.last_day
+        and wanted.first_day <= removed.last_day
+        and (not wanted.tenants or set(wanted.tenants).intersection(removed.tenants))
+    ]
+
+
+def portions(parts: Iterable[Part], *, per_tenant: bool) -> Iterator[tuple[Part, ...]]:
+    """The parts in transactions: of one tenant each where row level security wants it; a day is never split."""
+    portion: list[Part] = []
+    rows = size = 0
+    known: set[str] = set()
+    for part in parts:
+        its_size = sum(file.size for file in part.files if file.key not in known)
+        full = rows + part.chunk.rows > MOST_ROWS or size + its_size > MOST_BYTES
+        if portion and (full or (per_tenant and portion[-1].chunk.tenant != part.chunk.tenant)):
+            yield tuple(portion)
+            portion, rows, size, known = [], 0, 0, set()
+            its_size = sum(file.size for file in part.files)
+        known.update(file.key for file in part.files)
+        portion.append(part)
+        rows, size = rows + part.chunk.rows, size + its_size
+    if portion:
+        yield tuple(portion)
+
+
+def whole_days(first: date, last: date, tenants: Sequence[UUID] = ()) -> Wanted:
+    """All rows from the first day to the last, which is included."""
+    return Wanted(midnight(first), midnight(last + timedelta(days=1)), tuple(tenants))
+
+
+def moment_of(text: str, place: str, *, end: bool = False) -> datetime:
+    """The moment that a person wrote; a day stands for its beginning, or as the end of a range for its end.
+
+    Raises:
+        ConfigurationError: It is neither a day nor a moment; `place` says where it was written.
+    """
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise ConfigurationError(f"{text!r} is neither a day nor a moment", place=place, next_step=_WHEN) from None
+    moment = moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return moment + timedelta(days=1) if end and _DAY.fullmatch(text) else moment
+
+
+def tenant_of(text: str, place: str) -> UUID:
+    """The tenant that a person wrote.
+
+    Raises:
+        ConfigurationError: It is no id.
+    """
+    try:
+        return UUID(text)
+    except ValueError:
+        raise ConfigurationError(
+            f"{text!r} is no tenant's id", place=place, next_step="`adinsights registry show` lists them."
+        ) from None

@@ -1,0 +1,276 @@
+"""Retention in Dagster: the asset `audit_log/retention`, its checks, its job and its schedule.
+
+Belongs here: runs, metadata and a line about each. Does not belong here: deleting (`run`), counting (`census`).
+Metadata holds counts and dates, never what a row says.
+"""
+
+# No postponed annotations: Dagster reads the type of an asset's context.
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+from uuid import UUID
+
+import dagster as dg
+from pydantic import Field
+
+from adinsights_orchestration.audit_log.archive.showing import picture
+from adinsights_orchestration.audit_log.journal import actor_of
+from adinsights_orchestration.audit_log.retention.census import Ages, Census, judge_ages, take_census
+from adinsights_orchestration.audit_log.retention.chunks import rows_in_table
+from adinsights_orchestration.audit_log.retention.deletion import Chunk
+from adinsights_orchestration.audit_log.retention.run import (
+    Rearchive,
+    Retention,
+    RetentionReport,
+    Unproven,
+    archive_mode,
+    current_policy,
+    shape_of,
+)
+from adinsights_orchestration.audit_log.source import AUDIT_LOG, Archive, Source
+from adinsights_orchestration.audit_log.table.access import Right, require_access
+from adinsights_orchestration.audit_log.table.reaching import connected
+from adinsights_orchestration.audit_log.tenant_names import TenantName, tenant_names
+from adinsights_orchestration.clock import Clock, utc_now
+from adinsights_orchestration.environments import Automation
+from adinsights_orchestration.ops_store.store import OpsStore
+from adinsights_orchestration.settings import Settings
+from adinsights_orchestration.unattended import declared, queue_tags, schedule_status
+
+KEY = dg.AssetKey(["audit_log", "retention"])
+OWNER = "platform-eng@example.com"  # runbook: contacts
+TOO_OLD, VANISHED = "no_row_past_its_window", "no_row_vanished"
+_RUNBOOK = "the-audit-logs-retention"
+_SHOWN = 20
+
+
+class RetentionConfig(dg.Config):
+    """Whether to delete; by hand nothing is deleted unless it is said."""
+
+    dry_run: bool = Field(default=True, description="Only tell what would be deleted; false deletes.")
+
+
+def build_retention(
+    settings: Settings,
+    store: OpsStore,
+    own: Sequence[Source] = (),
+    *,
+    rearchive: Rearchive | None = None,
+    unproven: Unproven | None = None,
+    clock: Clock = utc_now,
+) -> dg.Definitions:
+    """Builds the asset, its checks and job, and the schedule where the environment declares one.
+
+    Args:
+        settings: Addresses, limits, and whether rows may go unarchived.
+        store: The ops store.
+        own: The orchestrator's own history tables, which go by age in the same run.
+        rearchive: Archives days anew that differ from the table.
+        unproven: Asks the archive's store right before rows are deleted.
+        clock: The present moment.
+    """
+    asset = _asset(settings, store, own, rearchive, unproven, clock)
+    checks = _checks(settings, store, clock)
+    job = dg.define_asset_job(
+        Automation.RETENTION.value,
+        selection=dg.AssetSelection.assets(asset).without_checks() | dg.AssetSelection.checks(checks),
+        description="Deletes audit rows that are past their window and proven archived, then looks for what should not"
+        " be. Started by hand it only tells, unless `dry_run` is false.",
+        tags={"adinsights/kind": "audit_log", **queue_tags(settings, Automation.RETENTION)},
+        executor_def=dg.in_process_executor,
+    )
+    unattended = declared(settings, Automation.RETENTION)
+    schedules = []
+    if unattended is not None:
+        schedules.append(
+            dg.ScheduleDefinition(
+                name=f"{Automation.RETENTION.value}_nightly",
+                job=job,
+                cron_schedule=unattended.cron,
+                execution_timezone=settings.home_timezone,
+                default_status=schedule_status(settings, unattended),
+                run_config={"ops": {"audit_log__retention": {"config": {"dry_run": False}}}},
+                description="Every night, after the archive.",
+            )
+        )
+    return dg.Definitions(assets=[asset], asset_checks=[checks], jobs=[job], schedules=schedules)
+
+
+def _asset(
+    settings: Settings,
+    store: OpsStore,
+    own: Sequence[Source],
+    rearchive: Rearchive | None,
+    unproven: Unproven | None,
+    clock: Clock,
+) -> dg.AssetsDefinition:
+    @dg.asset(
+        key=KEY,
+        group_name="audit_log",
+        owners=[OWNER],
+        kinds={"postgres"},
+        metadata={"runbook": dg.MetadataValue.url(f"{settings.runbook_url}#{_RUNBOOK}")},
+        description="Audit rows past their window, deleted: a year, or longer where a contract says so, and never while"
+        f" a hold is on them.\n\n{_mode(settings)}\n\n**When it is late:** rows are kept for longer than the contracts"
+        " say, and the table grows.",
+    )
+    def retention(context: dg.AssetExecutionContext, config: RetentionConfig) -> dg.MaterializeResult[None]:
+        actor = actor_of(context.run.tags)
+        run = Retention(settings, store, AUDIT_LOG, clock, actor, rearchive, not config.dry_run, unproven)
+        report = run.run()
+        others = [Retention(settings, store, each, clock, actor, None, not config.dry_run).run() for each in own]
+        context.log.info(summary(report))
+        for other in others:
+            context.log.info(summary(other))
+        census, _ = census_of(settings, store, AUDIT_LOG, clock)
+        return dg.MaterializeResult(metadata=_metadata(report, others, census, tenant_names(store)))
+
+    return retention
+
+
+def _checks(settings: Settings, store: OpsStore, clock: Clock) -> dg.AssetChecksDefinition:
+    specs = [
+        dg.AssetCheckSpec(
+            TOO_OLD, asset=KEY, description="No audit row is older than its window plus two days, but for holds."
+        ),
+        dg.AssetCheckSpec(
+            VANISHED, asset=KEY, description="No archived row left the table before its window was over."
+        ),
+    ]
+
+    @dg.multi_asset_check(
+        name="retention_checks",
+        specs=specs,
+        description="Counts the rows of every tenant's day once, and holds them against windows and archive.",
+    )
+    def retention_checks() -> Iterator[dg.AssetCheckResult]:
+        census, ages = census_of(settings, store, AUDIT_LOG, clock)
+        name = tenant_names(store)
+        yield too_old(ages, census, name)
+        yield vanished(ages, name)
+
+    return retention_checks
+
+
+def census_of(settings: Settings, store: OpsStore, source: Source, clock: Clock) -> tuple[Census, Ages]:
+    """What a table holds now and what is wrong with it, by one scan."""
+    policy = current_policy(store, source, clock)
+    tenants = sorted(policy.windows)
+    with connected(settings, source) as connection:
+        with connection.transaction(force_rollback=True), connection.cursor() as cursor:
+            access = require_access(cursor, source.table, tenants, (Right.SELECT,))
+        census = take_census(connection, shape_of(source, (), fast=True), access, tenants, policy.today)
+    with store.begin() as ledger:
+        return census, judge_ages(census, policy, rows_in_table(ledger, source.name))
+
+
+def too_old(ages: Ages, census: Census, name: TenantName = str) -> dg.AssetCheckResult:
+    """The check that nothing is kept for too long."""
+    rows = sum(ages.overdue.values())
+    passed = not rows and not ages.unknown and not census.undated
+    parts = [f"{rows:,} rows are past their window by more than two days"] if rows else []
+    if ages.unknown:
+        parts.append(f"{sum(ages.unknown.values()):,} old rows are of {len(ages.unknown)} tenants nobody knows")
+    if census.undated:
+        parts.append(f"{census.undated:,} rows have no time")
+    oldest = census.oldest.isoformat() if census.oldest else "none"
+    return dg.AssetCheckResult(
+        asset_key=KEY,
+        check_name=TOO_OLD,
+        passed=passed,
+        description="; ".join(parts) or f"The oldest day in the table is {oldest}.",
+        metadata={
+            "oldest day": oldest,
+            "overdue rows": rows,
+            "held rows past their window": sum(ages.held.values()),
+            "overdue by tenant": dg.MetadataValue.json(_by_tenant(ages.overdue, name)),
+            "unknown tenants": dg.MetadataValue.json({str(each): rows for each, rows in ages.unknown.items()}),
+            "rows per day": dg.MetadataValue.md(picture(census.per_day())),
+        },
+    )
+
+
+def vanished(ages: Ages, name: TenantName = str) -> dg.AssetCheckResult:
+    """The check that nobody else deletes audit rows."""
+    rows = sum(ages.vanished.values())
+    return dg.AssetCheckResult(
+        asset_key=KEY,
+        check_name=VANISHED,
+        passed=not rows,
+        description=f"{rows:,} archived rows left the table before their time; the archive has them."
+        if rows
+        else "Every archived row inside its window is in the table.",
+        metadata={
+            "rows": rows,
+            "by tenant": dg.MetadataValue.json(_by_tenant(ages.vanished, name)),
+            "days": dg.MetadataValue.json(sorted({day.isoformat() for _, day in ages.vanished})[:_SHOWN]),
+        },
+    )
+
+
+def summary(report: RetentionReport) -> str:
+    """One line about a run."""
+    verb = "would be deleted" if report.dry_run else "deleted"
+    parts = [f"{report.source}: {report.rows:,} rows of {len(report.by_tenant())} tenants {verb}"]
+    counts: Mapping[str, Sequence[object]] = {
+        "differ from their archive": report.unequal,
+        "kept because the archive does not hold them any more": list(report.unproven),
+        "days archived anew": report.rearchived,
+        "were gone already": report.gone,
+        "blocked by locks": list(report.blocked),
+        "left for the next run": report.left,
+    }
+    parts += [f"{len(what)} {name}" for name, what in counts.items() if what]
+    return ", ".join(parts)
+
+
+def _metadata(
+    report: RetentionReport, others: Sequence[RetentionReport], census: Census, name: TenantName
+) -> dict[str, Any]:
+    oldest = census.oldest.isoformat() if census.oldest else "none"
+    table = dg.MetadataValue.md(
+        "| tenant | month | rows |\n|---|---|---|\n"
+        + "\n".join(f"| {name(tenant)} | {month} | {rows:,} |" for (tenant, month), rows in _first(report))
+    )
+    return {
+        "dry run": str(report.dry_run).lower(),
+        "archive": report.archive.value,
+        "rows": report.rows,
+        "tenants": len(report.by_tenant()),
+        "by tenant and month": table,
+        "tenants' days that differ from their archive": len(report.unequal),
+        "days archived anew": len(report.rearchived),
+        "not held by the archive any more": dg.MetadataValue.json(_why(report)),
+        "tenants' days left": len(report.left) + len(report.blocked),
+        "oldest day kept": oldest,
+        "rows kept": sum(census.rows.values()),
+        "rows per day": dg.MetadataValue.md(picture(census.per_day())),
+        "transactions": report.transactions,
+        "longest transaction (s)": round(report.longest_seconds, 3),
+        "paused (s)": round(report.paused_seconds, 1),
+        "own history": dg.MetadataValue.json({other.source: other.rows for other in others if other.rows}),
+    }
+
+
+def _first(report: RetentionReport) -> list[tuple[tuple[UUID, str], int]]:
+    return list(report.by_tenant_and_month().items())[:200]
+
+
+def _why(report: RetentionReport) -> dict[str, str]:
+    return {f"{tenant} {day}": why for (tenant, day), why in sorted(report.unproven.items())[:_SHOWN]}
+
+
+def _by_tenant(rows: Mapping[Chunk, int], name: TenantName) -> dict[str, int]:
+    counted: Counter[str] = Counter()
+    for (tenant, _), count in rows.items():
+        counted[name(tenant)] += count
+    return dict(counted.most_common(_SHOWN))
+
+
+def _mode(settings: Settings) -> str:
+    if archive_mode(settings, AUDIT_LOG) is Archive.OFF:
+        return (
+            "**Nothing is archived first** (`ADINSIGHTS_RETENTION__ARCHIVE=off`): age alone decides, and what is"
+            " deleted is gone for ever."
+        )
+    return "Only rows whose archived day still equals the table are deleted."
