@@ -1,8 +1,9 @@
 """How every connection to the ops store is made, and what its failures are called.
 
 Belongs here: the engine's settings and the translation of errors. Does not belong here: what is done with a connection.
-A host that loses its power says no goodbye: the server asks idle sessions for a sign of life after 15 seconds and ends
-those that give none after 30, because their locks and transactions would hold up everybody for hours otherwise.
+A host that loses its power says no goodbye, so both sides ask for a sign of life after 15 seconds and give up after 30:
+the server because the locks and transactions of a client that is gone would hold up everybody for hours, and the client
+because a tick would wait a quarter of an hour for a server that has moved elsewhere.
 """
 
 from __future__ import annotations
@@ -19,11 +20,19 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from adinsights_orchestration.errors import OpsStoreError
 from adinsights_orchestration.settings import OpsStoreSettings
 
+_IDLE_SECONDS, _INTERVAL_SECONDS, _COUNT = 15, 5, 3
 _SERVER_KEEPALIVES = {
-    "tcp_keepalives_idle": 15,
-    "tcp_keepalives_interval": 5,
-    "tcp_keepalives_count": 3,
-}  # seconds, ...
+    "tcp_keepalives_idle": _IDLE_SECONDS,
+    "tcp_keepalives_interval": _INTERVAL_SECONDS,
+    "tcp_keepalives_count": _COUNT,
+}
+# The storage of Dagster's instance has the same ones, in dagster.yaml.
+CLIENT_KEEPALIVES = {
+    "keepalives_idle": _IDLE_SECONDS,
+    "keepalives_interval": _INTERVAL_SECONDS,
+    "keepalives_count": _COUNT,
+    "tcp_user_timeout": (_IDLE_SECONDS + _INTERVAL_SECONDS * _COUNT) * 1000,  # ms; for what was sent and not received
+}
 
 
 def make_engine(settings: OpsStoreSettings, *, connect: Mapping[str, Any] | None = None, **pool: Any) -> sa.Engine:
@@ -42,6 +51,7 @@ def make_engine(settings: OpsStoreSettings, *, connect: Mapping[str, Any] | None
         connect_args={
             "connect_timeout": settings.connect_timeout_seconds,
             "application_name": "adinsights",
+            **CLIENT_KEEPALIVES,
             "options": " ".join(f"-c {name}={value}" for name, value in server.items()),
             **(connect or {}),
         },

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 
 import pytest
 import sqlalchemy as sa
+import yaml
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
+from dagster_postgres.utils import pg_url_from_config
 from pydantic import SecretStr
 
 from adinsights_orchestration.errors import OpsStoreError
 from adinsights_orchestration.ops_store.store import OpsStore
 from adinsights_orchestration.ops_store.tables import SCHEMA, cursor, metadata
-from adinsights_orchestration.settings import OpsStoreSettings
+from adinsights_orchestration.settings import PROJECT_ROOT, OpsStoreSettings
 from tests.conftest import PostgresServer, free_port
 
 
@@ -91,3 +94,31 @@ def test_an_unmigrated_store_says_which_command_to_run(postgres_server: Postgres
     with pytest.raises(OpsStoreError, match="adinsights migrate"), store.begin() as connection:
         connection.execute(sa.select(cursor))
     store.dispose()
+
+
+def _vigilance(descriptor: int) -> list[int]:
+    """After which silence a socket asks for a sign of life (s), how often (s, times), and gives up (ms)."""
+    with socket.socket(fileno=descriptor) as one:
+        names = ("TCP_KEEPIDLE", "TCP_KEEPINTVL", "TCP_KEEPCNT", "TCP_USER_TIMEOUT")
+        found = [one.getsockopt(socket.IPPROTO_TCP, getattr(socket, name)) for name in names]
+        one.detach()
+    return found
+
+
+def test_a_server_that_vanishes_without_a_goodbye_is_noticed_within_30_seconds(ops_store: OpsStore) -> None:
+    with ops_store.begin() as connection:
+        raw = connection.connection.driver_connection
+        assert raw is not None
+        assert _vigilance(raw.fileno()) == [15, 5, 3, 30_000]
+
+
+def test_dagsters_own_storage_notices_as_soon(postgres_server: PostgresServer) -> None:
+    storage = yaml.safe_load((PROJECT_ROOT / "dagster.yaml").read_text())["storage"]["postgres"]["postgres_db"]
+    server = postgres_server.server
+    address = {"hostname": server.host, "port": server.port, "username": server.user, "password": server.password}
+    engine = sa.create_engine(pg_url_from_config({"postgres_db": {**storage, **address, "db_name": "postgres"}}))
+    with engine.connect() as connection:
+        raw = connection.connection.driver_connection
+        assert raw is not None
+        assert _vigilance(raw.fileno()) == [15, 5, 3, 30_000]
+    engine.dispose()
