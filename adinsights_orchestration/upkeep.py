@@ -1,7 +1,8 @@
 """Housekeeping of Dagster's own history: the job `history_prune` and its schedule.
 
 Belongs here: the Dagster shell around `dagster_internals.history`. Does not belong here: the orchestrator's own tables.
-Open-source Dagster never deletes a finished run or an event; unpruned, the event log grows by every sync for ever.
+Open-source Dagster never deletes a finished run, its output or an event; unpruned, the event log grows by every sync
+and the disk by every dbt build for ever.
 """
 
 import time
@@ -18,6 +19,7 @@ from adinsights_orchestration.settings import Settings
 from adinsights_orchestration.unattended import declared, queue_tags, schedule_status
 
 _BUDGET_MINUTES = 30
+_SHOWN = 20  # of what could not be deleted
 
 
 class PruneConfig(dg.Config):
@@ -33,7 +35,10 @@ def build_upkeep(settings: Settings, store: OpsStore) -> dg.Definitions:
 
     @dg.op(
         name="prune",
-        description="Deletes finished runs and old events, but never the newest state of an asset, partition or check.",
+        description=(
+            "Deletes finished runs with their captured output, and old events, but never the newest state of an asset,"
+            " partition or check."
+        ),
     )
     def prune(context: dg.OpExecutionContext, config: PruneConfig) -> None:
         with proof_of_life(context, store):
@@ -52,6 +57,8 @@ def build_upkeep(settings: Settings, store: OpsStore) -> dg.Definitions:
                 "runs kept because they hold an asset's newest state": pruned.runs_kept_for_state,
                 "events deleted": pruned.events,
                 "check results deleted": pruned.check_rows,
+                "runs whose output and stored results were deleted": pruned.output,
+                "could not be deleted": "\n".join(pruned.undeletable[:_SHOWN]) or "nothing",
                 "finished": pruned.done,
             }
         )

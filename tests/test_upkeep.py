@@ -59,8 +59,11 @@ def test_it_prunes_by_the_environments_settings_and_says_what_it_deleted(
         "runs kept because they hold an asset's newest state",
         "events deleted",
         "check results deleted",
+        "runs whose output and stored results were deleted",
+        "could not be deleted",
         "finished",
     }
+    assert told["could not be deleted"] == "nothing"
     assert instance.get_run_by_id(old) is None
     assert instance.get_run_by_id(young) is not None
 

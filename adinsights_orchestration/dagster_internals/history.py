@@ -1,4 +1,4 @@
-"""Pruning what open-source Dagster keeps for ever: finished runs, and events without a run.
+"""Pruning what open-source Dagster keeps for ever: finished runs with all that they left, and events without a run.
 
 Belongs here: which rows may go, and deleting them in bounded pieces. Does not belong here: for how long to keep
 (settings). What the UI and freshness read is always kept: the newest materialization and observation of every asset
@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 import dagster as dg
 import sqlalchemy as sa
@@ -24,6 +25,8 @@ from dagster._core.storage.event_log.sql_event_log import SqlEventLogStorage
 from dagster._core.storage.runs.schema import RunsTable
 from dagster_postgres.event_log import PostgresEventLogStorage
 
+from adinsights_orchestration.dagster_internals.run_output import Dropped, drop_of_run, drop_orphans
+
 _FINISHED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
 _EVENT = SqlEventLogStorageTable
 _CHECK = AssetCheckExecutionsTable
@@ -33,13 +36,18 @@ _PRUNABLE = (*_NEWEST_BY_ASSET, "ASSET_CHECK_EVALUATION")
 
 @dataclass(frozen=True, slots=True)
 class Pruned:
-    """What one pruning deleted; `done` is False when it stopped at its budget and the next one goes on."""
+    """What one pruning deleted; `done` is False when it stopped at its budget and the next one goes on.
+
+    `output` says of how many runs files were deleted, and `undeletable` of which they could not be, and why.
+    """
 
     runs: int
     runs_kept_for_state: int
     events: int
     check_rows: int
     done: bool
+    output: int = 0
+    undeletable: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,14 +79,16 @@ def prune_history(
     storage = instance.event_log_storage
     if not isinstance(storage, SqlEventLogStorage):
         return Pruned(0, 0, 0, 0, done=True)
-    newest = _newest(storage)
-    runs, kept, runs_done = _prune_runs(instance, newest, runs_before, batch, keep_going)
+    newest, dropped = _newest(storage), Dropped()
+    runs, kept, runs_done = _prune_runs(instance, newest, runs_before, batch, keep_going, dropped)
+    runs_done = drop_orphans(instance, dropped, keep_going) and runs_done
+    files: dict[str, Any] = {"output": dropped.runs, "undeletable": tuple(dropped.problems)}
     if not isinstance(storage, PostgresEventLogStorage):  # only there do runs and events share a database
-        return Pruned(runs, kept, 0, 0, runs_done)
+        return Pruned(runs, kept, 0, 0, runs_done, **files)
     moment = events_before.astimezone(UTC).replace(tzinfo=None)  # Dagster stores UTC without a zone
     checks, checks_done = _prune_checks(storage, newest, moment, batch, keep_going)
     events, events_done = _prune_runless(storage, newest, moment, batch, keep_going)
-    return Pruned(runs, kept, events, checks, runs_done and checks_done and events_done)
+    return Pruned(runs, kept, events, checks, runs_done and checks_done and events_done, **files)
 
 
 def _newest(storage: SqlEventLogStorage) -> _Newest:
@@ -106,7 +116,12 @@ def _newest(storage: SqlEventLogStorage) -> _Newest:
 
 
 def _prune_runs(
-    instance: dg.DagsterInstance, newest: _Newest, before: datetime, batch: int, keep_going: Callable[[], bool]
+    instance: dg.DagsterInstance,
+    newest: _Newest,
+    before: datetime,
+    batch: int,
+    keep_going: Callable[[], bool],
+    dropped: Dropped,
 ) -> tuple[int, int, bool]:
     deleted = kept = 0
     cursor: str | None = None
@@ -119,6 +134,7 @@ def _prune_runs(
         for run_id in page:
             if run_id not in newest.runs:
                 instance.delete_run(run_id)
+                drop_of_run(instance, run_id, dropped)
         deleted += len(page) - len(holding)
         kept += len(holding)
         # The listing runs from newest to oldest behind its cursor, which must be a run that still exists.

@@ -83,6 +83,7 @@ def build_dbt_job(
     @dg.op(
         name="build",  # Dagster wants the names of ops and jobs apart
         pool=POOL,
+        out=dg.Out(dg.Nothing, is_required=False),  # a result would be stored, a file for each run
         description="`dbt build` with any selection. Reports what was built and tested on the assets themselves.",
     )
     def build_selected(context: dg.OpExecutionContext, config: DbtBuildConfig) -> Iterator[object]:
@@ -97,7 +98,6 @@ def build_dbt_job(
                 results += [] if result is None else [result]
             yield from evaluations(context.instance, results)
             _conclude(context, build.outcome)
-        yield dg.Output(None)
 
     @dg.job(
         name="dbt_build",

@@ -159,6 +159,7 @@ def test_the_job_on_demand_takes_dbt_s_own_selection_and_paints_nothing_else_red
     assert '--vars \'{"enabled_providers": ["google_ads"]}\'' in again
     assert _checks(result)["not_null_stg_meta__ad_insights_ad_id"] is False
     assert _materialized(result) == {"stg_meta__ad_insights", "fct_spend"}
+    assert not any(event.is_successful_output for event in result.all_events), "a stored result is a file for each run"
     # The failed check judges the newest materialization, so that the UI shows it.
     evaluation = next(e for e in result.get_asset_check_evaluations() if not e.passed)
     newest = instance.get_latest_materialization_event(STG)
