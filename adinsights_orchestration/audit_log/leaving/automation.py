@@ -14,6 +14,7 @@ import dagster as dg
 from pydantic import Field
 
 from adinsights_orchestration.audit_log.archive import showing
+from adinsights_orchestration.audit_log.dry_runs import outcome
 from adinsights_orchestration.audit_log.journal import actor_of
 from adinsights_orchestration.audit_log.source import AUDIT_LOG
 from adinsights_orchestration.clock import Clock, utc_now
@@ -67,6 +68,7 @@ def build_archive_life(settings: Settings, store: OpsStore, *, clock: Clock = ut
 def _expiry(settings: Settings, store: OpsStore, clock: Clock) -> dg.AssetsDefinition:
     @dg.asset(
         key=EXPIRY,
+        output_required=False,  # a dry run is observed, and makes nothing
         deps=[ARCHIVE],
         group_name="audit_log",
         owners=[OWNER],
@@ -86,14 +88,14 @@ def _expiry(settings: Settings, store: OpsStore, clock: Clock) -> dg.AssetsDefin
     )
     def expiry(
         context: dg.AssetExecutionContext, config: LifeConfig
-    ) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
+    ) -> Iterator[dg.MaterializeResult[None] | dg.AssetObservation | dg.AssetCheckResult]:
         from adinsights_orchestration.audit_log.bookkeeping import removal_ledger
         from adinsights_orchestration.audit_log.leaving.expiry import expire  # loads Arrow and DuckDB
 
         archive = _archive(settings, store, clock, context)
         report = _told(lambda: expire(archive, apply=not config.dry_run))
         pending = removal_ledger.pending(store, AUDIT_LOG.name)
-        yield dg.MaterializeResult(asset_key=EXPIRY, metadata=_of_expiry(report))
+        yield outcome(EXPIRY, _of_expiry(report), dry_run=config.dry_run)
         yield _let_go(pending)
 
     return expiry
@@ -102,6 +104,7 @@ def _expiry(settings: Settings, store: OpsStore, clock: Clock) -> dg.AssetsDefin
 def _compaction(settings: Settings, store: OpsStore, clock: Clock) -> dg.AssetsDefinition:
     @dg.asset(
         key=COMPACTION,
+        output_required=False,
         deps=[ARCHIVE],
         group_name="audit_log",
         owners=[OWNER],
@@ -110,11 +113,14 @@ def _compaction(settings: Settings, store: OpsStore, clock: Clock) -> dg.AssetsD
         description="Months of the archive whose small objects have become one for each tenant.\n\n**When it is late:**"
         " the archive takes more room than it needs, and proving or restoring a year takes more requests.",
     )
-    def compaction(context: dg.AssetExecutionContext, config: LifeConfig) -> dg.MaterializeResult[None]:
+    def compaction(
+        context: dg.AssetExecutionContext, config: LifeConfig
+    ) -> Iterator[dg.MaterializeResult[None] | dg.AssetObservation]:
         from adinsights_orchestration.audit_log.leaving.compaction import compact
 
         archive = _archive(settings, store, clock, context)
-        return dg.MaterializeResult(metadata=_of_compaction(_told(lambda: compact(archive, apply=not config.dry_run))))
+        report = _told(lambda: compact(archive, apply=not config.dry_run))
+        yield outcome(COMPACTION, _of_compaction(report), dry_run=config.dry_run)
 
     return compaction
 

@@ -14,6 +14,7 @@ import dagster as dg
 from pydantic import Field
 
 from adinsights_orchestration.audit_log.archive.showing import picture
+from adinsights_orchestration.audit_log.dry_runs import outcome
 from adinsights_orchestration.audit_log.journal import actor_of
 from adinsights_orchestration.audit_log.retention.census import Ages, Census, judge_ages, take_census
 from adinsights_orchestration.audit_log.retention.chunks import rows_in_table
@@ -70,10 +71,9 @@ def build_retention(
         clock: The present moment.
     """
     asset = _asset(settings, store, own, rearchive, unproven, clock)
-    checks = _checks(settings, store, clock)
     job = dg.define_asset_job(
         Automation.RETENTION.value,
-        selection=dg.AssetSelection.assets(asset).without_checks() | dg.AssetSelection.checks(checks),
+        selection=dg.AssetSelection.assets(KEY),
         description="Deletes audit rows that are past their window and proven archived, then looks for what should not"
         " be. Started by hand it only tells, unless `dry_run` is false.",
         tags={"adinsights/kind": "audit_log", **queue_tags(settings, Automation.RETENTION)},
@@ -93,7 +93,7 @@ def build_retention(
                 description="Every night, after the archive.",
             )
         )
-    return dg.Definitions(assets=[asset], asset_checks=[checks], jobs=[job], schedules=schedules)
+    return dg.Definitions(assets=[asset], jobs=[job], schedules=schedules)
 
 
 def _asset(
@@ -104,52 +104,54 @@ def _asset(
     unproven: Unproven | None,
     clock: Clock,
 ) -> dg.AssetsDefinition:
-    @dg.asset(
-        key=KEY,
-        group_name="audit_log",
-        owners=[OWNER],
-        kinds={"postgres"},
-        metadata={"runbook": dg.MetadataValue.url(f"{settings.runbook_url}#{_RUNBOOK}")},
-        description="Audit rows past their window, deleted: a year, or longer where a contract says so, and never while"
-        f" a hold is on them.\n\n{_mode(settings)}\n\n**When it is late:** rows are kept for longer than the contracts"
-        " say, and the table grows.",
+    @dg.multi_asset(
+        name="audit_log__retention",
+        description="Deletes what may go, then counts the rows of every tenant's day once, and holds them against"
+        " windows and archive.",
+        specs=[_spec(settings)],
+        check_specs=[
+            dg.AssetCheckSpec(
+                TOO_OLD, asset=KEY, description="No audit row is older than its window plus two days, but for holds."
+            ),
+            dg.AssetCheckSpec(
+                VANISHED, asset=KEY, description="No archived row left the table before its window was over."
+            ),
+        ],
+        can_subset=True,
     )
-    def retention(context: dg.AssetExecutionContext, config: RetentionConfig) -> dg.MaterializeResult[None]:
-        actor = actor_of(context.run.tags)
-        run = Retention(settings, store, AUDIT_LOG, clock, actor, rearchive, not config.dry_run, unproven)
-        report = run.run()
-        others = [Retention(settings, store, each, clock, actor, None, not config.dry_run).run() for each in own]
-        context.log.info(summary(report))
-        for other in others:
-            context.log.info(summary(other))
-        census, _ = census_of(settings, store, AUDIT_LOG, clock)
-        return dg.MaterializeResult(metadata=_metadata(report, others, census, tenant_names(store)))
+    def retention(
+        context: dg.AssetExecutionContext, config: RetentionConfig
+    ) -> Iterator[dg.MaterializeResult[None] | dg.AssetObservation | dg.AssetCheckResult]:
+        reports: list[RetentionReport] = []
+        if context.selected_asset_keys:  # whoever executes the checks alone asks for nothing to be deleted
+            actor = actor_of(context.run.tags)
+            run = Retention(settings, store, AUDIT_LOG, clock, actor, rearchive, not config.dry_run, unproven)
+            reports.append(run.run())
+            reports += [Retention(settings, store, each, clock, actor, None, not config.dry_run).run() for each in own]
+            for report in reports:
+                context.log.info(summary(report))
+        census, ages = census_of(settings, store, AUDIT_LOG, clock)
+        name = tenant_names(store)
+        if reports:
+            yield outcome(KEY, _metadata(reports[0], reports[1:], census, name), dry_run=config.dry_run)
+        asked = {key.name for key in context.selected_asset_check_keys}
+        yield from (each for each in (too_old(ages, census, name), vanished(ages, name)) if each.check_name in asked)
 
     return retention
 
 
-def _checks(settings: Settings, store: OpsStore, clock: Clock) -> dg.AssetChecksDefinition:
-    specs = [
-        dg.AssetCheckSpec(
-            TOO_OLD, asset=KEY, description="No audit row is older than its window plus two days, but for holds."
-        ),
-        dg.AssetCheckSpec(
-            VANISHED, asset=KEY, description="No archived row left the table before its window was over."
-        ),
-    ]
-
-    @dg.multi_asset_check(
-        name="retention_checks",
-        specs=specs,
-        description="Counts the rows of every tenant's day once, and holds them against windows and archive.",
+def _spec(settings: Settings) -> dg.AssetSpec:
+    return dg.AssetSpec(
+        KEY,
+        skippable=True,  # a dry run is observed, and makes nothing
+        group_name="audit_log",
+        owners=[OWNER],
+        kinds={"postgres"},
+        description="Audit rows past their window, deleted: a year, or longer where a contract says so, and never while"
+        f" a hold is on them.\n\n{_mode(settings)}\n\n**When it is late:** rows are kept for longer than the contracts"
+        " say, and the table grows.",
+        metadata={"runbook": dg.MetadataValue.url(f"{settings.runbook_url}#{_RUNBOOK}")},
     )
-    def retention_checks() -> Iterator[dg.AssetCheckResult]:
-        census, ages = census_of(settings, store, AUDIT_LOG, clock)
-        name = tenant_names(store)
-        yield too_old(ages, census, name)
-        yield vanished(ages, name)
-
-    return retention_checks
 
 
 def census_of(settings: Settings, store: OpsStore, source: Source, clock: Clock) -> tuple[Census, Ages]:

@@ -9,6 +9,7 @@ import dagster as dg
 import pytest
 
 from adinsights_orchestration.audit_log.retention.automation import KEY, TOO_OLD, VANISHED, build_retention
+from adinsights_orchestration.dagster_internals import outcomes
 from adinsights_orchestration.environments import Automation, Environment
 from adinsights_orchestration.ops_store.store import OpsStore
 from adinsights_orchestration.tenants.model import Tenant
@@ -32,10 +33,15 @@ def world(postgres_server: PostgresServer, ops_store: OpsStore) -> World:
     return world
 
 
-def run(world: World, config: dict[str, object] | None = None) -> dg.ExecuteInProcessResult:
+APPLY: dict[str, object] = {"ops": {"audit_log__retention": {"config": {"dry_run": False}}}}
+
+
+def run(
+    world: World, config: dict[str, object] | None = None, instance: dg.DagsterInstance | None = None
+) -> dg.ExecuteInProcessResult:
     definitions = build_retention(world.settings, world.store, clock=lambda: NOW)
     job = definitions.resolve_job_def(Automation.RETENTION.value)
-    return job.execute_in_process(run_config=config or {})
+    return job.execute_in_process(run_config=config or {}, instance=instance)
 
 
 def check(result: dg.ExecuteInProcessResult, name: str) -> bool:
@@ -43,7 +49,11 @@ def check(result: dg.ExecuteInProcessResult, name: str) -> bool:
 
 
 def metadata(result: dg.ExecuteInProcessResult) -> dict[str, object]:
-    (event,) = result.asset_materializations_for_node("audit_log__retention")
+    """What the run left: the materialization, or the observation where it was a dry one."""
+    node = "audit_log__retention"
+    made, told = result.asset_materializations_for_node(node), result.asset_observations_for_node(node)
+    events: list[dg.AssetMaterialization | dg.AssetObservation] = [*made, *told]
+    (event,) = events
     return {name: value.value for name, value in event.metadata.items()}
 
 
@@ -59,6 +69,41 @@ def test_a_run_from_the_ui_deletes_nothing_and_says_what_would_go(world: World) 
     assert "data:image/svg+xml" in str(told["rows per day"])
     assert not check(result, TOO_OLD)  # rows older than their window and two days are still there
     assert check(result, VANISHED)
+
+
+def test_a_dry_run_does_not_make_late_retention_look_fresh(world: World, postgres_instance: dg.DagsterInstance) -> None:
+    assert run(world, APPLY, postgres_instance).success
+    made = outcomes.last_materialized(postgres_instance, [KEY.to_user_string()])
+    assert run(world, None, postgres_instance).success
+    assert outcomes.last_materialized(postgres_instance, [KEY.to_user_string()]) == made
+    (newest,) = postgres_instance.fetch_materializations(KEY, limit=2).records
+    (told,) = postgres_instance.fetch_observations(KEY, limit=2).records
+    assert told.asset_observation is not None
+    assert told.asset_observation.metadata["dry run"].value == "true"
+    # Its checks are of the table as it is, so they count, and are shown for what was deleted last.
+    keys = [dg.AssetCheckKey(KEY, each) for each in (TOO_OLD, VANISHED)]
+    for latest in postgres_instance.event_log_storage.get_latest_asset_check_execution_by_key(keys).values():
+        assert latest.event is not None
+        assert latest.run_id == told.run_id
+        evaluation = latest.event.get_dagster_event().asset_check_evaluation_data
+        assert evaluation.target_materialization_data is not None
+        assert evaluation.target_materialization_data.storage_id == newest.storage_id
+
+
+def test_the_checks_alone_delete_nothing_and_leave_neither_event(
+    world: World, postgres_instance: dg.DagsterInstance
+) -> None:
+    before = ids(world.backend)
+    definitions = build_retention(world.settings, world.store, clock=lambda: NOW)
+    for chosen in ({TOO_OLD, VANISHED}, {VANISHED}):
+        selection = dg.AssetSelection.checks(*(dg.AssetCheckKey(KEY, each) for each in chosen))
+        only = dg.Definitions(jobs=[dg.define_asset_job("only_checks", selection=selection)])
+        job = dg.Definitions.merge(definitions, only).resolve_job_def("only_checks")
+        result = job.execute_in_process(instance=postgres_instance, run_config=APPLY)
+        assert {each.check_name for each in result.get_asset_check_evaluations()} == chosen
+    assert ids(world.backend) == before
+    assert postgres_instance.get_latest_materialization_event(KEY) is None
+    assert postgres_instance.fetch_observations(KEY, limit=1).records == []
 
 
 def test_the_schedule_deletes(world: World) -> None:
@@ -88,7 +133,7 @@ def test_old_rows_of_a_tenant_that_nobody_knows_are_told_and_kept(world: World) 
     world.execute("insert into accounts_tenant values (%s, 'Left', now())", other)
     row = Row(other, moment(FIRST))
     insert(world.backend, [row])
-    result = run(world, {"ops": {"audit_log__retention": {"config": {"dry_run": False}}}})
+    result = run(world, APPLY)
     assert row.id in ids(world.backend)
     evaluation = next(each for each in result.get_asset_check_evaluations() if each.check_name == TOO_OLD)
     assert not evaluation.passed
