@@ -171,7 +171,7 @@ class Platform:
             return
         with self.store.begin() as connection:
             readings = [Reading(each, Health.OK, "ok", "as it should be", now) for each in Component]
-            health.record(connection, readings, timedelta(minutes=1))
+            health.record(connection, readings, timedelta(minutes=1), timedelta(minutes=5))
         for name in Automation:
             _note_tick(self.instance, name, now)
 

@@ -49,6 +49,12 @@ class Health(StrEnum):
         return (Health.OK, Health.UNKNOWN, Health.DEGRADED, Health.DOWN).index(self)
 
 
+# What was looked at and had nothing to be measured: a quiet night has no error rate, and is no fault.
+NOTHING_TO_MEASURE = frozenset({(Component.API, "too_few_requests")})
+# A fact of such a reading: it speaks of a whole window, and what little there was in it is not bad either.
+QUIET = "quiet"
+
+
 @dataclass(frozen=True, slots=True)
 class Reading:
     """What one probe of one component saw.
@@ -72,6 +78,11 @@ class Reading:
     latency_ms: float | None = None
     value: float | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether it was looked at and there was nothing to be measured, which is no silence."""
+        return self.health is Health.UNKNOWN and (self.component, self.state) in NOTHING_TO_MEASURE
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,11 +14,12 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
-from adinsights_orchestration.health.model import Component, ComponentState, Health, Reading
+from adinsights_orchestration.health.model import QUIET, Component, ComponentState, Health, Reading
 from adinsights_orchestration.ops_store.tables import component_health
 
 _BAD = (Health.DEGRADED, Health.DOWN)
-DOWN_SINCE, LAST_STATE = "down_since", "last_state"  # facts that the rule keeps for itself
+# Facts that the rule keeps for itself.
+DOWN_SINCE, LAST_STATE, LAST_BAD_AT = "down_since", "last_state", "last_bad_at"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,23 +30,32 @@ class Transition:
     after: ComponentState
 
 
-def step(before: ComponentState | None, reading: Reading, confirm_after: timedelta) -> ComponentState:
+def step(
+    before: ComponentState | None, reading: Reading, confirm_after: timedelta, quiet_after: timedelta | None = None
+) -> ComponentState:
     """Returns how the component is after one more reading.
 
-    No data never ends a failure: a component that was bad stays so, and its detail says that nothing was learnt. One
-    failed probe is not an outage: what was not down before is `DEGRADED` until it has been down for `confirm_after`,
-    and then down since its first failed probe.
+    No data never ends a failure: a component that was bad stays so, and its detail says that nothing was learnt. Having
+    looked and found nothing to measure is another thing: it ends one when the whole of what was looked at lies after
+    the last bad reading. Without that a site whose failures sent its visitors away would be down until they came back.
+    One failed probe is not an outage: what was not down before is `DEGRADED` until it has been down for
+    `confirm_after`, and then down since its first failed probe.
 
     Args:
         before: How it was; None at its first reading.
         reading: The new one.
         confirm_after: How long it must be down before it counts as down.
+        quiet_after: How long after the last bad reading a quiet one ends the failure; None where none does.
     """
     if before is None:
         return ComponentState(reading, reading.at, reading.at if reading.health is Health.OK else None)
     last_ok_at = reading.at if reading.health is Health.OK else before.last_ok_at
     shown, since = reading, reading.at
-    if reading.health is Health.UNKNOWN and before.reading.health in _BAD:
+    if (
+        reading.health is Health.UNKNOWN
+        and before.reading.health in _BAD
+        and not _is_over(before, reading, quiet_after)
+    ):
         shown = _still(before, reading)
     elif reading.health is Health.DOWN and before.reading.health is not Health.DOWN:
         since = _down_since(before) or reading.at
@@ -63,7 +73,7 @@ def load(connection: sa.Connection) -> dict[Component, ComponentState]:
 
 
 def record(
-    connection: sa.Connection, readings: Iterable[Reading], confirm_after: timedelta
+    connection: sa.Connection, readings: Iterable[Reading], confirm_after: timedelta, quiet_after: timedelta
 ) -> tuple[dict[Component, ComponentState], list[Transition]]:
     """Writes how each component is after its reading, and forgets those that are not watched any more.
 
@@ -71,12 +81,15 @@ def record(
         connection: The caller's transaction.
         readings: One for every component that is watched.
         confirm_after: See `step`.
+        quiet_after: See `step`; it holds while the backend answers, without which a quiet API is a dead one.
 
     Returns:
         Every component's state, and those of another health than before.
     """
-    before = load(connection)
-    after = {each.component: step(before.get(each.component), each, confirm_after) for each in readings}
+    before, new = load(connection), {each.component: each for each in readings}
+    backend = new.get(Component.BACKEND)
+    quiet = quiet_after if backend is not None and backend.health is Health.OK else None
+    after = {component: step(before.get(component), each, confirm_after, quiet) for component, each in new.items()}
     _write(connection, after)
     gone = sa.delete(component_health).where(component_health.c.component.not_in([one.value for one in after]))
     connection.execute(gone)
@@ -95,6 +108,18 @@ def _transitions(
     return found
 
 
+def _is_over(before: ComponentState, reading: Reading, quiet_after: timedelta | None) -> bool:
+    if quiet_after is None or not (reading.is_idle and reading.facts.get(QUIET)):
+        return False
+    return reading.at - _last_bad_at(before) >= quiet_after
+
+
+def _last_bad_at(before: ComponentState) -> datetime:
+    """When it was seen to be bad; `before` is, or nothing was learnt since it was."""
+    kept = before.reading.facts.get(LAST_BAD_AT)
+    return datetime.fromisoformat(kept) if kept else before.reading.at
+
+
 def _still(before: ComponentState, reading: Reading) -> Reading:
     last = before.reading.facts.get(LAST_STATE, before.reading.state)
     kept = {name: value for name, value in before.reading.facts.items() if name == DOWN_SINCE}
@@ -102,7 +127,7 @@ def _still(before: ComponentState, reading: Reading) -> Reading:
         reading,
         health=before.reading.health,
         detail=f"no data ({reading.detail}); it was {last} before",
-        facts={**reading.facts, **kept, LAST_STATE: last},
+        facts={**reading.facts, **kept, LAST_STATE: last, LAST_BAD_AT: _last_bad_at(before).isoformat()},
     )
 
 

@@ -72,7 +72,7 @@ def run(settings: Settings, store: OpsStore, sla: SlaTable, instance: dg.Dagster
         note_own_requests(ask.memory, web.answered, settings.backend.url, now)
         with store.begin() as connection:
             connection.execute(sa.text(f"set local statement_timeout = '{_STATEMENT_SECONDS}s'"))
-            after, transitions = states.record(connection, readings, sla[Sla.PROBE_DOWN].warn_after)
+            after, transitions = states.record(connection, readings, sla[Sla.PROBE_DOWN].warn_after, window)
             samples.add(connection, readings)
             pruned = samples.prune(connection, keeps(settings.health), now)
             recorded.remember(connection, ask.memory, now)

@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from adinsights_orchestration.freshness.model import Freshness
-from adinsights_orchestration.health.model import Component, ComponentState, Health
+from adinsights_orchestration.health.model import NOTHING_TO_MEASURE, Component, ComponentState, Health
 from adinsights_orchestration.status.facts import NOT_DRIVEN, Count, Facts, FindingCount, Row
 from adinsights_orchestration.status.links import REGISTRY_SECTION, Links
 from adinsights_orchestration.status.model import (
@@ -43,8 +43,6 @@ ESSENTIAL = frozenset(
     }
 )
 NOT_WATCHED = "not_watched"  # the state of a component that this environment does not look at
-# What was looked at and had nothing to be measured: a quiet night has no error rate, and is no fault.
-NOTHING_TO_MEASURE = frozenset({(Component.API, "too_few_requests")})
 
 
 @dataclass(frozen=True, slots=True)

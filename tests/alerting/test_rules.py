@@ -369,6 +369,15 @@ def test_what_a_new_deployment_has_not_had_yet_is_told_after_an_hour_and_ends_no
     assert "[FIRING PAGE] Registry is down: never read" in "".join(plant.shown().values())
 
 
+def test_an_api_with_too_little_traffic_to_judge_is_no_alert_any_more_and_one_without_metrics_is(plant: Plant) -> None:
+    plant.component("api", "down", "failing", last_ok_at=plant.now)
+    plant.tick()
+    plant.component("api", "unknown", "no_metrics")
+    assert plant.tick().changes == {"no_data": 1}
+    plant.component("api", "unknown", "too_few_requests")
+    assert plant.tick().changes == {"data_again": 1, "resolved": 1}
+
+
 @pytest.mark.parametrize("state", ["missing_run_results", "never_read", "no_recent_sync"])
 def test_what_was_there_before_and_is_missing_now_is_told_at_once(plant: Plant, state: str) -> None:
     plant.component("backend_dbt", "down", state, last_ok_at=plant.now - timedelta(days=1))

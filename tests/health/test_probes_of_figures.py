@@ -9,7 +9,7 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
-from adinsights_orchestration.health.model import Component, Health
+from adinsights_orchestration.health.model import QUIET, Component, Health
 from tests.health.world import TENANTS, Platform, seen
 
 MINUTE = timedelta(minutes=1)
@@ -88,6 +88,38 @@ def test_the_error_rate_is_read_from_the_backend_s_counters(world: Platform) -> 
     assert seen(reading) == (Health.DOWN, "failing")
     assert (reading.facts["requests"], reading.facts["errors"]) == (301, 30)
     assert reading.value == pytest.approx(10, abs=0.1)
+
+
+def test_an_api_that_failed_is_well_again_when_nobody_comes_any_more(world: Platform) -> None:
+    """Its errors sent the visitors away, or a balancer that follows `overall` did: neither comes back to a red API."""
+    world.round()
+    world.round(after=timedelta(seconds=30))
+    world.knob("backend", "error_percent", 10)
+    with httpx.Client() as client:
+        for _ in range(300):
+            client.get(f"{world.url}/backend/api/metrics/combined/")
+    world.knobs.reset("backend")
+    found: list[tuple[Health, str]] = []
+    for _ in range(24):
+        world.round(after=timedelta(seconds=30))
+        found.append(seen(world.states()[Component.API].reading))
+    assert (Health.DOWN, "failing") in found
+    assert (Health.DOWN, "too_few_requests") in found, "not at once"
+    assert found[-1] == (Health.UNKNOWN, "too_few_requests")
+
+
+def test_few_requests_of_which_most_fail_are_not_quiet(world: Platform) -> None:
+    memory: dict[str, Any] = {}
+    world.probe(Component.API, memory)
+    for ticks in range(10):
+        world.clock.advance(30)
+        world.knob("backend", "error_percent", 50 if ticks == 9 else 0)
+        for _ in range(4):
+            httpx.get(f"{world.url}/backend/api/health/")
+        world.knobs.reset("backend")
+        reading = world.probe(Component.API, memory)
+        assert seen(reading) == (Health.UNKNOWN, "too_few_requests")
+        assert reading.facts.get(QUIET, False) is (ticks == 8), reading
 
 
 def test_without_metrics_the_rate_rests_on_our_own_probes_and_says_so(world: Platform) -> None:

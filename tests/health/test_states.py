@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import itertools
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adinsights_orchestration.health.model import Component, ComponentState, Health, Reading
+from adinsights_orchestration.health.model import QUIET, Component, ComponentState, Health, Reading
 from adinsights_orchestration.health.states import step
 
 START = datetime(2026, 3, 2, 14, 0, tzinfo=UTC)
@@ -62,6 +64,37 @@ def test_a_failed_probe_before_a_gap_counts_toward_the_outage() -> None:
 def test_a_clock_that_went_back_makes_nothing_begin_in_the_future() -> None:
     before = step(None, reading(Health.OK, 100), CONFIRM)
     assert step(before, reading(Health.OK, 1), CONFIRM).since == START + TICK
+
+
+WINDOW = timedelta(minutes=5)
+
+
+def quiet(tick: int, *, whole: bool = True) -> Reading:
+    facts = {QUIET: True} if whole else {}
+    return Reading(Component.API, Health.UNKNOWN, "too_few_requests", "3 of 9", START + tick * TICK, facts=facts)
+
+
+def a_night(*, whole: bool = True, after_bad: timedelta | None = WINDOW, ticks: int = 994) -> list[ComponentState]:
+    """Five bad readings at the end of the day, and then too little traffic until the morning."""
+    found: list[ComponentState] = []
+    bad = [Reading(Component.API, Health.DOWN, "failing", "said so", START + tick * TICK) for tick in range(5)]
+    for one in (*bad, *(quiet(tick, whole=whole) for tick in range(5, 5 + ticks))):
+        found.append(step(found[-1] if found else None, one, CONFIRM, after_bad))
+    return found
+
+
+def test_too_little_traffic_ends_a_failure_once_a_whole_window_lies_after_the_last_bad_reading() -> None:
+    states = a_night()
+    assert states[4].reading.health is Health.DOWN
+    healths = [state.reading.health for state in states[5:]]
+    assert healths == [Health.DOWN] * 9 + [Health.UNKNOWN] * 985
+    assert states[14].since == START + 14 * TICK == START + 4 * TICK + WINDOW
+    assert states[14].reading.detail == "3 of 9"
+
+
+@pytest.mark.parametrize("what", [{"whole": False}, {"after_bad": None}])
+def test_what_little_there_is_ends_nothing_while_it_fails_too_or_the_backend_does(what: dict[str, Any]) -> None:
+    assert {state.reading.health for state in a_night(**what)} == {Health.DOWN}
 
 
 @given(st.lists(st.sampled_from(Health), min_size=1, max_size=40))

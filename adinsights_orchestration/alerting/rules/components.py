@@ -14,7 +14,7 @@ from adinsights_orchestration.alerting.model import Finding
 from adinsights_orchestration.alerting.rules.rule import PLATFORM_ENG, Rule, Verdict
 from adinsights_orchestration.freshness.sla import Sla
 from adinsights_orchestration.health.catalog import CATALOG
-from adinsights_orchestration.health.model import Component, ComponentState, Health
+from adinsights_orchestration.health.model import Component, ComponentState, Health, Reading
 from adinsights_orchestration.tenants.model import Provider
 
 HEALTH_SILENT, FRESHNESS_SILENT = "health_not_probed", "freshness_not_evaluated"
@@ -90,7 +90,7 @@ def components(facts: Facts) -> Verdict:
     unknown = {
         component.value: state.reading.detail
         for component, state in facts.components.items()
-        if state.reading.health is Health.UNKNOWN or _is_no_news(state, facts)
+        if _says_nothing(state.reading) or _is_no_news(state, facts)
     }
     return Verdict(found, unknown=unknown)
 
@@ -129,6 +129,11 @@ RULES = (
     ),
     Rule("watchers", (HEALTH_SILENT, FRESHNESS_SILENT), watchers),
 )
+
+
+def _says_nothing(reading: Reading) -> bool:
+    """Whether nothing is known. An idle component is: had it been bad, it would be so still, or that is over."""
+    return reading.health is Health.UNKNOWN and not reading.is_idle
 
 
 def _is_no_news(state: ComponentState, facts: Facts) -> bool:

@@ -15,18 +15,20 @@ from urllib.parse import urlsplit
 from adinsights_orchestration.freshness.sla import Sla, Threshold
 from adinsights_orchestration.health.asking import Asking, refusal
 from adinsights_orchestration.health.error_rate import Counters, Scrape, Traffic, judge, observe, traffic
-from adinsights_orchestration.health.model import Component, Health, Reading
+from adinsights_orchestration.health.model import QUIET, Component, Health, Reading
 from adinsights_orchestration.health.prometheus import MetricsError, Selection, parse, query_value
 from adinsights_orchestration.health.web import Trouble, host_of, json_of
 
 MEMORY, OWN = "api", "own_requests"
 _QUERY = "/api/v1/query"
+_WINDOW = timedelta(minutes=5)
+_WHOLE = 0.9  # of a window: scrapes come every half minute and do not begin and end with it
 
 
 async def api(ask: Asking) -> Reading:
     """The share of requests that the backend answered with an error, over the window of the SLA."""
     entry = ask.sla[Sla.API_ERROR_RATE]
-    window = entry.window or timedelta(minutes=5)
+    window = entry.window or _WINDOW
     told: list[str] = []
     selection = Selection.of(ask.settings.health)
     # Counters are read always, so that their window is full when it is needed.
@@ -50,8 +52,9 @@ def note_own_requests(
 
 
 def _reading(ask: Asking, entry: Threshold, source: str, known: Traffic, told: Sequence[str]) -> Reading:
+    window = entry.window or _WINDOW
     health, state, detail = judge(known, entry.warn, entry.page, entry.at_least or 1)
-    facts = {
+    facts: dict[str, Any] = {
         "source": source,
         "requests": round(known.requests),
         "errors": round(known.errors),
@@ -61,6 +64,8 @@ def _reading(ask: Asking, entry: Threshold, source: str, known: Traffic, told: S
     if source == "probes":
         state = "no_metrics" if health is Health.UNKNOWN else state
         detail = f"{'; '.join(told)}; of our own probes {detail}"
+    elif health is Health.UNKNOWN and known.covered >= _WHOLE * window and (known.percent or 0.0) <= entry.warn:
+        facts[QUIET] = True
     value = round(known.percent, 3) if known.percent is not None else None
     return ask.reading(Component.API, health, state, detail, value=value, facts=facts)
 
