@@ -16,6 +16,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
 from adinsights_orchestration.freshness.model import Freshness
+from adinsights_orchestration.freshness.states import load_place
 from adinsights_orchestration.health.dbt import Invocation, ModelResult
 from adinsights_orchestration.ops_store.store import OpsStore
 from adinsights_orchestration.ops_store.tables import (
@@ -53,6 +54,7 @@ class Recorded:
         registry: How the last read of the registry went.
         tenants: Tenants that are served and have a connection.
         freshness: How many connections are in each state; empty before the first evaluation.
+        freshness_at: When that was evaluated last; None before the first evaluation.
         syncs: The same by tenant.
         invocations: The newest dbt commands that ran models, and those that never ended.
         models: The newest result of each model, snapshot and seed.
@@ -63,6 +65,7 @@ class Recorded:
     registry: RegistryHealth
     tenants: Sequence[Tenant] = ()
     freshness: Mapping[str, int] = field(default_factory=dict)
+    freshness_at: datetime | None = None
     syncs: Mapping[UUID, TenantSyncs] = field(default_factory=dict)
     invocations: Sequence[Invocation] = ()
     models: Sequence[ModelResult] = ()
@@ -85,10 +88,12 @@ def read(store: OpsStore, now: datetime, window: timedelta) -> Recorded:
     registry = load_registry(store)
     served = {one.tenant_id for one in registry.connections if not one.retired}
     with store.begin() as connection:
+        place = load_place(connection)
         return Recorded(
             registry=health,
             tenants=[tenant for tenant in registry.tenants if not tenant.retired and tenant.id in served],
             freshness=_states(connection),
+            freshness_at=place.read_at if place else None,
             syncs=_syncs(connection),
             invocations=_invocations(connection),
             models=_models(connection),

@@ -10,6 +10,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from adinsights_orchestration.freshness.states import Place, save_place
 from adinsights_orchestration.health.model import Component, Health
 from adinsights_orchestration.local.web_faults import WEB_KNOBS
 from tests.conftest import free_port
@@ -136,6 +137,24 @@ def test_a_backend_and_a_ledger_that_agree_are_not_shown_to_disagree(world: Plat
     assert reading.facts["agrees"] is True
 
 
+def test_a_night_without_syncs_is_told_and_wakes_nobody_while_the_ledger_misses_nothing(world: Platform) -> None:
+    world.post_job(7)
+    world.clock.advance(3 * 3600)
+    _freshness(world, "ok", "paused")
+    reading = world.probe(Component.BACKEND_AIRBYTE)
+    assert seen(reading) == (Health.DEGRADED, "stale")
+    assert (reading.value, reading.facts["as_scheduled"]) == (180.0, True)
+    _freshness(world, "ok", "stale")
+    assert seen(world.probe(Component.BACKEND_AIRBYTE)) == (Health.DOWN, "stale")
+
+
+def test_a_ledger_that_nobody_evaluates_any_more_vouches_for_no_night(world: Platform) -> None:
+    world.post_job(7)
+    _freshness(world, "ok")
+    world.clock.advance(3 * 3600)
+    assert seen(world.probe(Component.BACKEND_AIRBYTE)) == (Health.DOWN, "stale")
+
+
 def test_a_backend_that_reads_another_file_than_was_published_is_shown_to_disagree(world: Platform) -> None:
     world.build()
     reading = world.probe(Component.BACKEND_DBT)
@@ -172,6 +191,9 @@ def test_the_old_scheduler_is_watched_by_its_file_or_its_address(world: Platform
 
 
 def _freshness(world: Platform, *states: str) -> None:
+    """The evaluation of this moment."""
+    with world.store.begin() as transaction:
+        save_place(transaction, Place(world.clock(), 1, "rules", ""), world.clock())
     dsn = world.store.engine.url.set(drivername="postgresql").render_as_string(hide_password=False)
     with psycopg.connect(dsn) as connection:
         connection.execute("delete from adinsights_ops.connection_freshness")

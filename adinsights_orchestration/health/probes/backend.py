@@ -78,7 +78,10 @@ async def backend_airbyte(ask: Asking) -> Reading:
     }
     health = _AIRBYTE.get(status, Health.UNKNOWN)
     if health is Health.DEGRADED and age is not None and ask.by_age(Sla.SYNC_AGE, age) is Health.DOWN:
-        health = Health.DOWN
+        # The backend knows no schedules: every night, between the last sync of the day and the first of the next, what
+        # it has is old by its measure. While the ledger, which knows them, misses nothing, nobody is woken for that.
+        facts["as_scheduled"] = _nothing_is_late(ask, late)
+        health = Health.DEGRADED if facts["as_scheduled"] else Health.DOWN
     agrees = ours is None or (ours == "ok") == (_AIRBYTE.get(status) is Health.OK)
     facts["agrees"] = agrees
     detail = f"the backend says {status}" + (f", newest sync {in_words(age)} ago" if age is not None else "")
@@ -86,6 +89,12 @@ async def backend_airbyte(ask: Asking) -> Reading:
         detail += f"; the ledger says {late} of {sum(counts.values())} connections are late"
     value = minutes(age) if age is not None else None
     return ask.reading(component, health, status, detail, latency_ms=latency, value=value, facts=facts)
+
+
+def _nothing_is_late(ask: Asking, late: int) -> bool:
+    """Whether the ledger says so, and of now: an evaluation that stands still vouches for nothing."""
+    at = ask.recorded.freshness_at
+    return at is not None and not late and ask.by_age(Sla.HEARTBEAT_AGE, abs(ask.clock() - at)) is not Health.DOWN
 
 
 async def backend_dbt(ask: Asking) -> Reading:
