@@ -26,6 +26,7 @@ from adinsights_orchestration.dagster_internals.runs import (
 )
 from adinsights_orchestration.environments import Automation
 from adinsights_orchestration.liveness import Seen, Suspicion, alive, judge, living, this_worker
+from adinsights_orchestration.logs import correlated
 from adinsights_orchestration.ops_store.store import OpsStore
 from adinsights_orchestration.settings import Settings
 from adinsights_orchestration.unattended import declared, sensor_status
@@ -54,6 +55,7 @@ def build_dead_runs(
         " to two hours.",
         tags={"adinsights/kind": "upkeep"},
     )
+    @correlated
     def dead_runs(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         failed, suspected = look(context.instance, store, _read(context.cursor), clock(), wait=wait)
         reason = f"{len(failed)} dead runs marked as failed: {', '.join(sorted(failed))}" if failed else "No dead runs."

@@ -13,9 +13,10 @@ import os
 import sys
 import time
 import uuid
-from collections.abc import Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any, TextIO
+from functools import wraps
+from typing import Any, ParamSpec, TextIO, TypeVar
 
 import structlog
 
@@ -23,6 +24,8 @@ from adinsights_orchestration import redaction
 from adinsights_orchestration.log_shape import iso_milliseconds, ordered, to_json
 from adinsights_orchestration.settings import Settings
 
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
 CORRELATION_TAG = "adinsights/correlation_id"
 _FIELDS_ATTRIBUTE = "adinsights_fields"
 _RECORD_ATTRIBUTES = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
@@ -50,6 +53,23 @@ def bind(**fields: object) -> None:
 def new_correlation_id() -> str:
     """Returns an id that ties the lines of one tick, command or request together across processes."""
     return uuid.uuid4().hex[:16]
+
+
+def correlated(tick: Callable[_P, _T]) -> Callable[_P, _T]:
+    """Gives all lines of one call the same new correlation id; for the function of a sensor or schedule."""
+
+    @wraps(tick)
+    def one(*args: _P.args, **kwargs: _P.kwargs) -> _T:
+        with bound(correlation_id=new_correlation_id()):
+            return tick(*args, **kwargs)
+
+    return one
+
+
+def correlation_tags() -> dict[str, str]:
+    """The tag by which a run that is started here belongs to what starts it."""
+    known = structlog.contextvars.get_contextvars().get("correlation_id")
+    return {CORRELATION_TAG: known} if known else {}
 
 
 @contextmanager
@@ -149,7 +169,7 @@ def envelope(record: logging.LogRecord, component: str) -> dict[str, Any]:
     fields: dict[str, Any] = dict(structlog.contextvars.get_contextvars())
     meta = attached.get("dagster_meta")
     if meta is not None:
-        fields.update(_run_fields(meta))
+        fields.update({key: value for key, value in _run_fields(meta).items() if value is not None})
     fields.update({key: value for key, value in attached.items() if _is_extra(key)})
     fields.update(attached.get(_FIELDS_ATTRIBUTE, {}))
     fields.setdefault("component", component)
@@ -177,7 +197,7 @@ def _run_fields(meta: Mapping[str, Any]) -> dict[str, Any]:
         "dagster_job": meta.get("job_name"),
         "step": meta.get("step_key"),
         "connection": tags.get("dagster/partition"),
-        "correlation_id": tags.get(CORRELATION_TAG),
+        "correlation_id": tags.get(CORRELATION_TAG) or meta.get("run_id"),  # a run that nobody else started
         "automation": meta.get("name"),
     }
     event = meta.get("dagster_event")

@@ -13,7 +13,7 @@ from adinsights_orchestration.alerting.evaluate import Evaluation
 from adinsights_orchestration.alerting.rows import Event
 from adinsights_orchestration.clock import Clock, TickClock, utc_now
 from adinsights_orchestration.environments import Automation
-from adinsights_orchestration.logs import get_logger, timed
+from adinsights_orchestration.logs import correlated, get_logger, timed
 from adinsights_orchestration.ops_store.store import OpsStore
 from adinsights_orchestration.settings import Settings
 from adinsights_orchestration.unattended import declared, sensor_status
@@ -57,6 +57,7 @@ def _evaluating(settings: Settings, alerter: Alerter) -> dg.SensorDefinition | N
         "told of anything new, and nothing is resolved.",
         tags={"adinsights/kind": "alerting"},
     )
+    @correlated
     def alert_evaluate(context: dg.SensorEvaluationContext) -> dg.SkipReason:
         with timed(_log, "alert evaluation") as line:
             done = alerter.evaluate(context.instance)
@@ -120,6 +121,7 @@ def _delivering(settings: Settings, store: OpsStore, alerter: Alerter, clock: Cl
         "tick, what a channel did not take is not sent again; when it is switched off, nothing is sent at all.",
         tags={"adinsights/kind": "alerting"},
     )
+    @correlated
     def alert_deliver(context: dg.SensorEvaluationContext) -> dg.SkipReason:  # noqa: ARG001  (Dagster hands it over)
         with timed(_log, "alert delivery") as line:
             tick = TickClock(clock(), BUDGET_SECONDS)

@@ -17,7 +17,7 @@ from adinsights_orchestration.freshness import rendering, states, tick
 from adinsights_orchestration.freshness.showing import Showing, Shown
 from adinsights_orchestration.freshness.sla import Sla, SlaTable, load_sla
 from adinsights_orchestration.freshness.tick import Evaluation
-from adinsights_orchestration.logs import get_logger, timed
+from adinsights_orchestration.logs import correlated, get_logger, timed
 from adinsights_orchestration.ops_store.store import OpsStore
 from adinsights_orchestration.settings import Settings
 from adinsights_orchestration.tenants.model import Provider
@@ -103,6 +103,7 @@ def _sensor(
         "is shown stands still, and the watermarks grow old by themselves.",
         tags={"adinsights/kind": "freshness"},
     )
+    @correlated
     def freshness_evaluate(context: dg.SensorEvaluationContext) -> dg.SkipReason:
         with timed(_log, "freshness tick") as line:
             evaluation, shown = evaluate_and_show(context.instance, store, sla, clock, on_news)

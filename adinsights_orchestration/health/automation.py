@@ -17,7 +17,7 @@ from adinsights_orchestration.health import rendering, states
 from adinsights_orchestration.health.catalog import watched
 from adinsights_orchestration.health.model import Component
 from adinsights_orchestration.health.showing import show
-from adinsights_orchestration.logs import get_logger, timed
+from adinsights_orchestration.logs import correlated, get_logger, timed
 from adinsights_orchestration.ops_store.store import OpsStore
 from adinsights_orchestration.settings import Settings
 from adinsights_orchestration.unattended import OnNews, declared, sensor_status
@@ -87,6 +87,7 @@ def _sensor(
         "shown stands still, and `adinsights status` calls it unknown after two minutes.",
         tags={"adinsights/kind": "health"},
     )
+    @correlated
     def health_probe(context: dg.SensorEvaluationContext) -> dg.SkipReason:
         with timed(_log, "health round") as line:
             done, shown = ask_and_show(settings, store, sla, context.instance, clock)

@@ -27,7 +27,7 @@ from adinsights_orchestration.ingestion.reporting import Reported, report_tick
 from adinsights_orchestration.ingestion.specs import airbyte_workspace
 from adinsights_orchestration.ingestion.trigger import TriggerReport
 from adinsights_orchestration.ingestion.webhook_outcomes import WebhookReport
-from adinsights_orchestration.logs import get_logger, timed
+from adinsights_orchestration.logs import correlated, get_logger, timed
 from adinsights_orchestration.ops_store.store import OpsStore
 from adinsights_orchestration.settings import Settings
 from adinsights_orchestration.tenants.store import load_registry
@@ -84,6 +84,7 @@ def _trigger(settings: Settings, make_deps: MakeDeps) -> dg.SensorDefinition | N
         "drives them.",
         tags=_TAGS,
     )
+    @correlated
     def ingestion_trigger() -> dg.SkipReason:
         return dg.SkipReason(_trigger_tick(Automation.TRIGGER, make_deps(), own_slots=True))
 
@@ -103,6 +104,7 @@ def _start(settings: Settings, make_deps: MakeDeps) -> dg.SensorDefinition | Non
         "When it does not tick, the night's syncs wait.",
         tags=_TAGS,
     )
+    @correlated
     def ingestion_start() -> dg.SkipReason:
         return dg.SkipReason(_trigger_tick(Automation.START, make_deps(), own_slots=False))
 
@@ -130,6 +132,7 @@ def _observe(settings: Settings, make_deps: MakeDeps) -> dg.SensorDefinition | N
         "When it does not tick, everything looks older than it is.",
         tags=_TAGS,
     )
+    @correlated
     def ingestion_observe(context: dg.SensorEvaluationContext) -> dg.SkipReason:
         deps = make_deps()
         with timed(_log, "observe tick") as line:
@@ -154,6 +157,7 @@ def _backend(settings: Settings, store: OpsStore) -> dg.SensorDefinition | None:
         "does not tick, they wait in the ops store.",
         tags=_TAGS,
     )
+    @correlated
     def backend_deliver() -> dg.SkipReason:
         clock = TickClock(utc_now(), settings.ingestion.tick_budget_seconds)
         with timed(_log, "backend tick") as line:

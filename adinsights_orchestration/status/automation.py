@@ -12,6 +12,7 @@ import dagster as dg
 
 from adinsights_orchestration.clock import Clock, utc_now
 from adinsights_orchestration.environments import Automation
+from adinsights_orchestration.logs import correlated
 from adinsights_orchestration.ops_store.store import OpsStore
 from adinsights_orchestration.settings import Settings
 from adinsights_orchestration.status.links import OVERVIEW_SECTION, Links
@@ -55,6 +56,7 @@ def _sensor(settings: Settings, store: OpsStore, clock: Clock) -> dg.SensorDefin
         "tick, both stand still: each says as of when it is.",
         tags={"adinsights/kind": "overview"},
     )
+    @correlated
     def overview_publish(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         from adinsights_orchestration.status.publishing import publish
 

@@ -14,6 +14,7 @@ import dagster as dg
 
 from adinsights_orchestration.clock import utc_now
 from adinsights_orchestration.environments import Automation
+from adinsights_orchestration.logs import correlated
 from adinsights_orchestration.ops_store.store import OpsStore
 from adinsights_orchestration.settings import Settings
 from adinsights_orchestration.tenants.model import Provider, Registry
@@ -38,6 +39,7 @@ def build_registry_automation(settings: Settings, store: OpsStore) -> dg.Definit
         "registry stays in force and new tenants wait.",
         tags={"adinsights/kind": "registry"},
     )
+    @correlated
     def registry_refresh(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         report = refresh(settings, store, utc_now())
         requests = partition_requests(report.registry, context.instance.get_dynamic_partitions)

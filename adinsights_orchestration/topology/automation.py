@@ -13,6 +13,7 @@ import dagster as dg
 
 from adinsights_orchestration.clock import Clock, utc_now
 from adinsights_orchestration.environments import Automation
+from adinsights_orchestration.logs import correlated
 from adinsights_orchestration.ops_store.store import OpsStore
 from adinsights_orchestration.settings import Settings
 from adinsights_orchestration.topology import store as kept
@@ -39,6 +40,7 @@ def build_topology(settings: Settings, store: OpsStore, *, clock: Clock = utc_no
         "fails, alerts and the overview go on with what the last load said.",
         tags={"adinsights/kind": "topology"},
     )
+    @correlated
     def topology_publish(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         told = tell(store, _topology(context), first=context.cursor != load, clock=clock)
         done = None if told is None else load

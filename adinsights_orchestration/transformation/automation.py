@@ -17,6 +17,7 @@ import dagster as dg
 from adinsights_orchestration.clock import Clock, utc_now
 from adinsights_orchestration.dagster_internals.types import AssetJob
 from adinsights_orchestration.environments import Automation, Unattended
+from adinsights_orchestration.logs import correlated, correlation_tags
 from adinsights_orchestration.ops_store.store import OpsStore
 from adinsights_orchestration.settings import Settings
 from adinsights_orchestration.tenants.model import Provider
@@ -119,6 +120,7 @@ def _refresh_sensor(
             f" {int(refresh.interval.total_seconds())} s. Stopped, the dashboards stand still until the nightly build."
         ),
     )
+    @correlated
     def dbt_refresh(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
         try:
             refresh.publish()
@@ -141,6 +143,7 @@ def _run_request(refresh: _Refresh, start: Start) -> dg.RunRequest:
         tags={
             "adinsights/providers": ",".join(start.providers),
             "adinsights/attempt": str(start.attempt.number),
+            **correlation_tags(),
         },
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Iterator
 from functools import cache
@@ -214,3 +215,10 @@ def test_every_link_to_the_runbook_leads_to_a_section_that_is_there() -> None:
 def _anchor(heading: str) -> str:
     kept = (letter for letter in heading.lower() if letter.isalnum() or letter in " -_")
     return "".join(kept).replace(" ", "-")
+
+
+@pytest.mark.parametrize("environment", Environment)
+def test_every_line_of_a_sensors_tick_is_tied_to_the_others(environment: Environment) -> None:
+    for sensor in repository(environment).sensor_defs:
+        function = sensor._raw_fn
+        assert inspect.unwrap(function) is not function, f"{sensor.name} lacks `correlated`"

@@ -161,3 +161,33 @@ def test_the_formatter_can_be_named_in_a_configuration_file(lines: Lines) -> Non
     configured = logging.config.DictConfigurator({"version": 1}).configure_formatter(formatter)
     record = logging.LogRecord("x", logging.INFO, __file__, 1, "hello", (), None)
     assert json.loads(configured.format(record))["component"] == "runs"
+
+
+def test_all_lines_of_one_tick_have_one_correlation_id_and_those_of_the_next_another(lines: Lines) -> None:
+    @logs.correlated
+    def tick(number: int) -> dict[str, str]:
+        for message in ("looked", "wrote"):
+            logs.get_logger("x").info(message, number=number)
+        return logs.correlation_tags()
+
+    tags = [tick(1), tick(2)]
+    ids = [line["correlation_id"] for line in lines.all()]
+    assert ids[0] == ids[1] != ids[2] == ids[3]
+    assert tags == [{logs.CORRELATION_TAG: ids[0]}, {logs.CORRELATION_TAG: ids[2]}]
+    assert logs.correlation_tags() == {}
+
+
+def _in_dagster(**meta: object) -> dict[str, Any]:
+    record = logging.makeLogRecord({"msg": "looked", "levelname": "INFO"})
+    record.dagster_meta = {"orig_message": "looked", **meta}
+    return logs.envelope(record, "pipelines")
+
+
+def test_a_run_that_nobody_else_started_is_its_own_correlation() -> None:
+    assert _in_dagster(run_id="r1", job_tags={})["correlation_id"] == "r1"
+    assert _in_dagster(run_id="r1", job_tags={logs.CORRELATION_TAG: "c1"})["correlation_id"] == "c1"
+
+
+def test_a_line_that_dagster_writes_in_a_tick_keeps_the_ticks_correlation() -> None:
+    with logs.bound(correlation_id="c1"):
+        assert _in_dagster(run_id=None, name="dbt_refresh")["correlation_id"] == "c1"
