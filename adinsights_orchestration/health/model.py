@@ -53,6 +53,8 @@ class Health(StrEnum):
 NOTHING_TO_MEASURE = frozenset({(Component.API, "too_few_requests")})
 # A fact of such a reading: it speaks of a whole window, and what little there was in it is not bad either.
 QUIET = "quiet"
+# A fact of a component that was bad and of which nothing was learnt since: the state in which it was.
+LAST_STATE = "last_state"
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +80,11 @@ class Reading:
     latency_ms: float | None = None
     value: float | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def matter(self) -> str:
+        """The state that it is about: while nothing is learnt the last one, or the same trouble would be two."""
+        return str(self.facts.get(LAST_STATE, self.state))
 
     @property
     def is_idle(self) -> bool:

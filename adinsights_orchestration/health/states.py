@@ -14,12 +14,12 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
-from adinsights_orchestration.health.model import QUIET, Component, ComponentState, Health, Reading
+from adinsights_orchestration.health.model import LAST_STATE, QUIET, Component, ComponentState, Health, Reading
 from adinsights_orchestration.ops_store.tables import component_health
 
 _BAD = (Health.DEGRADED, Health.DOWN)
 # Facts that the rule keeps for itself.
-DOWN_SINCE, LAST_STATE, LAST_BAD_AT = "down_since", "last_state", "last_bad_at"
+DOWN_SINCE, LAST_BAD_AT = "down_since", "last_bad_at"
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +121,7 @@ def _last_bad_at(before: ComponentState) -> datetime:
 
 
 def _still(before: ComponentState, reading: Reading) -> Reading:
-    last = before.reading.facts.get(LAST_STATE, before.reading.state)
+    last = before.reading.matter
     kept = {name: value for name, value in before.reading.facts.items() if name == DOWN_SINCE}
     return replace(
         reading,

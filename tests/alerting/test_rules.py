@@ -31,11 +31,13 @@ from adinsights_orchestration.alerting.message import Severity
 from adinsights_orchestration.alerting.model import Finding
 from adinsights_orchestration.alerting.night import night_at
 from adinsights_orchestration.alerting.places import Places
-from adinsights_orchestration.alerting.rules import budget, data, others, upkeep
+from adinsights_orchestration.alerting.rules import budget, components, data, others, upkeep
 from adinsights_orchestration.alerting.rules.catalog import INHIBITIONS
 from adinsights_orchestration.freshness.model import Freshness
 from adinsights_orchestration.health import samples
+from adinsights_orchestration.health.dbt import DbtState
 from adinsights_orchestration.health.model import Component, Health, Reading
+from adinsights_orchestration.health.states import step
 from adinsights_orchestration.ops_store.findings import open_finding
 from adinsights_orchestration.ops_store.tables import dbt_invocation, sync_job
 from adinsights_orchestration.tenants import store as registry_store
@@ -367,6 +369,31 @@ def test_what_a_new_deployment_has_not_had_yet_is_told_after_an_hour_and_ends_no
     assert "Registry" not in text
     plant.tick(after=timedelta(hours=1))
     assert "[FIRING PAGE] Registry is down: never read" in "".join(plant.shown().values())
+
+
+@pytest.mark.parametrize(
+    ("state", "rule"),
+    [
+        (DbtState.STALE, "dbt_stale"),
+        (DbtState.FAILING, "dbt_failing"),
+        (DbtState.INVALID, "dbt_invalid"),
+        (DbtState.MISSING, "dbt_missing"),
+        ("probe_error", "dbt_unwell"),
+    ],
+)
+def test_each_state_of_dbt_has_a_rule_of_its_own_also_while_nothing_more_is_learnt(state: str, rule: str) -> None:
+    reading = Reading(Component.DBT, Health.DOWN, state, "x", NOON)
+    known = step(None, reading, MINUTE)
+    later = step(known, Reading(Component.DBT, Health.UNKNOWN, "timeout", "x", NOON + MINUTE), MINUTE)
+    for each in (known, later):
+        since = replace(each, last_ok_at=NOON - HOUR)
+        facts = Facts(NOON + MINUTE, SLA, PLACES, components={Component.DBT: since})
+        (found,) = said(components.components, facts)
+        assert (found.rule, found.title) == (rule, f"dbt is down: {state.replace('_', ' ')}")
+
+
+def test_every_state_in_which_dbt_is_not_well_has_a_rule() -> None:
+    assert set(components._DBT) == set(DbtState) - {DbtState.OK}
 
 
 def test_an_api_with_too_little_traffic_to_judge_is_no_alert_any_more_and_one_without_metrics_is(plant: Plant) -> None:

@@ -14,6 +14,7 @@ from adinsights_orchestration.alerting.model import Finding
 from adinsights_orchestration.alerting.rules.rule import PLATFORM_ENG, Rule, Verdict
 from adinsights_orchestration.freshness.sla import Sla
 from adinsights_orchestration.health.catalog import CATALOG
+from adinsights_orchestration.health.dbt import DbtState
 from adinsights_orchestration.health.model import Component, ComponentState, Health, Reading
 from adinsights_orchestration.tenants.model import Provider
 
@@ -27,8 +28,13 @@ _NAMES = {
     Component.CODE_LOCATIONS: "code_location_not_loaded",
     Component.DAGSTER_DAEMONS: "daemon_silent",
 }
-_DBT = {"stale": "dbt_stale", "failing": "dbt_failing", "invalid_run_results": "dbt_invalid", "missing": "dbt_missing"}
-_DBT_OTHER = "dbt_unwell"
+_DBT = {
+    DbtState.STALE: "dbt_stale",
+    DbtState.FAILING: "dbt_failing",
+    DbtState.INVALID: "dbt_invalid",
+    DbtState.MISSING: "dbt_missing",
+}
+_DBT_OTHER = "dbt_unwell"  # of a probe that failed itself
 _LEVELS = {
     Component.API: Sla.API_ERROR_RATE,
     Component.WEBHOOK: Sla.WEBHOOK_SILENCE,
@@ -137,23 +143,23 @@ def _says_nothing(reading: Reading) -> bool:
 
 
 def _is_no_news(state: ComponentState, facts: Facts) -> bool:
-    reading = state.reading
-    if (reading.component, reading.state) == _SYNC_FAILED:
+    component, word = state.reading.component, state.reading.matter
+    if (component, word) == _SYNC_FAILED:
         return True
-    awaited = reading.state == _OF_A_NEW_TENANT or (reading.state in _NOT_YET and state.last_ok_at is None)
+    awaited = word == _OF_A_NEW_TENANT or (word in _NOT_YET and state.last_ok_at is None)
     return awaited and facts.now - state.since < _FIRST_CYCLE
 
 
 def _finding(state: ComponentState, facts: Facts) -> Finding:
     component, reading = state.reading.component, state.reading
-    entry = CATALOG[component]
+    entry, word = CATALOG[component], reading.matter
     down = reading.health is Health.DOWN
-    level = facts.sla[_level(component, reading.state)]
+    level = facts.sla[_level(component, word)]
     return Finding(
-        rule=_rule(component, reading.state),
+        rule=_rule(component, word),
         resource=component.value,
         severity=Severity.PAGE if down else Severity.WARN,
-        title=f"{_named(component)} {'down' if down else 'not well'}: {reading.state.replace('_', ' ')}",
+        title=f"{_named(component)} {'down' if down else 'not well'}: {word.replace('_', ' ')}",
         detail=reading.detail,
         since=state.since,
         labels={"component": component.value},
@@ -166,7 +172,7 @@ def _finding(state: ComponentState, facts: Facts) -> Finding:
         explains=EXPLAINS.get(component, ()) if down or component is Component.DBT else (),
         is_since_found=True,  # what is down was not well before: it has been so since then
         is_measured=True,
-        is_symptom=component in _SYMPTOMS and not (component is Component.DBT and reading.state == "failing"),
+        is_symptom=component in _SYMPTOMS and not (component is Component.DBT and word == DbtState.FAILING),
     )
 
 
@@ -177,11 +183,11 @@ def _named(component: Component) -> str:
 
 def _rule(component: Component, state: str) -> str:
     if component is Component.DBT:
-        return _DBT.get(state, _DBT_OTHER)
+        return _DBT[DbtState(state)] if state in set(DbtState) - {DbtState.OK} else _DBT_OTHER
     return _NAMES.get(component, DOWN)
 
 
 def _level(component: Component, state: str) -> Sla:
     if component is Component.DBT:
-        return Sla.DBT_FAILING if state == "failing" else Sla.DBT_RUN_AGE
+        return Sla.DBT_FAILING if state == DbtState.FAILING else Sla.DBT_RUN_AGE
     return _LEVELS.get(component, Sla.PROBE_DOWN)
