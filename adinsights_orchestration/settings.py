@@ -13,8 +13,18 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Self
 from uuid import UUID
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
 from pydantic.config import JsonDict
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
@@ -39,6 +49,31 @@ def _comma_separated(value: object) -> object:
 
 
 CommaSeparated = BeforeValidator(_comma_separated)
+
+
+def _timezone(name: str) -> str:
+    try:
+        ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise ValueError(f"{name!r} is not a timezone; names are IANA's, as America/Jamaica") from None
+    return name
+
+
+def _postgres_url(address: SecretStr) -> SecretStr:
+    from sqlalchemy.engine import make_url  # whoever keeps the default does without
+    from sqlalchemy.exc import ArgumentError
+
+    try:
+        good = make_url(address.get_secret_value()).get_backend_name() in ("postgresql", "postgres")
+    except (ArgumentError, ValueError):  # their texts quote the address, password included
+        good = False
+    if not good:
+        raise ValueError("this is not a Postgres address: it should read postgresql://user:password@host:5432/name")
+    return address
+
+
+Timezone = Annotated[str, AfterValidator(_timezone)]
+PostgresUrl = Annotated[SecretStr, AfterValidator(_postgres_url)]
 
 
 class _Group(BaseModel):
@@ -70,7 +105,7 @@ class WebhookSender(StrEnum):
 class OpsStoreSettings(_Group):
     """The orchestrator's own Postgres schema `adinsights_ops`."""
 
-    dsn: SecretStr = _setting(
+    dsn: PostgresUrl = _setting(
         SecretStr(f"{_LOCAL_DATABASE}/dagster"),
         "Postgres address of the orchestrator's own database (never the backend's).",
         consequence="Without it nothing is driven or observed; Dagster's UI stays up.",
@@ -809,7 +844,7 @@ class Settings(BaseSettings):
     local_stack: bool = _setting(
         False, "Set by the local stack itself.", consequence="Lets automation run unattended in the local environment."
     )
-    home_timezone: str = _setting(
+    home_timezone: Timezone = _setting(
         "America/Jamaica",
         "Timezone of nightly schedules, and of tenants without one of their own.",
         consequence="A wrong one moves every nightly run, and what counts as due.",

@@ -182,10 +182,10 @@ def log_sync(job: JobRow) -> None:
     """Writes one line about a sync that is over."""
     _log.info(
         "sync over",
-        tenant=str(job.tenant_id),
         connection=job.partition_key,
         job=job.job_id,
         status=job.status,
+        tenant_id=str(job.tenant_id),
         duration_ms=None if job.duration_seconds is None else round(job.duration_seconds * 1000),
         rows=job.rows_synced,
         reason=job.reason or None,

@@ -1,7 +1,8 @@
 """The dbt project as assets with checks, and the job that builds any part of it on demand.
 
 Belongs here: the Dagster shell around `builds`. Does not belong here: when it runs (`automation`). All nodes are one
-op, so that a build is one dbt process however many assets it has; the pool `dbt` keeps builds apart in the run queue.
+op, so that a build is one dbt process however many assets it has. The jobs' tag `adinsights/dbt` keeps builds apart in
+the run queue; of runs that the UI makes of assets the pool `dbt` lets four begin, and those wait for each other's turn.
 """
 
 # No postponed annotations: Dagster reads the config class off the functions' parameters.

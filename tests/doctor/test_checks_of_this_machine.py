@@ -59,9 +59,12 @@ def test_production_on_the_local_stacks_defaults_is_a_failure() -> None:
     assert machine.local_defaults(_in(Environment.LOCAL)).status is Status.OK
 
 
-def test_an_unknown_home_timezone_is_a_failure() -> None:
-    assert machine.timezones(world(home_timezone="America/Kingston_")).status is Status.FAIL
+def test_a_machine_without_the_data_of_timezones_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
     assert machine.timezones(world()).status is Status.OK
+    monkeypatch.setattr(machine, "_SAMPLE_TIMEZONES", ("Atlantis/Poseidonis",))
+    verdict = machine.timezones(world())
+    assert verdict.status is Status.FAIL
+    assert "no data for the timezone Atlantis/Poseidonis" in verdict.detail
 
 
 def test_the_fullest_place_decides_about_disk_space(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
