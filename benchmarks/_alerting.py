@@ -34,7 +34,7 @@ from adinsights_orchestration.alerting.standing import Standing
 from adinsights_orchestration.clock import TickClock
 from adinsights_orchestration.environments import Automation, Environment
 from adinsights_orchestration.freshness import tick as freshness
-from adinsights_orchestration.freshness.automation import evaluate_and_show
+from adinsights_orchestration.freshness.automation import BUDGET_SECONDS, evaluate_and_show
 from adinsights_orchestration.freshness.sla import load_sla
 from adinsights_orchestration.health import states as health
 from adinsights_orchestration.health.model import Component, Health, Reading
@@ -185,7 +185,7 @@ class Platform:
 
     def judge_show_and_tell(self, now: datetime) -> None:
         """A tick of freshness as its sensor does it: told at once where it is news, and shown in Dagster."""
-        evaluate_and_show(self.instance, self.store, SLA, lambda: now, self.alerter.on_news)
+        evaluate_and_show(self.instance, self.store, SLA, TickClock(now, BUDGET_SECONDS), self.alerter.on_news)
 
     def evaluate_and_tell(self, now: datetime) -> None:  # noqa: ARG002  (it has a clock of its own)
         """A tick of alerts as its sensor does it."""

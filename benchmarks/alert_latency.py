@@ -36,8 +36,8 @@ from adinsights_orchestration.alerting.message import Message
 from adinsights_orchestration.alerting.message import Standing as Fires
 from adinsights_orchestration.alerting.sinks import Attempted, Later, LookedUp, Notice, Outcome, Sent, Sink
 from adinsights_orchestration.alerting.slack import SlackSink, make_client
-from adinsights_orchestration.clock import utc_now
-from adinsights_orchestration.freshness.automation import evaluate_and_show
+from adinsights_orchestration.clock import TickClock, utc_now
+from adinsights_orchestration.freshness.automation import BUDGET_SECONDS, evaluate_and_show
 from adinsights_orchestration.local.knobs import Knobs
 from adinsights_orchestration.local.serving import running
 from adinsights_orchestration.local.slack.app import create_slack_app
@@ -236,7 +236,7 @@ class _Round:
                 connection.execute(sa.delete(table))
             connection.execute(sa.delete(cursor).where(cursor.c.name == "alert_evaluate"))
         self._platform.begin_anew()
-        evaluate_and_show(self._platform.instance, self._platform.store, SLA, utc_now)
+        evaluate_and_show(self._platform.instance, self._platform.store, SLA, TickClock(utc_now(), BUDGET_SECONDS))
         if self._platform.alerter.evaluate(self._platform.instance).firing:
             with self._platform.store.begin() as connection:
                 wrong = connection.execute(sa.select(alert_incident.c.fingerprint, alert_incident.c.finding).limit(3))

@@ -3,8 +3,9 @@
 For each number of connections and share of them that turns late: a tick in which that happens, from the ledger to the
 states that are kept (`tick`) and on to the checks in Dagster (`show`), on a real Postgres with a history of syncs. The
 floor is one statement that fetches each connection's newest job, which any evaluation that looks at all of them needs.
-The peer is Dagster's freshness daemon, on as many assets with a time-window policy on the same server. Prints one JSON
-line a case.
+The peer is Dagster's freshness daemon, on as many assets with a time-window policy on the same server. With `--already`
+a share has been late for most of an hour, longer than any watermark waits for its renewal, and nothing changes in the
+measured tick. Prints one JSON line a case.
 
 Targets: 10,000 connections without a transition in at most 3 times the bare fetch and under 1 s of CPU; time
 proportional to transitions.
@@ -28,8 +29,10 @@ from dagster._core.loader import LoadingContextForTest
 from dagster._core.test_utils import freeze_time
 from dagster._daemon.freshness import FreshnessDaemon
 
+from adinsights_orchestration.clock import TickClock
 from adinsights_orchestration.environments import Environment
 from adinsights_orchestration.freshness import tick
+from adinsights_orchestration.freshness.automation import BUDGET_SECONDS
 from adinsights_orchestration.freshness.showing import Showing
 from adinsights_orchestration.freshness.sla import Sla, load_sla
 from adinsights_orchestration.freshness.tick import Evaluation
@@ -70,15 +73,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--connections", default="100,1000,10000", help="numbers of connections")
     parser.add_argument("--late", default="0,1,100", help="percent of them that turn late in the measured tick")
+    parser.add_argument("--already", default="1", help="percent that are late already, in ticks without a transition")
     parser.add_argument("--peer", type=int, default=1000, help="most assets that Dagster's own daemon is measured on")
     options = parser.parse_args()
     for connections in map(int, options.connections.split(",")):
-        for percent in map(int, options.late.split(",")):
+        turning = [(int(percent), 0) for percent in options.late.split(",")]
+        for late, already in [*turning, *((0, int(percent)) for percent in options.already.split(",") if percent)]:
             with databases() as (store, instance):
-                case = Case(store, instance, connections, connections * percent // 100)
-                print(
-                    json.dumps({"benchmark": "freshness_tick", "late_percent": percent, **case.measure()}), flush=True
-                )
+                case = Case(store, instance, connections, connections * late // 100, connections * already // 100)
+                shares = {"late_percent": late, "already_late_percent": already}
+                print(json.dumps({"benchmark": "freshness_tick", **shares, **case.measure()}), flush=True)
         if connections <= options.peer:
             with databases() as (_, instance):
                 peer = {"benchmark": "freshness_tick", "peer": "Dagster's freshness daemon", "assets": connections}
@@ -87,26 +91,28 @@ def main() -> None:
 
 @dataclass
 class Case:
-    """So many connections, of which so many turn late in the measured tick."""
+    """So many connections, of which so many turn late in the measured tick, and so many are late already."""
 
     store: OpsStore
     instance: dg.DagsterInstance
     connections: int
     late: int
+    already: int = 0
 
     def measure(self) -> dict[str, Any]:
         """The figures of the tick."""
         self._populate()
-        tick.run(self.store, SLA, START + timedelta(minutes=10))
-        self._show(START + timedelta(minutes=10), changed=True)
-        tick.run(self.store, SLA, START + timedelta(minutes=13))  # what was read last is read again for two minutes
-        now = START + timedelta(minutes=20)
+        # What was read last is read again for two minutes; at 45 the watermarks of those that are well are renewed.
+        for minutes in (10, 13, *((45,) if self.already else ())):
+            tick.run(self.store, SLA, START + timedelta(minutes=minutes))
+            self._show(START + timedelta(minutes=minutes))
+        now = START + timedelta(minutes=50 if self.already else 20)
         fetched = min((_timed(self._fetch) for _ in range(5)), key=lambda figures: figures["wall_s"])
         ticked, evaluation = _measured(lambda: tick.run(self.store, SLA, now))
         assert isinstance(evaluation, Evaluation)
         if len(evaluation.transitions) != self.late:
             raise RuntimeError(f"{len(evaluation.transitions)} transitions instead of {self.late}")
-        shown = _timed(lambda: self._show(now, changed=self.late > 0))
+        shown = _timed(lambda: self._show(now))
         return {
             "connections": self.connections,
             "transitions": self.late,
@@ -125,15 +131,16 @@ class Case:
         with self.store.begin() as connection:
             return len(connection.execute(_FETCH).all())
 
-    def _show(self, now: datetime, *, changed: bool) -> None:
+    def _show(self, now: datetime) -> None:
         showing = Showing(self.instance, self.store, SLA[Sla.SYNC_AGE].warn_after)
-        while showing.show(now, changed=changed).checks:
-            changed = False
+        while showing.show(TickClock(now, BUDGET_SECONDS)).left:
+            pass
 
     def _populate(self) -> None:
         served = [_connection(number) for number in range(self.connections)]
         # Those that turn late succeeded an hour and four minutes before the measured tick's deadline, others just now.
-        lasts = [START - timedelta(minutes=58) if n < self.late else START for n in range(self.connections)]
+        ages = [timedelta(minutes=58)] * self.late + [timedelta(hours=3)] * self.already
+        lasts = [START - age for age in ages] + [START] * (self.connections - len(ages))
         with self.store.begin() as connection:
             snapshot = registry_store.write_snapshot(
                 connection, "1", Registry((TENANT,), tuple(served), "benchmark", START), None

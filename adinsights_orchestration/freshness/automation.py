@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 
 import dagster as dg
 
-from adinsights_orchestration.clock import Clock, utc_now
+from adinsights_orchestration.clock import Clock, TickClock, utc_now
 from adinsights_orchestration.dagster_internals import events
 from adinsights_orchestration.dagster_internals.types import AssetJob
 from adinsights_orchestration.environments import Automation
@@ -23,6 +23,7 @@ from adinsights_orchestration.settings import Settings
 from adinsights_orchestration.tenants.model import Provider
 from adinsights_orchestration.unattended import OnNews, declared, sensor_status
 
+BUDGET_SECONDS = 40.0  # a sensor has a minute
 JOB = "evaluate_freshness"
 _log = get_logger(__name__)
 
@@ -53,7 +54,7 @@ def build_freshness(
 
 
 def evaluate_and_show(
-    instance: dg.DagsterInstance, store: OpsStore, sla: SlaTable, clock: Clock, on_news: OnNews | None = None
+    instance: dg.DagsterInstance, store: OpsStore, sla: SlaTable, clock: TickClock, on_news: OnNews | None = None
 ) -> tuple[Evaluation, Shown]:
     """One evaluation, shown in Dagster.
 
@@ -61,20 +62,16 @@ def evaluate_and_show(
         instance: Where it is shown.
         store: The ops store.
         sla: The levels.
-        clock: The clock.
+        clock: Starts at the moment of the evaluation; its budget ends what is shown, and the next one goes on with it.
         on_news: Called between the two, where there is something to tell: who is alerted does not wait for what is
             shown, which takes seconds where a thousand connections changed. Must not raise.
     """
-    now = clock()
-    evaluation = tick.run(store, sla, now)
+    evaluation = tick.run(store, sla, clock.start)
     if evaluation.skipped:
         return evaluation, Shown()
     if on_news is not None and evaluation.is_news:
         on_news(instance)
-    showing = Showing(instance, store, sla[Sla.SYNC_AGE].warn_after)
-    with store.exclusive("freshness_show") as mine:
-        changed = bool(evaluation.transitions or evaluation.forgotten)
-        return evaluation, showing.show(now, changed=changed) if mine else Shown()
+    return evaluation, Showing(instance, store, sla[Sla.SYNC_AGE].warn_after).show(clock)
 
 
 def summary(evaluation: Evaluation, shown: Shown) -> str:
@@ -85,6 +82,10 @@ def summary(evaluation: Evaluation, shown: Shown) -> str:
     parts = [f"{count} became {state}" for state, count in sorted(became.items())]
     counts = {"evaluated": evaluation.evaluated, "checks written": shown.checks, "watermarks": shown.watermarks}
     parts += [f"{count} {name}" for name, count in counts.items() if count]
+    if shown.left:
+        parts.append("more checks are written by the next tick")
+    if shown.skipped:
+        parts.append(f"nothing shown: {shown.skipped}")
     return ", ".join(parts) or "nothing changed"
 
 
@@ -106,7 +107,9 @@ def _sensor(
     @correlated
     def freshness_evaluate(context: dg.SensorEvaluationContext) -> dg.SkipReason:
         with timed(_log, "freshness tick") as line:
-            evaluation, shown = evaluate_and_show(context.instance, store, sla, clock, on_news)
+            evaluation, shown = evaluate_and_show(
+                context.instance, store, sla, TickClock(clock(), BUDGET_SECONDS), on_news
+            )
             line |= {"evaluated": evaluation.evaluated, "transitions": len(evaluation.transitions)}
         _tell(evaluation)
         return dg.SkipReason(summary(evaluation, shown))
@@ -150,7 +153,7 @@ def _check(provider: Provider, store: OpsStore, sla: SlaTable, clock: Clock) -> 
         description="Judges the provider's connections now, whatever the last evaluation said.",
     )
     def freshness(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckEvaluation]:
-        evaluate_and_show(context.instance, store, sla, clock)
+        evaluate_and_show(context.instance, store, sla, TickClock(clock(), BUDGET_SECONDS))
         with store.begin() as connection:
             found = [one for one in states.load_states(connection).values() if one.facts.provider is provider]
         targets = events.latest_materializations(

@@ -38,6 +38,11 @@ class Freshness(StrEnum):
         return self in (Freshness.STALE, Freshness.NO_RECENT_SYNC)
 
     @property
+    def is_driven(self) -> bool:
+        """Whether something is due of a connection in this state at all."""
+        return self not in (Freshness.PAUSED, Freshness.MANUAL, Freshness.MISCONFIGURED)
+
+    @property
     def passes(self) -> bool:
         """Whether the `freshness` check is green: it speaks of age, the `sync` check of the last attempt."""
         return not self.is_late and self is not Freshness.MISCONFIGURED

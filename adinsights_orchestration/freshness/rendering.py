@@ -6,7 +6,7 @@ Belongs here: from a value to what the UI shows. Does not belong here: when some
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -65,35 +65,31 @@ def check_result(state: ConnectionState) -> CheckResult:
 
 
 def watermark(mark: Watermark) -> Materialized:
-    """A watermark as a materialization at the moment that it stands for."""
+    """A watermark as a materialization at the moment that it stands for; without active connections it says so."""
     worst = {"worst connection": dg.MetadataValue.text(mark.worst)} if mark.worst else {}
     counts = {"active connections": mark.active, "late connections": mark.late}
     return Materialized(None, mark.at, {**counts, **worst, "evaluated": dg.MetadataValue.timestamp(mark.reported_at)})
 
 
-def table(states: Sequence[ConnectionState], now: datetime) -> dg.AssetObservation:
-    """All connections as one observation: exact counts by state, and the stalest ones in a table."""
-    counts = Counter(state.verdict.state for state in states)
+def table(counts: Mapping[Freshness, int], stalest: Sequence[ConnectionState], now: datetime) -> dg.AssetObservation:
+    """All connections as one observation: exact counts by state, and the stalest ones in a table.
+
+    Args:
+        counts: How many are in each state; Postgres counts them.
+        stalest: The first so many of all, the stalest first.
+        now: The moment of the evaluation.
+    """
+    counts = Counter(counts)
     return dg.AssetObservation(
         asset_key=CONNECTIONS,
         description=", ".join(f"{counts[state]} {state.value}" for state in Freshness if counts[state]) or "none",
         metadata={
-            "stalest": _rows(stalest_first(states)[:TABLE_ROWS]),
-            "shown": f"{min(len(states), TABLE_ROWS)} of {len(states)}",
+            "stalest": _rows(stalest),
+            "shown": f"{len(stalest)} of {counts.total()}",
             **{state.value: counts[state] for state in Freshness},
             "evaluated": dg.MetadataValue.timestamp(now),
         },
     )
-
-
-def stalest_first(states: Iterable[ConnectionState]) -> list[ConnectionState]:
-    """The worst state first, and within a state the oldest success; one that never synced is the oldest."""
-
-    def order(state: ConnectionState) -> tuple[int, float, str]:
-        success = state.facts.last_success_at
-        return -state.verdict.state.rank, success.timestamp() if success else 0.0, state.facts.partition_key
-
-    return sorted(states, key=order)
 
 
 def _rows(states: Sequence[ConnectionState]) -> dg.TableMetadataValue:

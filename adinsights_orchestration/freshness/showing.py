@@ -1,14 +1,15 @@
 """Freshness in Dagster's event log: the check of each connection, the watermark of each provider, the table of all.
 
 Belongs here: from kept states to events, each written only when it says something new. Does not belong here: concluding
-anything (`evaluate`), how events are stored (`dagster_internals`). A materialization clears its partition's check, so
-the check is written again after each sync; writing one twice says the same twice, so it is noted only afterwards.
+anything (`evaluate`), how events are stored (`dagster_internals`). What was written last is kept beside the marks of
+the evaluations that it told of, and noted only after it was written: whoever dies in between, or finds somebody else at
+it, leaves a difference that the next tick finds, and writing something twice says the same twice.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -16,28 +17,41 @@ import dagster as dg
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
+from adinsights_orchestration.clock import TickClock
 from adinsights_orchestration.dagster_internals import events
 from adinsights_orchestration.freshness import rendering
 from adinsights_orchestration.freshness import states as kept
 from adinsights_orchestration.freshness.model import ConnectionState
-from adinsights_orchestration.freshness.watermark import Watermark, is_news, watermark_of
+from adinsights_orchestration.freshness.states import Place
+from adinsights_orchestration.freshness.watermark import Delivered, Watermark, is_news, renewal_is_due, watermark_of
 from adinsights_orchestration.ops_store.store import OpsStore
 from adinsights_orchestration.ops_store.tables import cursor
 from adinsights_orchestration.tenants.model import Provider
 
-CHECKS_PER_TICK = 5000  # what is left is shown by the next tick
+CHECKS_PER_TICK = 10_000  # of all providers; what is left is shown by the next tick
 TABLE_EVERY = timedelta(minutes=5)
+LOCK = "freshness_show"
 _BATCH = 500
 _SHOWN = "freshness_shown"
 
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """What was written: check evaluations, watermarks, and whether the table of all connections."""
+    """What was written.
+
+    Attributes:
+        checks: Evaluations of checks.
+        watermarks: Watermarks.
+        table: Whether the table of all connections.
+        left: Whether checks were left to the next tick.
+        skipped: Why nothing was shown, or empty; the next tick shows it.
+    """
 
     checks: int = 0
     watermarks: int = 0
     table: bool = False
+    left: bool = False
+    skipped: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,91 +68,129 @@ class Showing:
     store: OpsStore
     warn_after: timedelta
 
-    def show(self, now: datetime, *, changed: bool) -> Shown:
-        """Writes checks, watermarks and, where something changed, the table.
+    def show(self, clock: TickClock) -> Shown:
+        """Writes watermarks, the table and checks, the few that speak of many first.
 
         Args:
-            now: The moment of the evaluation.
-            changed: Whether a connection changed its state since the last call.
+            clock: Starts at the moment of the evaluation; when its budget is used up, what is left of the checks waits
+                for the next tick, but for a first batch, so that each tick gets somewhere.
         """
-        checks = sum(self._show_checks(provider, now) for provider in Provider)
-        with self.store.begin() as connection:
-            last = _last(connection)
-            states = list(kept.load_states(connection).values()) if self._wants_states(last, now, changed) else None
-        if states is None:
-            return Shown(checks)
-        watermarks = self._show_watermarks(states, last, now)
-        table = (changed or last.dirty) and self._table_is_due(last, now)
-        if table:
-            self.instance.report_runless_asset_event(rendering.table(states, now))
-        with self.store.begin() as connection:
-            after = _Last(
-                {**last.watermarks, **watermarks},
-                now if table else last.table_at,
-                not table and (changed or last.dirty),
-            )
-            _save(connection, after, now)
-        return Shown(checks, len(watermarks), table)
-
-    def _show_checks(self, provider: Provider, now: datetime) -> int:
-        key, shown = dg.AssetKey(provider.asset_path), 0
-        while shown < CHECKS_PER_TICK:
+        with self.store.exclusive(LOCK) as mine:
+            if not mine:
+                return Shown(skipped="another tick is at it")
             with self.store.begin() as connection:
-                states = kept.unshown_states(connection, provider, _BATCH)
-            if not states:
-                break
-            events.report_checks(self.instance, key, rendering.CHECK, map(rendering.check_result, states), at=now)
-            with self.store.begin() as connection:
-                kept.mark_shown(connection, states)
-            shown += len(states)
-        return shown
+                place, last = kept.load_place(connection), _last(connection)
+            if place is None:
+                return Shown(skipped="nothing was evaluated yet")
+            watermarks = self._show_watermarks(last, place, clock.start)
+            last = self._noted(last, clock.start, {**last.watermarks, **watermarks}, mark=place.mark)
+            table = last.turned != place.turned and _table_is_due(last, clock.start)
+            if table:
+                self._show_table(clock.start)
+                self._noted(last, clock.start, turned=place.turned, table_at=clock.start)
+            checks, left = self._show_checks(clock)
+        return Shown(checks, len(watermarks), table, left)
 
-    def _wants_states(self, last: _Last, now: datetime, changed: bool) -> bool:
-        renewal = min((mark.reported_at for mark in last.watermarks.values()), default=None)
-        watermarks_due = renewal is None or now - renewal >= self.warn_after / 2
-        return changed or watermarks_due or (last.dirty and self._table_is_due(last, now))
-
-    def _show_watermarks(
-        self, states: Sequence[ConnectionState], last: _Last, now: datetime
-    ) -> dict[Provider, Watermark]:
+    def _show_watermarks(self, last: _Last, place: Place, now: datetime) -> dict[Provider, Watermark]:
+        """Reports the watermarks that are news; looks at connections only where one of them may be."""
+        renew_after = self.warn_after / 2
+        due = any(renewal_is_due(mark, renew_after, now) for mark in last.watermarks.values())
+        if last.mark == place.mark and not due:
+            return {}
+        with self.store.begin() as connection:
+            delivered = {one.provider: one for one in kept.delivered(connection)}
         reported = {}
         for provider in Provider:
-            mark = watermark_of([state for state in states if state.facts.provider is provider], now)
-            if mark is not None and is_news(mark, last.watermarks.get(provider), self.warn_after / 2):
+            before = last.watermarks.get(provider)
+            mark = watermark_of(delivered.get(provider, Delivered(provider)), now)
+            if mark is not None and is_news(mark, before, renew_after):
                 events.report_materializations(
                     self.instance, rendering.watermark_key(provider), [rendering.watermark(mark)]
                 )
                 reported[provider] = mark
         return reported
 
-    @staticmethod
-    def _table_is_due(last: _Last, now: datetime) -> bool:
-        return last.table_at is None or not timedelta() <= now - last.table_at < TABLE_EVERY
+    def _show_table(self, now: datetime) -> None:
+        with self.store.begin() as connection:
+            counts = kept.count_by_state(connection)
+            stalest = kept.stalest_states(connection, rendering.TABLE_ROWS)
+        self.instance.report_runless_asset_event(rendering.table(counts, stalest, now))
+
+    def _show_checks(self, clock: TickClock) -> tuple[int, bool]:
+        """Returns how many checks were written, and whether some are left."""
+        shown = 0
+        while True:
+            with self.store.begin() as connection:
+                states = kept.unshown_states(connection, _BATCH)
+            if not states:
+                return shown, False
+            if shown and (shown >= CHECKS_PER_TICK or not clock.left()):
+                return shown, True
+            for provider in Provider:
+                self._show_checks_of(provider, [one for one in states if one.facts.provider is provider], clock.start)
+            shown += len(states)
+
+    def _show_checks_of(self, provider: Provider, states: Sequence[ConnectionState], now: datetime) -> None:
+        if not states:
+            return
+        key = dg.AssetKey(provider.asset_path)
+        events.report_checks(self.instance, key, rendering.CHECK, map(rendering.check_result, states), at=now)
+        with self.store.begin() as connection:
+            kept.mark_shown(connection, states)
+
+    def _noted(
+        self, last: _Last, now: datetime, watermarks: Mapping[Provider, Watermark] | None = None, **changes: Any
+    ) -> _Last:
+        """Notes what was written, where that is something else than before."""
+        after = replace(last, watermarks=last.watermarks if watermarks is None else watermarks, **changes)
+        if after != last:
+            with self.store.begin() as connection:
+                _save(connection, after, now)
+        return after
 
 
 @dataclass(frozen=True, slots=True)
 class _Last:
-    """What was written last: each provider's watermark, the table, and whether something changed since that table."""
+    """What was written last.
 
-    watermarks: Mapping[Provider, Watermark]
-    table_at: datetime | None
-    dirty: bool
+    Attributes:
+        watermarks: Each provider's.
+        mark: Up to which evaluation they tell what is true, as `Place.mark`.
+        table_at: When the table was written.
+        turned: Up to which evaluation it shows every change, as `Place.turned`.
+    """
+
+    watermarks: Mapping[Provider, Watermark] = field(default_factory=dict)
+    mark: str = ""
+    table_at: datetime | None = None
+    turned: str = ""
+
+
+def _table_is_due(last: _Last, now: datetime) -> bool:
+    return last.table_at is None or not timedelta() <= now - last.table_at < TABLE_EVERY
 
 
 def _last(connection: sa.Connection) -> _Last:
     value = connection.execute(sa.select(cursor.c.value).where(cursor.c.name == _SHOWN)).scalar()
     if value is None:
-        return _Last({}, None, dirty=True)
+        return _Last()
     marks = {Provider(name): Watermark.from_json(Provider(name), mark) for name, mark in value["watermarks"].items()}
     table_at = value["table_at"]
-    return _Last(marks, datetime.fromisoformat(table_at) if table_at else None, value["dirty"])
+    return _Last(
+        marks,
+        value.get("mark", ""),  # a release that kept no marks: everything is looked at once
+        datetime.fromisoformat(table_at) if table_at else None,
+        value.get("turned", ""),
+    )
 
 
 def _save(connection: sa.Connection, last: _Last, now: datetime) -> None:
     value: dict[str, Any] = {
         "watermarks": {provider.value: mark.to_json() for provider, mark in last.watermarks.items()},
+        "mark": last.mark,
         "table_at": last.table_at.isoformat() if last.table_at else None,
-        "dirty": last.dirty,
+        "turned": last.turned,
+        "dirty": True,  # what a release before this one reads: it looks again rather than miss something
     }
     upsert = insert(cursor).values(name=_SHOWN, value=value, updated_at=now)
     connection.execute(upsert.on_conflict_do_update(index_elements=["name"], set_={"value": value, "updated_at": now}))

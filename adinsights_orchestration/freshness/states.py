@@ -6,6 +6,7 @@ anything. Only rows that changed are written.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
@@ -15,15 +16,30 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
 from adinsights_orchestration.freshness.model import ConnectionState, Facts, Freshness, Verdict
+from adinsights_orchestration.freshness.watermark import Delivered
 from adinsights_orchestration.ops_store.tables import connection_freshness, cursor
 from adinsights_orchestration.tenants.model import Provider
 
 _ROWS = connection_freshness.c
 CURSOR = "freshness"
 _FACTS = tuple(field.name for field in fields(Facts))
-UNSHOWN = sa.or_(
-    _ROWS.shown_state.is_distinct_from(_ROWS.state), _ROWS.shown_job.is_distinct_from(_ROWS.materialized_job)
-)
+_TURNED = _ROWS.shown_state.is_distinct_from(_ROWS.state)
+UNSHOWN = sa.or_(_TURNED, _ROWS.shown_job.is_distinct_from(_ROWS.materialized_job))
+_RANK = sa.case({state.value: state.rank for state in Freshness}, value=_ROWS.state)
+_DELIVERED = sa.text("""
+select provider,
+       count(*) filter (where not state = any(:not_driven)) as active,
+       count(until) as late,
+       min(until) as late_since,
+       (array_agg(partition_key order by until, partition_key) filter (where until is not null))[1] as worst
+from (
+    select provider, state, partition_key,
+           case when state = any(:late)
+                then coalesce(last_success_at, expected_since) end as until
+    from adinsights_ops.connection_freshness
+) as one
+group by provider
+""")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +52,14 @@ class Place:
         rules: The rules that it went by.
         mark: Of the last evaluation that wrote or dropped a row, and committed with it: whoever finds the same mark
             again knows that no row is another. Empty where a release that knows no marks wrote last.
+        turned: The same of the last evaluation in which a connection changed its state or was dropped.
     """
 
     read_at: datetime
     snapshot_id: int
     rules: str
     mark: str = ""
+    turned: str = ""
 
 
 def load_place(connection: sa.Connection) -> Place | None:
@@ -55,7 +73,7 @@ def load_place(connection: sa.Connection) -> Place | None:
 def as_place(value: Mapping[str, Any]) -> Place:
     """Returns the place that a row of `cursor` holds."""
     read_at = datetime.fromisoformat(value["read_at"])
-    return Place(read_at, value["snapshot_id"], value["rules"], value.get("mark", ""))
+    return Place(read_at, value["snapshot_id"], value["rules"], value.get("mark", ""), value.get("turned", ""))
 
 
 def save_place(connection: sa.Connection, place: Place, now: datetime) -> None:
@@ -65,6 +83,7 @@ def save_place(connection: sa.Connection, place: Place, now: datetime) -> None:
         "snapshot_id": place.snapshot_id,
         "rules": place.rules,
         "mark": place.mark,
+        "turned": place.turned,
     }
     upsert = insert(cursor).values(name=CURSOR, value=value, updated_at=now)
     connection.execute(upsert.on_conflict_do_update(index_elements=["name"], set_={"value": value, "updated_at": now}))
@@ -84,10 +103,38 @@ def load_states(connection: sa.Connection, keys: Collection[str] | None = None) 
     return {row.partition_key: _state(row) for row in connection.execute(query)}
 
 
-def unshown_states(connection: sa.Connection, provider: Provider, limit: int) -> list[ConnectionState]:
-    """Returns a provider's connections whose check in Dagster says something else, or was cleared by a sync."""
-    query = sa.select(connection_freshness).where(_ROWS.provider == provider.value, UNSHOWN)
-    return [_state(row) for row in connection.execute(query.order_by(_ROWS.partition_key).limit(limit))]
+def unshown_states(connection: sa.Connection, limit: int) -> list[ConnectionState]:
+    """Returns connections whose check in Dagster says something else, or was cleared by a sync; the worst first."""
+    query = sa.select(connection_freshness).where(UNSHOWN)
+    order = (_RANK.desc(), _TURNED.desc(), _ROWS.partition_key)
+    return [_state(row) for row in connection.execute(query.order_by(*order).limit(limit))]
+
+
+def stalest_states(connection: sa.Connection, limit: int) -> list[ConnectionState]:
+    """The worst state first, and within a state the oldest success; one that never synced is the oldest."""
+    order = (_RANK.desc(), _ROWS.last_success_at.asc().nulls_first(), _ROWS.partition_key)
+    return [_state(row) for row in connection.execute(sa.select(connection_freshness).order_by(*order).limit(limit))]
+
+
+def count_by_state(connection: sa.Connection) -> Counter[Freshness]:
+    """Returns how many connections are in each state."""
+    query = sa.select(_ROWS.state, sa.func.count()).group_by(_ROWS.state)
+    return Counter({Freshness(state): count for state, count in connection.execute(query)})
+
+
+def delivered(connection: sa.Connection) -> list[Delivered]:
+    """Returns what each provider's connections have delivered, counted by the database.
+
+    Args:
+        connection: The caller's transaction.
+        warn_after: From which age on a watermark warns.
+    """
+    parameters = {
+        "not_driven": [state.value for state in Freshness if not state.is_driven],
+        "late": [state.value for state in Freshness if state.is_late],
+    }
+    rows = connection.execute(_DELIVERED, parameters)
+    return [Delivered(Provider(row.provider), row.active, row.late, row.late_since, row.worst) for row in rows]
 
 
 def write_states(connection: sa.Connection, states: Sequence[ConnectionState], now: datetime) -> None:

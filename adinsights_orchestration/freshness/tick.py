@@ -113,8 +113,7 @@ class _Evaluator:
             evaluation = self._evaluate(
                 candidates, everything=before is None or before.rules != place.rules, moved=moved
             )
-        mark = before.mark if before and not evaluation.written and not evaluation.forgotten else ""
-        kept.save_place(self._connection, replace(place, mark=mark or uuid4().hex), self._now)
+        kept.save_place(self._connection, _marked(place, before, evaluation), self._now)
         return evaluation
 
     def _evaluate(self, candidates: set[str], *, everything: bool, moved: bool) -> Evaluation:
@@ -175,6 +174,16 @@ class _Expected:
             one = self._served[key]
             self._made[key] = expectation_of(one, self._tenants.get(one.tenant_id), self._sla)
         return self._made[key]
+
+
+def _marked(place: Place, before: Place | None, evaluation: Evaluation) -> Place:
+    """The place with marks of the last evaluations that wrote something; its own if it did, or went by other rules."""
+    own = Place(place.read_at, place.snapshot_id, place.rules, uuid4().hex, uuid4().hex)
+    if before is None or before.rules != place.rules or evaluation.forgotten:
+        return own
+    mark = "" if evaluation.written else before.mark
+    turned = "" if evaluation.transitions else before.turned
+    return replace(own, mark=mark or own.mark, turned=turned or own.turned)
 
 
 def _transitions(changed: list[ConnectionState], before: Mapping[str, ConnectionState]) -> list[Transition]:

@@ -8,15 +8,31 @@ the evaluation, because a connection that sleeps till morning, or syncs once a d
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from adinsights_orchestration.freshness.model import ConnectionState, Freshness
 from adinsights_orchestration.tenants.model import Provider
 
-_NOT_DRIVEN = (Freshness.PAUSED, Freshness.MANUAL, Freshness.MISCONFIGURED)
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """What one provider's connections have delivered.
+
+    Attributes:
+        provider: The provider.
+        active: How many active connections it has.
+        late: How many of them are late.
+        late_since: Up to when the late one that is furthest behind has delivered; None while none is late.
+        worst: Its partition.
+    """
+
+    provider: Provider
+    active: int = 0
+    late: int = 0
+    late_since: datetime | None = None
+    worst: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,21 +67,28 @@ class Watermark:
         return cls(provider, at, reported_at, kept["active"], kept["late"], kept["worst"])
 
 
-def watermark_of(states: Sequence[ConnectionState], now: datetime) -> Watermark | None:
-    """Returns the watermark of one provider's connections; None where none of them is active."""
-    active = [state for state in states if state.verdict.state not in _NOT_DRIVEN]
-    if not active:
+def watermark_of(delivered: Delivered, now: datetime) -> Watermark | None:
+    """Returns the watermark of one provider.
+
+    Args:
+        delivered: What its connections have delivered.
+        now: The moment of the evaluation.
+
+    Returns:
+        None where none of them is active.
+    """
+    if not delivered.active:
         return None
-    late = [state for state in active if state.verdict.state.is_late]
-    worst = min(late, key=_delivered_until, default=None)
-    return Watermark(
-        provider=active[0].facts.provider,
-        at=now if worst is None else _delivered_until(worst),
-        reported_at=now,
-        active=len(active),
-        late=len(late),
-        worst=worst.facts.partition_key if worst else None,
-    )
+    at = delivered.late_since if delivered.late_since is not None else now
+    return Watermark(delivered.provider, at, now, delivered.active, delivered.late, delivered.worst)
+
+
+def renewal_is_due(last: Watermark, renew_after: timedelta, now: datetime) -> bool:
+    """Whether a reported watermark has to be looked at although no connection's state is another.
+
+    That of a late provider does not move by itself, and is not renewed.
+    """
+    return not last.late and not timedelta() <= now - last.reported_at < renew_after
 
 
 def is_news(mark: Watermark, last: Watermark | None, renew_after: timedelta) -> bool:
@@ -81,7 +104,3 @@ def is_news(mark: Watermark, last: Watermark | None, renew_after: timedelta) -> 
     if mark.late:
         return mark.at != last.at
     return not timedelta() <= mark.at - last.at < renew_after
-
-
-def _delivered_until(state: ConnectionState) -> datetime:
-    return state.facts.last_success_at or state.expected_since

@@ -14,6 +14,7 @@ from dagster._core.loader import LoadingContextForTest
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecord
 from dagster._core.test_utils import freeze_time
 
+from adinsights_orchestration.clock import TickClock
 from adinsights_orchestration.dagster_internals import events
 from adinsights_orchestration.dagster_internals.events import Materialized
 from adinsights_orchestration.environments import Environment
@@ -37,7 +38,7 @@ def show(world: World, postgres_instance: dg.DagsterInstance) -> Show:
 
     def run(after: timedelta = timedelta()) -> Shown:
         world.now += after
-        return evaluate_and_show(postgres_instance, world.store, world.sla, world.clock)[1]
+        return evaluate_and_show(postgres_instance, world.store, world.sla, TickClock(world.now, 40.0, lambda: 0.0))[1]
 
     return run
 
@@ -277,7 +278,9 @@ def test_a_person_may_run_the_job_and_gets_every_partition_judged_now(
 def test_the_tick_says_what_became_of_whom(world: World, postgres_instance: dg.DagsterInstance) -> None:
     world.serve(META, OTHER)
     world.sync(META)
-    evaluation, shown = evaluate_and_show(postgres_instance, world.store, world.sla, world.clock)
+    evaluation, shown = evaluate_and_show(
+        postgres_instance, world.store, world.sla, TickClock(world.now, 40.0, lambda: 0.0)
+    )
     assert summary(evaluation, shown) == "1 became ok, 1 became pending, 2 evaluated, 2 checks written, 1 watermarks"
     assert {each.after.verdict.state for each in evaluation.transitions} == {Freshness.OK, Freshness.PENDING}
 
