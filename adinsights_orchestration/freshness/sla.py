@@ -83,6 +83,20 @@ class LocalTime(StrEnum):
 
 # Thresholds of which less is worse: their page level lies at or below the warn level.
 _FALLING = frozenset({Sla.API_AVAILABILITY, Sla.DISK_FREE})
+# Thresholds with one level: what is beyond it is so altogether, and no second level would be read.
+ONE_LEVEL = frozenset(
+    {
+        Sla.SYNC_GRACE,
+        Sla.RUNNING_LONG,
+        Sla.DASHBOARD_GRACE,
+        Sla.API_AVAILABILITY,
+        Sla.PROBE_DOWN,
+        Sla.BURN_RATE_1H,
+        Sla.BURN_RATE_6H,
+        Sla.BURN_RATE_1D,
+        Sla.BURN_RATE_3D,
+    }
+)
 _TIMES = {Unit.MINUTES: timedelta(minutes=1), Unit.HOURS: timedelta(hours=1)}
 
 
@@ -126,7 +140,7 @@ class Threshold:
     def describe(self) -> str:
         """The levels and their source, for people: `60 / 120 minutes (runbook, ...)`."""
         levels = f"{self.warn:g}" if self.warn == self.page else f"{self.warn:g} / {self.page:g}"
-        return f"{levels} {self.unit} ({self.source})"
+        return f"{levels} {self.unit.removesuffix('s') if levels == '1' else self.unit} ({self.source})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,6 +257,9 @@ def _threshold(name: Sla, node: Node, before: Threshold | None) -> Threshold:
         threshold = replace(threshold, warn=_positive(entries["warn"], "warn"))
     if "page" in entries:
         threshold = replace(threshold, page=_positive(entries["page"], "page"))
+    if name in ONE_LEVEL and len(entries.keys() & {"warn", "page"}) == 1:
+        level = threshold.warn if "warn" in entries else threshold.page
+        threshold = replace(threshold, warn=level, page=level)
     if "source" in entries:
         threshold = replace(threshold, source=entries["source"].text())
     elif not new and ("warn" in entries or "page" in entries):
@@ -256,6 +273,11 @@ def _threshold(name: Sla, node: Node, before: Threshold | None) -> Threshold:
 
 
 def _ordered(threshold: Threshold, node: Node) -> Threshold:
+    if threshold.name in ONE_LEVEL and threshold.warn != threshold.page:
+        raise node.error(
+            f"{threshold.name} has one level: warn ({threshold.warn:g}) and page ({threshold.page:g}) differ",
+            "Write one of them, or both the same.",
+        )
     falling = threshold.name in _FALLING
     wrong = threshold.page > threshold.warn if falling else threshold.page < threshold.warn
     if wrong:

@@ -73,11 +73,13 @@ class DbtRules:
         warn_age: Age of the latest completed build from which it is stale, beyond the usual duration of a whole one.
         page_age: Age from which it is down, beyond the same.
         page_failures: Failed builds in a row from which it is down.
+        warn_failures: Failed builds in a row from which a failing model counts at all.
     """
 
     warn_age: timedelta
     page_age: timedelta
     page_failures: int
+    warn_failures: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,8 +174,10 @@ def _judged(
     usual = usual_duration(completed)
     failing = tuple(sorted(name for name, model in models.items() if model.failing))
     failures = _failures_in_a_row(completed)
-    state = DbtState.FAILING if failing else _by_age(age, rules.warn_age + usual)
-    worst = age > rules.page_age + usual or (bool(failing) and failures >= rules.page_failures)
+    # A model that an older build left failing counts as well, though newer ones did not touch it and succeeded.
+    counts = bool(failing) and max(failures, 1) >= rules.warn_failures
+    state = DbtState.FAILING if counts else _by_age(age, rules.warn_age + usual)
+    worst = age > rules.page_age + usual or (counts and failures >= rules.page_failures)
     health = Health.OK if state is DbtState.OK else Health.DOWN if worst else Health.DEGRADED
     return DbtHealth(
         health=health,

@@ -24,6 +24,7 @@ from adinsights_orchestration.alerting.facts import (
     Facts,
     Failure,
     NightDone,
+    ProviderFact,
 )
 from adinsights_orchestration.alerting.grouping import Options
 from adinsights_orchestration.alerting.matching import Routes
@@ -31,9 +32,10 @@ from adinsights_orchestration.alerting.message import Severity
 from adinsights_orchestration.alerting.model import Finding
 from adinsights_orchestration.alerting.night import night_at
 from adinsights_orchestration.alerting.places import Places
-from adinsights_orchestration.alerting.rules import budget, components, data, others, upkeep
+from adinsights_orchestration.alerting.rules import budget, components, connections, data, others, upkeep
 from adinsights_orchestration.alerting.rules.catalog import INHIBITIONS
 from adinsights_orchestration.freshness.model import Freshness
+from adinsights_orchestration.freshness.sla import Sla
 from adinsights_orchestration.health import samples
 from adinsights_orchestration.health.dbt import DbtState
 from adinsights_orchestration.health.model import Component, Health, Reading
@@ -390,6 +392,35 @@ def test_each_state_of_dbt_has_a_rule_of_its_own_also_while_nothing_more_is_lear
         facts = Facts(NOON + MINUTE, SLA, PLACES, components={Component.DBT: since})
         (found,) = said(components.components, facts)
         assert (found.rule, found.title) == (rule, f"dbt is down: {state.replace('_', ' ')}")
+
+
+@pytest.mark.parametrize(
+    ("levels", "severity"),
+    [
+        ({}, Severity.PAGE),
+        ({"page": 50}, Severity.WARN),
+        ({"warn": 40, "page": 50}, None),
+        ({"page": 25}, Severity.PAGE),
+    ],
+)
+def test_from_what_share_of_late_tenants_on_it_is_told_and_wakes_somebody_says_the_table(
+    levels: dict[str, float], severity: Severity | None
+) -> None:
+    level = replace(SLA[Sla.STALE_TENANTS], **levels)  # type: ignore[arg-type]
+    table = replace(SLA, thresholds={**SLA.thresholds, Sla.STALE_TENANTS: level})
+    facts = Facts(NOON, table, PLACES, providers={Provider.META: ProviderFact(10, 3)})
+    assert [each.severity for each in said(connections.provider_stale, facts)] == ([severity] if severity else [])
+
+
+def test_what_gives_no_answer_is_said_to_have_missed_an_answer_and_what_answers_its_figure() -> None:
+    def sla(component: Component, value: float | None) -> str:
+        state = step(None, Reading(component, Health.DOWN, "x", "x", NOON, value=value), MINUTE)
+        (found,) = said(components.components, Facts(NOON, SLA, PLACES, components={component: state}))
+        assert found.severity is Severity.PAGE
+        return found.sla.partition(" (")[0]
+
+    assert (sla(Component.BACKEND_DBT, None), sla(Component.BACKEND_DBT, 2200.0)) == ("1 minute", "24 / 36 hours")
+    assert sla(Component.AIRBYTE, None) == "1 minute"
 
 
 def test_every_state_in_which_dbt_is_not_well_has_a_rule() -> None:

@@ -48,6 +48,14 @@ def test_the_runbooks_numbers_are_the_runbooks() -> None:
     assert table.local_times[LocalTime.FRESH_ROWS_BY] == time(6, 30)
 
 
+def test_a_threshold_with_one_level_takes_one_number_and_refuses_two(tmp_path: Path) -> None:
+    for given in ("warn: 3", "page: 3", "warn: 3, page: 3"):
+        level = load(tmp_path, f"thresholds: {{probe_down: {{{given}}}}}")[Sla.PROBE_DOWN]
+        assert (level.warn, level.page, level.describe().partition(" (")[0]) == (3, 3, "3 minutes")
+    with pytest.raises(ConfigurationError, match=r"probe_down has one level: warn \(1\) and page \(3\) differ"):
+        load(tmp_path, "thresholds: {probe_down: {warn: 1, page: 3}}")
+
+
 def test_dbts_own_source_freshness_says_the_same_as_the_table() -> None:
     table = load_sla(PRODUCTION)
     for provider in Provider:

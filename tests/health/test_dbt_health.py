@@ -82,6 +82,16 @@ def test_a_failing_model_is_named_and_two_failed_builds_in_a_row_are_down() -> N
     assert (twice.health, twice.failures) == (Health.DOWN, 2)
 
 
+def test_from_how_many_failed_builds_on_a_failing_model_is_told_and_wakes_somebody_says_the_table() -> None:
+    bad = (model("model.adinsights.stg_meta", "error"),)
+    builds = [build(n * HOUR, succeeded=n > 4) for n in range(1, 9)]
+    found = {}
+    for failures in range(5):
+        patient = DbtRules(24 * HOUR, 36 * HOUR, page_failures=3, warn_failures=2)
+        found[failures] = dbt_health(builds[4 - failures :], bad, patient, NOW).health
+    assert found == {0: Health.OK, 1: Health.OK, 2: Health.DEGRADED, 3: Health.DOWN, 4: Health.DOWN}
+
+
 def test_skipped_models_are_not_failing_and_a_passed_test_is_no_model_at_all() -> None:
     assert judged(build(HOUR), models=(model("model.a.b", "skipped"),)).state is DbtState.OK
 

@@ -45,7 +45,10 @@ _LEVELS = {
     Component.OBJECT_STORE: Sla.DISK_FREE,
     Component.BACKEND_DBT: Sla.DBT_RUN_AGE,
     Component.BACKEND_AIRBYTE: Sla.SYNC_AGE,
+    Component.SCHEDULER: Sla.HEARTBEAT_AGE,
 }
+# Those whose answer holds a figure: without one, what is missed is the answer.
+_ASKED = (Component.BACKEND_AIRBYTE, Component.BACKEND_DBT, Component.SCHEDULER, Component.OBJECT_STORE)
 _SYNCED = tuple("/".join(provider.asset_path) for provider in Provider)
 # What goes with a component, beside what lies downstream of its asset.
 EXPLAINS: dict[Component, tuple[str, ...]] = {
@@ -154,7 +157,7 @@ def _finding(state: ComponentState, facts: Facts) -> Finding:
     component, reading = state.reading.component, state.reading
     entry, word = CATALOG[component], reading.matter
     down = reading.health is Health.DOWN
-    level = facts.sla[_level(component, word)]
+    level = facts.sla[_level(reading)]
     return Finding(
         rule=_rule(component, word),
         resource=component.value,
@@ -187,7 +190,10 @@ def _rule(component: Component, state: str) -> str:
     return _NAMES.get(component, DOWN)
 
 
-def _level(component: Component, state: str) -> Sla:
+def _level(reading: Reading) -> Sla:
+    component = reading.component
     if component is Component.DBT:
-        return Sla.DBT_FAILING if state == DbtState.FAILING else Sla.DBT_RUN_AGE
+        return Sla.DBT_FAILING if reading.matter == DbtState.FAILING else Sla.DBT_RUN_AGE
+    if component in _ASKED and reading.value is None:
+        return Sla.PROBE_DOWN
     return _LEVELS.get(component, Sla.PROBE_DOWN)

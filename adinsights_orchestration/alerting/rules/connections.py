@@ -207,16 +207,17 @@ def _providers(facts: Facts) -> Iterator[Finding]:
     for provider, count in sorted(facts.providers.items()):
         share = 100 * count.stale / count.tenants if count.tenants else 0
         if count.tenants >= _FEWEST_TENANTS and share > level.warn:
-            yield _provider(provider, facts, level, f"{count.stale:,} of {count.tenants:,} tenants are late.")
+            severity = Severity.PAGE if share > level.page else Severity.WARN
+            yield _provider(provider, facts, level, severity, f"{count.stale:,} of {count.tenants:,} tenants are late.")
 
 
-def _provider(provider: Provider, facts: Facts, level: Threshold, detail: str) -> Finding:
+def _provider(provider: Provider, facts: Facts, level: Threshold, severity: Severity, detail: str) -> Finding:
     key = "/".join(provider.asset_path)
     late_ones = [one for one in facts.connections if one.provider is provider and one.state in _LATE]
     return Finding(
         rule=PROVIDER_STALE,
         resource=provider.value,
-        severity=Severity.PAGE,
+        severity=severity,
         title=f"{provider.label} is late for many tenants",
         detail=detail,
         since=min((one.deadline or one.since for one in late_ones), default=facts.now),

@@ -32,7 +32,7 @@ _LONGEST_JOB_ID = 18  # digits of a bigint
 def our_dbt(ask: Asking) -> DbtHealth:
     """What dbt's health is by the recorded builds."""
     age, failing = ask.sla[Sla.DBT_RUN_AGE], ask.sla[Sla.DBT_FAILING]
-    rules = DbtRules(age.warn_after, age.page_after, int(failing.page))
+    rules = DbtRules(age.warn_after, age.page_after, int(failing.page), int(failing.warn))
     return dbt_health(ask.recorded.invocations, ask.recorded.models, rules, ask.clock())
 
 
