@@ -6,6 +6,7 @@ no database; what they were asked for is journalled where the ops store answers.
 
 from __future__ import annotations
 
+import os
 import re
 from datetime import date, timedelta
 from typing import TYPE_CHECKING, Annotated, Any
@@ -19,9 +20,12 @@ from adinsights_orchestration.errors import ConfigurationError, OpsStoreError
 from adinsights_orchestration.redaction import Verbatim
 
 if TYPE_CHECKING:
+    from adinsights_orchestration.audit_log.archive.report import ArchiveReport
     from adinsights_orchestration.audit_log.reading.verify import VerifyReport
+    from adinsights_orchestration.ops_store.store import OpsStore
     from adinsights_orchestration.settings import Settings
 
+_CONNECT_SECONDS = 5
 _DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
 FromOption = Annotated[str, typer.Option("--from", metavar="DAY", help="First day (UTC), YYYY-MM-DD.")]
 ToOption = Annotated[str, typer.Option("--to", metavar="DAY", help="Last day (UTC), included.")]
@@ -44,7 +48,12 @@ def archive(first: FromOption = "", last: ToOption = "", as_json: process.JsonOp
     settings = process.settings()
     store = process.open_ops_store(settings)
     begin, end = range_of(settings, first, last)
-    report = Archiver(settings, store, AUDIT_LOG).run(begin, end, actor=requester())
+    reports: list[ArchiveReport] = []
+    try:
+        report = Archiver(settings, store, AUDIT_LOG).run(begin, end, actor=requester(), report_to=reports.append)
+    finally:  # what was sealed before a failure stays sealed
+        if reports:
+            _tell_dagster(settings, store, reports[0])
     if as_json:
         process.print_json({"run": str(report.run), **report.summary()})
         return
@@ -220,6 +229,40 @@ def _document(report: VerifyReport) -> dict[str, Any]:
 
 def _shown(value: object) -> str:
     return "" if value is None else str(value)
+
+
+def _tell_dagster(settings: Settings, store: OpsStore, report: ArchiveReport) -> None:
+    """Has the UI show the days as materialized; where Dagster does not answer, they are archived all the same."""
+    from adinsights_orchestration.dagster_storage import storage_problem
+
+    problem: str | None = "DAGSTER_HOME is not set"
+    if os.environ.get("DAGSTER_HOME"):
+        problem = storage_problem(os.environ, _CONNECT_SECONDS)
+    if problem is None:
+        try:
+            _report_days(settings, store, report)
+        except Exception as error:  # noqa: BLE001  (whatever Dagster and its storage raise)
+            problem = type(error).__name__
+    if problem is None:
+        return
+    process.say(
+        f"Dagster was not told of these days ({problem}): its UI does not show them yet. This command tells it when it"
+        " is given again, and so does the nightly run.",
+        style="yellow",
+    )
+
+
+def _report_days(settings: Settings, store: OpsStore, report: ArchiveReport) -> None:
+    import dagster as dg
+
+    from adinsights_orchestration.audit_log.archive.reporting import tell
+    from adinsights_orchestration.audit_log.bookkeeping.ledger import ArchiveLedger
+    from adinsights_orchestration.audit_log.source import AUDIT_LOG
+
+    first, closed = range_of(settings, "", "")
+    archived = ArchiveLedger(store, AUDIT_LOG.name).days(first, closed)
+    with dg.DagsterInstance.get() as instance:
+        tell(instance, archived, utc_now(), report)
 
 
 def _journal(settings: Settings, kind: str, summary: dict[str, Any]) -> None:

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from adinsights_orchestration.audit_log.archive import showing
+from adinsights_orchestration.audit_log.archive import reporting, showing
 from adinsights_orchestration.audit_log.archive.report import ArchiveReport
-from adinsights_orchestration.audit_log.bookkeeping.ledger import ArchiveLedger
+from adinsights_orchestration.audit_log.archive.showing import KEY
+from adinsights_orchestration.audit_log.bookkeeping.ledger import ArchivedDay, ArchiveLedger
 from adinsights_orchestration.audit_log.days import last_closed, missing, span
 from adinsights_orchestration.audit_log.journal import actor_of
 from adinsights_orchestration.audit_log.source import AUDIT_LOG
@@ -31,7 +32,6 @@ from adinsights_orchestration.unattended import declared, queue_tags, schedule_s
 if TYPE_CHECKING:
     from adinsights_orchestration.audit_log.reading.verify import VerifyReport
 
-KEY = dg.AssetKey(["audit_log", "archive"])
 OWNER = "platform-eng@example.com"  # runbook: contacts
 ALL_ARCHIVED, CHAIN_INTACT = "every_closed_day_archived", "chain_intact"
 _RUNBOOK = "the-audit-log-is-not-archived-or-not-deleted"
@@ -69,7 +69,11 @@ def build_archive(settings: Settings, store: OpsStore, *, clock: Clock = utc_now
                     _archive(context, settings, store, clock, reports)
                 except AdinsightsError as error:
                     failure = error
-                yield from _materializations(reports, _kept(settings, store, clock))
+                archived = _archived(settings, store, clock)
+                ran = {day.day for report in reports for day in report.days}
+                others = {day: each for day, each in archived.items() if day not in ran}
+                reporting.tell(context.instance, others, clock())  # before this run's own: the last one is the newest
+                yield from _materializations(reports, archived)
             # A check that depended on the asset's output would be skipped: the days are reported without one.
             try:
                 asked = {key.name for key in context.selected_asset_check_keys}
@@ -118,10 +122,9 @@ def _archive(
         archiver.run(first, last, actor=actor_of(context.run.tags), run_id=context.run.run_id, report_to=reports.append)
 
 
-def _kept(settings: Settings, store: OpsStore, clock: Clock) -> dict[date, int]:
-    """How many rows of each day the archive holds."""
-    days = ArchiveLedger(store, AUDIT_LOG.name).days(settings.audit_log.first_day, _closed(settings, clock))
-    return {day: each.rows for day, each in days.items()}
+def _archived(settings: Settings, store: OpsStore, clock: Clock) -> dict[date, ArchivedDay]:
+    """All that the archive holds, day by day."""
+    return ArchiveLedger(store, AUDIT_LOG.name).days(settings.audit_log.first_day, _closed(settings, clock))
 
 
 def _spec(settings: Settings) -> dg.AssetSpec:
@@ -145,12 +148,14 @@ def _closed(settings: Settings, clock: Clock) -> date:
     return last_closed(clock(), timedelta(minutes=settings.audit_log.settle_minutes))
 
 
-def _materializations(reports: list[ArchiveReport], archived: dict[date, int]) -> Iterator[dg.AssetMaterialization]:
+def _materializations(
+    reports: list[ArchiveReport], archived: dict[date, ArchivedDay]
+) -> Iterator[dg.AssetMaterialization]:
     for report in reports:
         for day in report.days:
             metadata: dict[str, Any] = showing.of_day(day)
             if day is report.days[-1]:
-                metadata |= showing.of_run(report, archived)
+                metadata |= showing.of_run(report, {each.day: each.rows for each in archived.values()})
             yield dg.AssetMaterialization(KEY, partition=day.day.isoformat(), metadata=metadata)
 
 

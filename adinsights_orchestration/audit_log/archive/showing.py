@@ -13,7 +13,9 @@ from typing import Any
 import dagster as dg
 
 from adinsights_orchestration.audit_log.archive.report import ArchiveReport, DayReport
+from adinsights_orchestration.audit_log.bookkeeping.ledger import ArchivedDay
 
+KEY = dg.AssetKey(["audit_log", "archive"])
 _WIDTH, _HEIGHT, _MARGIN = 640, 160, 24
 
 
@@ -29,6 +31,18 @@ def of_day(day: DayReport) -> dict[str, Any]:
         "sealed now": day.changed,
         "late rows": day.late,
         "vanished rows": day.vanished,
+    }
+
+
+def of_archived(day: ArchivedDay) -> dict[str, Any]:
+    """The metadata of a day of which only the ledger tells."""
+    return {
+        "dagster/row_count": day.rows,
+        "rows in the archive": day.rows,
+        "bytes": day.size,
+        "objects": day.files,
+        "revision": day.revision,
+        "sealed at": dg.MetadataValue.timestamp(day.sealed_at),
     }
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx
 
+from adinsights_orchestration.dagster_storage import VARIABLES, storage_problem
 from adinsights_orchestration.doctor.checks.backend import get, json_of
 from adinsights_orchestration.doctor.checks.machine import host_of
 from adinsights_orchestration.doctor.model import Verdict, fail, ok, skipped, some, warn
@@ -17,7 +18,6 @@ from adinsights_orchestration.doctor.world import CONNECT_SECONDS, World
 from adinsights_orchestration.environments import Environment
 
 _CONFIGURATION = "dagster.yaml"
-_STORAGE_VARIABLES = ("DAGSTER_PG_HOST", "DAGSTER_PG_PORT", "DAGSTER_PG_USER", "DAGSTER_PG_PASSWORD", "DAGSTER_PG_DB")
 _LOCATIONS = """{ workspaceOrError { __typename ... on Workspace { locationEntries { name locationOrLoadError {
     __typename ... on PythonError { message } } } } } }"""
 
@@ -34,9 +34,7 @@ def home(world: World) -> Verdict:
         return fail(f"there is no {configuration}", f"Put the project's {_CONFIGURATION} there.")
     text = configuration.read_text()
     missing = [
-        name
-        for name in (*_STORAGE_VARIABLES, "DAGSTER_COMPUTE_LOG_DIR")
-        if name in text and not world.environment.get(name)
+        name for name in (*VARIABLES, "DAGSTER_COMPUTE_LOG_DIR") if name in text and not world.environment.get(name)
     ]
     if missing:
         return fail(f"{_CONFIGURATION} needs {some(missing)}", "Set them; deploy/*.env.example shows how.")
@@ -47,7 +45,7 @@ def storage(world: World) -> Verdict:
     """Dagster's instance loads, and its storage answers."""
     if not world.environment.get("DAGSTER_HOME"):
         return skipped("DAGSTER_HOME is not set")
-    problem = storage_problem(world)
+    problem = storage_problem(world.environment, CONNECT_SECONDS)
     if problem:
         return fail(f"Dagster's storage does not answer ({problem})", "Check the DAGSTER_PG_* variables.")
     import dagster as dg
@@ -64,7 +62,7 @@ def storage(world: World) -> Verdict:
 
 def daemons(world: World) -> Verdict:
     """Dagster's daemons beat: without them nothing is scheduled, observed or queued."""
-    if not world.environment.get("DAGSTER_HOME") or storage_problem(world):
+    if not world.environment.get("DAGSTER_HOME") or storage_problem(world.environment, CONNECT_SECONDS):
         return skipped("Dagster's storage does not answer")
     import dagster as dg
 
@@ -107,23 +105,6 @@ def locations(world: World) -> Verdict:
     if missing:
         return warn(f"the workspace does not name {some(missing)}", "Load workspace.yaml, which has both.")
     return ok(f"{some(broken)} are loaded")
-
-
-def storage_problem(world: World) -> str | None:
-    """Why Dagster's Postgres does not answer; None when it does, or is none of ours. Dagster itself would wait long."""
-    values = [world.environment.get(name) for name in _STORAGE_VARIABLES]
-    if not all(values):
-        return None
-    import psycopg
-
-    host, port, user, password, dbname = values
-    try:
-        with psycopg.connect(
-            host=host, port=port, user=user, password=password, dbname=dbname, connect_timeout=CONNECT_SECONDS
-        ):
-            return None
-    except psycopg.Error as error:
-        return next(iter(str(error).strip().splitlines()), "no answer")
 
 
 def _location_entries(ui_url: str) -> list[dict[str, Any]] | None:

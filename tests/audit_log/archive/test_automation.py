@@ -11,8 +11,9 @@ import dagster as dg
 import pytest
 
 from adinsights_orchestration.audit_log.archive import automation as archive_automation
-from adinsights_orchestration.audit_log.archive.automation import ALL_ARCHIVED, CHAIN_INTACT, KEY, build_archive
+from adinsights_orchestration.audit_log.archive.automation import ALL_ARCHIVED, CHAIN_INTACT, build_archive
 from adinsights_orchestration.audit_log.archive.run import Archiver
+from adinsights_orchestration.audit_log.archive.showing import KEY
 from adinsights_orchestration.audit_log.reading.verify import verify_range
 from adinsights_orchestration.audit_log.source import AUDIT_LOG
 from tests.audit_log.conftest import DAYS, LAST, Place
