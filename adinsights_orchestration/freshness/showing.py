@@ -102,7 +102,7 @@ class Showing:
         reported = {}
         for provider in Provider:
             before = last.watermarks.get(provider)
-            mark = watermark_of(delivered.get(provider, Delivered(provider)), now)
+            mark = watermark_of(delivered.get(provider, Delivered(provider)), before, now)
             if mark is not None and is_news(mark, before, renew_after):
                 events.report_materializations(
                     self.instance, rendering.watermark_key(provider), [rendering.watermark(mark)]

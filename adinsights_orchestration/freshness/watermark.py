@@ -67,17 +67,19 @@ class Watermark:
         return cls(provider, at, reported_at, kept["active"], kept["late"], kept["worst"])
 
 
-def watermark_of(delivered: Delivered, now: datetime) -> Watermark | None:
+def watermark_of(delivered: Delivered, last: Watermark | None, now: datetime) -> Watermark | None:
     """Returns the watermark of one provider.
 
     Args:
         delivered: What its connections have delivered.
+        last: Its watermark that was reported last, or None.
         now: The moment of the evaluation.
 
     Returns:
-        None where none of them is active.
+        None for a provider that never had an active connection. One that has none any more goes on having a watermark:
+        nothing is due of it, and a mark that nobody renews would turn red.
     """
-    if not delivered.active:
+    if not delivered.active and last is None:
         return None
     at = delivered.late_since if delivered.late_since is not None else now
     return Watermark(delivered.provider, at, now, delivered.active, delivered.late, delivered.worst)

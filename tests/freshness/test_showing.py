@@ -217,6 +217,29 @@ def test_a_provider_without_active_connections_has_no_watermark(
     assert watermarks(postgres_instance, Provider.GA4) == []
 
 
+def test_the_watermark_of_a_provider_that_was_paused_altogether_stays_green_and_says_that_nothing_is_active(
+    world: World, postgres_instance: dg.DagsterInstance, show: Show
+) -> None:
+    world.serve(META)
+    materialize(world, postgres_instance, META)
+    show()
+    show(90 * MINUTE)
+    assert colour(postgres_instance, world) == "WARN"
+    world.change(META, is_active=False)
+    show(MINUTE)
+    colours = [colour(postgres_instance, world)]
+    for _ in range(8):
+        show(30 * MINUTE)
+        colours.append(colour(postgres_instance, world))
+    assert set(colours) == {"PASS"}
+    [newest] = postgres_instance.fetch_materializations(WATERMARK, limit=1).records
+    assert newest.asset_materialization is not None
+    assert newest.asset_materialization.metadata["active connections"].value == 0
+    world.serve()
+    show(HOUR)
+    assert colour(postgres_instance, world) == "PASS", "nor does it turn red when its last connection is gone"
+
+
 def test_an_evaluation_that_stopped_lets_the_watermarks_grow_old_by_themselves(
     world: World, postgres_instance: dg.DagsterInstance, show: Show
 ) -> None:
