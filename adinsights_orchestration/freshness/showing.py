@@ -98,7 +98,7 @@ class Showing:
         if last.mark == place.mark and not due:
             return {}
         with self.store.begin() as connection:
-            delivered = {one.provider: one for one in kept.delivered(connection)}
+            delivered = {one.provider: one for one in kept.delivered(connection, self.warn_after)}
         reported = {}
         for provider in Provider:
             before = last.watermarks.get(provider)

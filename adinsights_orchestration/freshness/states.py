@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
@@ -26,6 +26,8 @@ _FACTS = tuple(field.name for field in fields(Facts))
 _TURNED = _ROWS.shown_state.is_distinct_from(_ROWS.state)
 UNSHOWN = sa.or_(_TURNED, _ROWS.shown_job.is_distinct_from(_ROWS.materialized_job))
 _RANK = sa.case({state.value: state.rank for state in Freshness}, value=_ROWS.state)
+# What a late connection has delivered until; its last success may be younger than the watermark's policy warns at,
+# where its own SLA is tighter: then it counts as that old when it turned late.
 _DELIVERED = sa.text("""
 select provider,
        count(*) filter (where not state = any(:not_driven)) as active,
@@ -35,11 +37,11 @@ select provider,
 from (
     select provider, state, partition_key,
            case when state = any(:late)
-                then coalesce(last_success_at, expected_since) end as until
+                then least(coalesce(last_success_at, expected_since), deadline - :warn_after) end as until
     from adinsights_ops.connection_freshness
 ) as one
 group by provider
-""")
+""").bindparams(sa.bindparam("warn_after", type_=sa.Interval))
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +124,7 @@ def count_by_state(connection: sa.Connection) -> Counter[Freshness]:
     return Counter({Freshness(state): count for state, count in connection.execute(query)})
 
 
-def delivered(connection: sa.Connection) -> list[Delivered]:
+def delivered(connection: sa.Connection, warn_after: timedelta) -> list[Delivered]:
     """Returns what each provider's connections have delivered, counted by the database.
 
     Args:
@@ -132,6 +134,7 @@ def delivered(connection: sa.Connection) -> list[Delivered]:
     parameters = {
         "not_driven": [state.value for state in Freshness if not state.is_driven],
         "late": [state.value for state in Freshness if state.is_late],
+        "warn_after": warn_after,
     }
     rows = connection.execute(_DELIVERED, parameters)
     return [Delivered(Provider(row.provider), row.active, row.late, row.late_since, row.worst) for row in rows]

@@ -2,8 +2,9 @@
 
 Belongs here: the watermark as a pure function, and when it is news. Does not belong here: writing it (`showing`).
 Dagster keeps one freshness state per asset, in which any partition's sync counts; the watermark turns that into the
-worst tenant's. While connections are late it is the oldest last success among them; while none is, it is the moment of
-the evaluation, because a connection that sleeps till morning, or syncs once a day, is not behind.
+worst tenant's. While connections are late it is the oldest last success among them, at the latest a moment old enough
+to warn of; while none is, it is the moment of the evaluation, because a connection that sleeps till morning, or syncs
+once a day, is not behind.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ class Delivered:
         provider: The provider.
         active: How many active connections it has.
         late: How many of them are late.
-        late_since: Up to when the late one that is furthest behind has delivered; None while none is late.
+        late_since: Up to when the late one that is furthest behind has delivered, at the latest as long before its
+            deadline as the watermark warns after; None while none is late.
         worst: Its partition.
     """
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 import dagster as dg
@@ -24,7 +25,7 @@ from adinsights_orchestration.freshness.model import Freshness
 from adinsights_orchestration.freshness.showing import Shown
 from adinsights_orchestration.settings import Settings
 from adinsights_orchestration.tenants.model import Connection, Provider, Schedule, ScheduleType
-from tests.freshness.world import HOUR, MINUTE, START, World, connection
+from tests.freshness.world import ACME, HOUR, MINUTE, START, World, connection
 
 META, OTHER, GA4 = connection("meta"), connection("other"), connection("ga4", Provider.GA4)
 KEY = dg.AssetKey(["airbyte", "meta"])
@@ -238,6 +239,23 @@ def test_the_watermark_of_a_provider_that_was_paused_altogether_stays_green_and_
     world.serve()
     show(HOUR)
     assert colour(postgres_instance, world) == "PASS", "nor does it turn red when its last connection is gone"
+
+
+def test_the_watermark_is_not_green_while_a_connection_with_a_tighter_sla_is_late(
+    world: World, postgres_instance: dg.DagsterInstance, show: Show
+) -> None:
+    world.tenants = (replace(ACME, sla={"sync_age_warn_minutes": 30}),)
+    often = connection("often", schedule=Schedule(ScheduleType.INTERVAL, interval=15 * MINUTE))
+    world.serve(often, OTHER)
+    for one in (often, OTHER):
+        materialize(world, postgres_instance, one)
+    show()
+    show(46 * MINUTE)
+    assert (world.state(often), world.state(OTHER)) == (Freshness.STALE, Freshness.OK)
+    assert colour(postgres_instance, world) == "WARN"
+    before = watermarks(postgres_instance)
+    show(5 * MINUTE)
+    assert watermarks(postgres_instance) == before, "it stands still: an event per tick would be one too many"
 
 
 def test_an_evaluation_that_stopped_lets_the_watermarks_grow_old_by_themselves(
