@@ -7,7 +7,7 @@ makes of the file that is published for it (`probes.backend`), which is shown be
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from math import ceil
@@ -18,6 +18,7 @@ RUNBOOK_AGE = timedelta(hours=24)  # runbook: the latest run completed within 24
 _GOOD = frozenset(("success", "skipped"))
 # A build of so large a part of the largest one counts as a build of everything.
 _WHOLE = 0.9
+_MODEL = "model."  # seeds and snapshots are of a pace of their own
 
 
 class DbtState(StrEnum):
@@ -58,6 +59,7 @@ class ModelResult:
     unique_id: str
     status: str
     generated_at: datetime
+    built_at: datetime | None = None  # the last build after which it stood as it should; None where nobody noted it
 
     @property
     def failing(self) -> bool:
@@ -70,7 +72,8 @@ class DbtRules:
     """From what on dbt is not well.
 
     Attributes:
-        warn_age: Age of the latest completed build from which it is stale, beyond the usual duration of a whole one.
+        warn_age: Age of the latest build that succeeded, and of any model, from which it is stale, beyond the usual
+            duration of a whole build.
         page_age: Age from which it is down, beyond the same.
         page_failures: Failed builds in a row from which it is down.
         warn_failures: Failed builds in a row from which a failing model counts at all.
@@ -91,11 +94,12 @@ class DbtHealth:
         state: The runbook's word.
         detail: Why, in one line.
         generated_at: The latest completed build; None before the first.
-        age: Since then.
+        age: Since the latest build that succeeded, or the model that was built longest ago: the older of the two.
         stale_after: The age from which it is stale.
         runbook_state: The same by the runbook's bare 24 hours.
         failing: Models that failed, by unique id.
         failures: Failed builds in a row.
+        untouched: Models that were built too long ago, whatever other builds did, by unique id.
         unfinished_since: A newer command that has not completed: it runs, or was killed.
     """
 
@@ -108,6 +112,7 @@ class DbtHealth:
     runbook_state: DbtState = DbtState.MISSING
     failing: tuple[str, ...] = ()
     failures: int = 0
+    untouched: tuple[str, ...] = ()
     unfinished_since: datetime | None = None
 
 
@@ -120,7 +125,8 @@ def merge(results: Iterable[ModelResult]) -> dict[str, ModelResult]:
     for result in sorted(results, key=lambda one: (one.generated_at, one.failing)):
         known = found.get(result.unique_id)
         if known is None or not (result.status == "skipped" and known.failing):
-            found[result.unique_id] = result
+            built_at = result.built_at or (known.built_at if known else None)
+            found[result.unique_id] = replace(result, built_at=built_at)
     return found
 
 
@@ -169,28 +175,39 @@ def _judged(
     now: datetime,
     unfinished: datetime | None,
 ) -> DbtHealth:
-    latest = completed[0]
-    age = max(now - latest.generated_at, timedelta())  # a clock that is ahead makes nothing younger than new
     usual = usual_duration(completed)
     failing = tuple(sorted(name for name, model in models.items() if model.failing))
     failures = _failures_in_a_row(completed)
     # A model that an older build left failing counts as well, though newer ones did not touch it and succeeded.
     counts = bool(failing) and max(failures, 1) >= rules.warn_failures
-    state = DbtState.FAILING if counts else _by_age(age, rules.warn_age + usual)
+    limit = rules.warn_age + usual
+    built = {name: one.built_at for name, one in models.items() if one.built_at is not None and not one.failing}
+    untouched = tuple(sorted(name for name, at in built.items() if name.startswith(_MODEL) and now - at > limit))
+    age = max(now - min((_succeeded_at(completed), *(built[name] for name in untouched))), timedelta())
+    state = DbtState.FAILING if counts else _by_age(age, limit)
     worst = age > rules.page_age + usual or (counts and failures >= rules.page_failures)
     health = Health.OK if state is DbtState.OK else Health.DOWN if worst else Health.DEGRADED
     return DbtHealth(
         health=health,
         state=state,
-        detail=_detail(state, age, rules.warn_age + usual, failing, failures),
-        generated_at=latest.generated_at,
+        detail=_detail(state, age, limit, failing, untouched, failures),
+        generated_at=completed[0].generated_at,
         age=age,
-        stale_after=rules.warn_age + usual,
+        stale_after=limit,
         runbook_state=DbtState.FAILING if failing else _by_age(age, RUNBOOK_AGE),
         failing=failing,
         failures=failures,
+        untouched=untouched,
         unfinished_since=unfinished,
     )
+
+
+def _succeeded_at(completed: Sequence[Invocation]) -> datetime:
+    """When a build succeeded last: one that failed left what comes after the failure as it was.
+
+    Before the first it is the oldest build that is known, so that one has as much time as between two.
+    """
+    return next((one.generated_at for one in completed if one.succeeded), completed[-1].generated_at)
 
 
 def _by_age(age: timedelta, limit: timedelta) -> DbtState:
@@ -204,17 +221,29 @@ def _failures_in_a_row(completed: Sequence[Invocation]) -> int:
     return len(completed)
 
 
-def _detail(state: DbtState, age: timedelta, limit: timedelta, failing: Sequence[str], failures: int) -> str:
-    when = f"latest build {_hours(age)} ago"
+def _detail(
+    state: DbtState,
+    age: timedelta,
+    limit: timedelta,
+    failing: Sequence[str],
+    untouched: Sequence[str],
+    failures: int,
+) -> str:
+    runs = f"{failures} failed builds in a row" if failures > 1 else ""
+    since = f"no build has succeeded for {_hours(age)}" if failures else f"latest build {_hours(age)} ago"
     if state is DbtState.FAILING:
-        named = ", ".join(name.split(".")[-1] for name in failing[:5])
-        more = f" and {len(failing) - 5} more" if len(failing) > 5 else ""
-        runs = f"{failures} failed builds in a row" if failures > 1 else when
-        return f"failing: {named}{more}; {runs}"
+        return f"failing: {_named(failing)}; {runs or since}"
+    beside = f"; {runs}" if runs else ""
     if state is DbtState.STALE:
-        return f"{when}, due within {_hours(limit)} (runbook: 24 h)"
-    beside = " (past the runbook's bare 24 h, within the usual duration)" if age > RUNBOOK_AGE else ""
-    return when + beside
+        said = f"not built for up to {_hours(age)}: {_named(untouched)}" if untouched else since
+        return f"{said}, due within {_hours(limit)} (runbook: 24 h){beside}"
+    usual = " (past the runbook's bare 24 h, within the usual duration)" if age > RUNBOOK_AGE else ""
+    return f"{since}{usual}{beside}"
+
+
+def _named(names: Sequence[str]) -> str:
+    named = ", ".join(name.split(".")[-1] for name in names[:5])
+    return f"{named} and {len(names) - 5} more" if len(names) > 5 else named
 
 
 def _hours(time: timedelta) -> str:

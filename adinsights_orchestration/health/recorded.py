@@ -186,7 +186,7 @@ def _invocations(connection: sa.Connection) -> list[Invocation]:
 
 def _models(connection: sa.Connection) -> list[ModelResult]:
     row = dbt_model_result.c
-    query = sa.select(row.unique_id, row.status, row.generated_at)
+    query = sa.select(row.unique_id, row.status, row.generated_at, row.built_at)
     return [ModelResult(*found) for found in connection.execute(query)]
 
 

@@ -293,6 +293,7 @@ dbt_model_result = sa.Table(
     sa.Column("execution_seconds", sa.Float, nullable=False),
     sa.Column("result", JSONB, nullable=False),  # dbt's own result object, for publishing
     _moment("generated_at", nullable=False),
+    _moment("built_at"),  # the last result that did not fail or skip it
 )
 
 # How fresh each connection is, and until when that holds without news: an evaluation looks only at rows whose time

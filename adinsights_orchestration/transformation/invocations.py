@@ -133,6 +133,8 @@ def _merge_nodes(connection: sa.Connection, artifact: Artifact, nodes: Collectio
     for new in artifact.nodes:
         if new.unique_id in nodes and merged(known.get(new.unique_id), new) is new:
             row = {column.name: getattr(new, column.name) for column in dbt_model_result.columns}
+            if new.built_at is None and new.unique_id in known:
+                row["built_at"] = known[new.unique_id].built_at
             upsert = insert(dbt_model_result).values(row)
             connection.execute(upsert.on_conflict_do_update(index_elements=["unique_id"], set_=row))
     gone = known.keys() - set(nodes)

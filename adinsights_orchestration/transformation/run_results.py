@@ -27,7 +27,8 @@ _BUILT = frozenset((SUCCESS, *_AS_SKIPPED))
 class NodeResult:
     """The newest that is known about one node (model, snapshot or seed).
 
-    `result` is dbt's own result object; `generated_at` that of the build it comes from.
+    `result` is dbt's own result object; `generated_at` that of the build it comes from; `built_at` that of the last
+    build after which the node stood as it should.
     """
 
     unique_id: str
@@ -37,6 +38,7 @@ class NodeResult:
     execution_seconds: float
     generated_at: datetime
     result: Mapping[str, Any]
+    built_at: datetime | None = None
 
     @property
     def failing(self) -> bool:
@@ -152,6 +154,7 @@ def _node(result: Mapping[str, Any], invocation_id: str, generated_at: datetime)
         execution_seconds=float(result.get("execution_time") or 0.0),
         generated_at=generated_at,
         result={**result, "compiled_code": None},  # of no use to the backend, and most of the file's size
+        built_at=generated_at if status in _BUILT else None,
     )
 
 

@@ -92,6 +92,40 @@ def test_from_how_many_failed_builds_on_a_failing_model_is_told_and_wakes_somebo
     assert found == {0: Health.OK, 1: Health.OK, 2: Health.DEGRADED, 3: Health.DOWN, 4: Health.DOWN}
 
 
+def test_builds_that_all_fail_are_stale_from_the_last_one_that_succeeded() -> None:
+    """A failing test makes no model fail: what comes after it is skipped, build after build."""
+    quarters = [build(n * 15 * MINUTE, succeeded=False) for n in range(400)]
+    marts = (ModelResult("model.a.mart", "skipped", NOW, NOW - 101 * HOUR),)
+    young = judged(*quarters[:4], build(2 * HOUR), models=marts[:0])
+    assert (young.state, young.detail) == (
+        DbtState.OK,
+        "no build has succeeded for 2.0 h; 4 failed builds in a row",
+    )
+    found = judged(*quarters, build(101 * HOUR), models=marts)
+    assert (found.state, found.health, found.failures) == (DbtState.STALE, Health.DOWN, 400)
+    assert (
+        found.detail
+        == "not built for up to 101.0 h: mart, due within 24.0 h (runbook: 24 h); 400 failed builds in a row"
+    )
+    never = judged(*quarters)
+    assert (never.state, never.health) == (DbtState.STALE, Health.DOWN)
+    assert "no build has succeeded for 99.8 h" in never.detail
+
+
+def test_a_model_that_partial_builds_leave_out_for_days_is_stale_though_they_succeed() -> None:
+    lately = ModelResult("model.a.b", "success", NOW - HOUR, NOW - HOUR)
+    left_out = ModelResult("model.a.c", "success", NOW - 240 * HOUR, NOW - 240 * HOUR)
+    seed = ModelResult("seed.a.d", "success", NOW - 240 * HOUR, NOW - 240 * HOUR)
+    found = judged(build(HOUR), models=(lately, left_out, seed))
+    assert (found.state, found.health, found.untouched) == (DbtState.STALE, Health.DOWN, ("model.a.c",))
+    assert judged(build(HOUR), models=(lately, seed)).state is DbtState.OK
+
+
+def test_a_skipped_result_says_nothing_of_when_a_model_was_built() -> None:
+    (one,) = merge([ModelResult("a", "success", NOW - HOUR, NOW - HOUR), ModelResult("a", "skipped", NOW)]).values()
+    assert (one.status, one.built_at) == ("skipped", NOW - HOUR)
+
+
 def test_skipped_models_are_not_failing_and_a_passed_test_is_no_model_at_all() -> None:
     assert judged(build(HOUR), models=(model("model.a.b", "skipped"),)).state is DbtState.OK
 

@@ -94,6 +94,19 @@ def test_a_build_that_was_stopped_keeps_its_results_and_does_not_count_as_the_la
     assert _generated_minute(ops_store) == "01"
 
 
+def test_a_result_that_skips_or_fails_a_node_leaves_when_it_was_built(ops_store: OpsStore) -> None:
+    def built(store: OpsStore) -> dict[str, datetime | None]:
+        with store.begin() as connection:
+            return {uid: node.built_at for uid, node in node_results(connection).items()}
+
+    began = NOW.replace(hour=0)
+    record_end(ops_store, ended(result(A), result(B, "error"), minute=1), {A, B})
+    record_end(ops_store, ended(result(A, "skipped"), result(B, "error"), minute=2), {A, B})
+    assert built(ops_store) == {A: began + timedelta(minutes=1), B: None}
+    record_end(ops_store, ended(result(A, "no-op"), result(B), minute=3), {A, B})
+    assert built(ops_store) == dict.fromkeys((A, B), began + timedelta(minutes=3))
+
+
 def test_a_command_that_ran_no_model_does_not_make_the_results_look_fresh(ops_store: OpsStore) -> None:
     record_end(ops_store, ended(result(A), minute=1), {A})
     record_end(ops_store, ended(result(A, "skipped"), result("seed.p.s"), minute=2), {A, "seed.p.s"})

@@ -37,7 +37,7 @@ def our_dbt(ask: Asking) -> DbtHealth:
 
 
 async def dbt(ask: Asking) -> Reading:
-    """The latest completed build is young enough and every model succeeded."""
+    """A build succeeded lately, every model was built lately, and none fails."""
     found = our_dbt(ask)
     facts = {
         "runbook_state": found.runbook_state.value,  # by the runbook's bare 24 hours
@@ -46,6 +46,7 @@ async def dbt(ask: Asking) -> Reading:
         "failing_models": list(found.failing[:20]),
         "failing_count": len(found.failing),
         "failed_builds_in_a_row": found.failures,
+        "untouched_models": list(found.untouched[:20]),
         "unfinished_since": found.unfinished_since.isoformat() if found.unfinished_since else None,
     }
     value = minutes(found.age) if found.age is not None else None
