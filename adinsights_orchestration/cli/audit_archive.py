@@ -6,7 +6,6 @@ no database; what they were asked for is journalled where the ops store answers.
 
 from __future__ import annotations
 
-import os
 import re
 from datetime import date, timedelta
 from typing import TYPE_CHECKING, Annotated, Any
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
     from adinsights_orchestration.ops_store.store import OpsStore
     from adinsights_orchestration.settings import Settings
 
-_CONNECT_SECONDS = 5
 _DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
 FromOption = Annotated[str, typer.Option("--from", metavar="DAY", help="First day (UTC), YYYY-MM-DD.")]
 ToOption = Annotated[str, typer.Option("--to", metavar="DAY", help="Last day (UTC), included.")]
@@ -232,37 +230,18 @@ def _shown(value: object) -> str:
 
 
 def _tell_dagster(settings: Settings, store: OpsStore, report: ArchiveReport) -> None:
-    """Has the UI show the days as materialized; where Dagster does not answer, they are archived all the same."""
-    from adinsights_orchestration.dagster_storage import storage_problem
-
-    problem: str | None = "DAGSTER_HOME is not set"
-    if os.environ.get("DAGSTER_HOME"):
-        problem = storage_problem(os.environ, _CONNECT_SECONDS)
-    if problem is None:
-        try:
-            _report_days(settings, store, report)
-        except Exception as error:  # noqa: BLE001  (whatever Dagster and its storage raise)
-            problem = type(error).__name__
-    if problem is None:
-        return
-    process.say(
-        f"Dagster was not told of these days ({problem}): its UI does not show them yet. This command tells it when it"
-        " is given again, and so does the nightly run.",
-        style="yellow",
-    )
-
-
-def _report_days(settings: Settings, store: OpsStore, report: ArchiveReport) -> None:
-    import dagster as dg
-
+    """Has the UI show the days as materialized."""
     from adinsights_orchestration.audit_log.archive.reporting import tell
     from adinsights_orchestration.audit_log.bookkeeping.ledger import ArchiveLedger
     from adinsights_orchestration.audit_log.source import AUDIT_LOG
+    from adinsights_orchestration.cli.telling import tell_dagster
 
     first, closed = range_of(settings, "", "")
-    archived = ArchiveLedger(store, AUDIT_LOG.name).days(first, closed)
-    with dg.DagsterInstance.get() as instance:
-        tell(instance, archived, utc_now(), report)
+    ledger = ArchiveLedger(store, AUDIT_LOG.name)
+    tell_dagster(
+        lambda instance: tell(instance, ledger.days(first, closed), utc_now(), report),
+        "Its UI does not show these days yet: this command, given again, or the nightly run tells it.",
+    )
 
 
 def _journal(settings: Settings, kind: str, summary: dict[str, Any]) -> None:

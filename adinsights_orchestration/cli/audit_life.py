@@ -32,9 +32,13 @@ def register(app: typer.Typer) -> None:
 
 def expire(apply: ApplyOption = False, as_json: process.JsonOption = False) -> None:
     """Take out of the archive what contracts keep no longer. Tells what would go; removes with --apply."""
+    from adinsights_orchestration.audit_log.leaving import showing
     from adinsights_orchestration.audit_log.leaving.expiry import expire as run
+    from adinsights_orchestration.cli.telling import tell_made
 
     report = run(archive(), apply=apply)
+    if apply:
+        tell_made(showing.EXPIRY, showing.of_expiry(report))
     rows = [
         {"tenant": str(tenant), "month": month, "rows": count}
         for (tenant, month), count in report.by_tenant_and_month().items()
@@ -61,9 +65,13 @@ def compact(
     as_json: process.JsonOption = False,
 ) -> None:
     """Make each tenant's small objects of a settled month one. Tells what there is to gain; does it with --apply."""
+    from adinsights_orchestration.audit_log.leaving import showing
     from adinsights_orchestration.audit_log.leaving.compaction import compact as run
+    from adinsights_orchestration.cli.telling import tell_made
 
     report = run(archive(), apply=apply, month=_month(month))
+    if apply:
+        tell_made(showing.COMPACTION, showing.of_compaction(report))
     rows = [
         {
             "month": f"{each.first:%Y-%m}",

@@ -27,16 +27,20 @@ def register(app: typer.Typer) -> None:
 
 def retention(apply: ApplyOption = False, as_json: process.JsonOption = False) -> None:
     """Delete audit rows that are past their window and proven archived. Tells what would go; deletes with --apply."""
+    from adinsights_orchestration.audit_log.retention import showing
     from adinsights_orchestration.audit_log.retention.again import archive_again, not_held_any_more
     from adinsights_orchestration.audit_log.retention.run import Retention
     from adinsights_orchestration.audit_log.source import AUDIT_LOG
     from adinsights_orchestration.audit_log.tenant_names import tenant_names
     from adinsights_orchestration.cli.runs import requester
+    from adinsights_orchestration.cli.telling import tell_made
 
     settings = process.settings()
     store = process.open_ops_store(settings)
     again, unproven = archive_again(settings, store), not_held_any_more(settings, store)
     report = Retention(settings, store, AUDIT_LOG, utc_now, requester(), again, apply, unproven).run()
+    if apply:
+        tell_made(showing.KEY, showing.of_run(report, tenant_names(store)))
     if as_json:
         process.print_json(_document(report, tenant_names(store)))
     else:

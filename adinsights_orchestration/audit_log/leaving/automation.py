@@ -5,17 +5,17 @@ hand both only tell, unless `dry_run` is false. Metadata holds counts and dates,
 """
 
 # No postponed annotations: Dagster reads the type of an asset's context.
-from collections import Counter
 from collections.abc import Iterator, Sequence
-from datetime import date
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 from pydantic import Field
 
-from adinsights_orchestration.audit_log.archive import showing
+from adinsights_orchestration.audit_log.archive.showing import KEY as ARCHIVE
 from adinsights_orchestration.audit_log.dry_runs import outcome
 from adinsights_orchestration.audit_log.journal import actor_of
+from adinsights_orchestration.audit_log.leaving import showing
+from adinsights_orchestration.audit_log.leaving.showing import COMPACTION, EXPIRY
 from adinsights_orchestration.audit_log.source import AUDIT_LOG
 from adinsights_orchestration.clock import Clock, utc_now
 from adinsights_orchestration.environments import Automation
@@ -26,13 +26,8 @@ from adinsights_orchestration.unattended import declared, queue_tags, schedule_s
 
 if TYPE_CHECKING:
     from adinsights_orchestration.audit_log.bookkeeping.removal_ledger import Pending
-    from adinsights_orchestration.audit_log.leaving.compaction import CompactionReport
-    from adinsights_orchestration.audit_log.leaving.expiry import ExpiryReport
     from adinsights_orchestration.audit_log.leaving.removing import Archive
 
-EXPIRY = dg.AssetKey(["audit_log", "expiry"])
-COMPACTION = dg.AssetKey(["audit_log", "compaction"])
-ARCHIVE = dg.AssetKey(["audit_log", "archive"])
 LET_GO = "what_left_is_gone"
 OWNER = "platform-eng@example.com"  # runbook: contacts
 _RUNBOOK = "what-leaves-the-audit-logs-archive"
@@ -95,7 +90,7 @@ def _expiry(settings: Settings, store: OpsStore, clock: Clock) -> dg.AssetsDefin
         archive = _archive(settings, store, clock, context)
         report = _told(lambda: expire(archive, apply=not config.dry_run))
         pending = removal_ledger.pending(store, AUDIT_LOG.name)
-        yield outcome(EXPIRY, _of_expiry(report), dry_run=config.dry_run)
+        yield outcome(EXPIRY, showing.of_expiry(report), dry_run=config.dry_run)
         yield _let_go(pending)
 
     return expiry
@@ -120,7 +115,7 @@ def _compaction(settings: Settings, store: OpsStore, clock: Clock) -> dg.AssetsD
 
         archive = _archive(settings, store, clock, context)
         report = _told(lambda: compact(archive, apply=not config.dry_run))
-        yield outcome(COMPACTION, _of_compaction(report), dry_run=config.dry_run)
+        yield outcome(COMPACTION, showing.of_compaction(report), dry_run=config.dry_run)
 
     return compaction
 
@@ -136,40 +131,6 @@ def _archive(settings: Settings, store: OpsStore, clock: Clock, context: dg.Asse
     from adinsights_orchestration.audit_log.leaving.removing import Archive
 
     return Archive(settings, store, AUDIT_LOG, actor_of(context.run.tags), clock=clock, run_id=context.run.run_id)
-
-
-def _of_expiry(report: "ExpiryReport") -> dict[str, Any]:
-    by_day: Counter[date] = Counter()
-    for (_, day), rows in report.rows.items():
-        by_day[day] += rows
-    return {
-        "dry run": report.dry_run,
-        "rows that left": sum(report.rows.values()),
-        "tenants": len({tenant for tenant, _ in report.rows}),
-        "objects": report.objects,
-        "bytes": report.size,
-        "oldest day that left": str(min(by_day)) if by_day else "none",
-        "newest day that left": str(max(by_day)) if by_day else "none",
-        "past their time and stay": dg.MetadataValue.json(report.why_stays()),
-        "objects removed": report.swept.removed,
-        "objects that the store keeps for now": len(report.swept.refused),
-        "the store's problem": report.swept.problem or "none",
-        "rows per day": dg.MetadataValue.md(showing.picture(by_day)),
-    }
-
-
-def _of_compaction(report: "CompactionReport") -> dict[str, Any]:
-    before, after = (sum(getattr(month, name) for month in report.months) for name in ("size_before", "size_after"))
-    return {
-        "dry run": report.dry_run,
-        "months": ", ".join(f"{month.first:%Y-%m}" for month in report.months) or "none",
-        "objects before": sum(month.before for month in report.months),
-        "objects after": sum(month.after for month in report.months),
-        "bytes before": before,
-        "bytes after": after,
-        "objects removed": report.swept.removed,
-        "objects that the store keeps for now": len(report.swept.refused),
-    }
 
 
 def _let_go(pending: "Sequence[Pending]") -> dg.AssetCheckResult:

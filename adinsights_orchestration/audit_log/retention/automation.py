@@ -7,8 +7,6 @@ Metadata holds counts and dates, never what a row says.
 # No postponed annotations: Dagster reads the type of an asset's context.
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
-from uuid import UUID
 
 import dagster as dg
 from pydantic import Field
@@ -16,6 +14,7 @@ from pydantic import Field
 from adinsights_orchestration.audit_log.archive.showing import picture
 from adinsights_orchestration.audit_log.dry_runs import outcome
 from adinsights_orchestration.audit_log.journal import actor_of
+from adinsights_orchestration.audit_log.retention import showing
 from adinsights_orchestration.audit_log.retention.census import Ages, Census, judge_ages, take_census
 from adinsights_orchestration.audit_log.retention.chunks import rows_in_table
 from adinsights_orchestration.audit_log.retention.deletion import Chunk
@@ -28,6 +27,7 @@ from adinsights_orchestration.audit_log.retention.run import (
     current_policy,
     shape_of,
 )
+from adinsights_orchestration.audit_log.retention.showing import KEY
 from adinsights_orchestration.audit_log.source import AUDIT_LOG, Archive, Source
 from adinsights_orchestration.audit_log.table.access import Right, require_access
 from adinsights_orchestration.audit_log.table.reaching import connected
@@ -38,7 +38,6 @@ from adinsights_orchestration.ops_store.store import OpsStore
 from adinsights_orchestration.settings import Settings
 from adinsights_orchestration.unattended import declared, queue_tags, schedule_status
 
-KEY = dg.AssetKey(["audit_log", "retention"])
 OWNER = "platform-eng@example.com"  # runbook: contacts
 TOO_OLD, VANISHED = "no_row_past_its_window", "no_row_vanished"
 _RUNBOOK = "the-audit-logs-retention"
@@ -133,7 +132,10 @@ def _asset(
         census, ages = census_of(settings, store, AUDIT_LOG, clock)
         name = tenant_names(store)
         if reports:
-            yield outcome(KEY, _metadata(reports[0], reports[1:], census, name), dry_run=config.dry_run)
+            history = {each.source: each.rows for each in reports[1:] if each.rows}
+            metadata = showing.of_run(reports[0], name) | showing.of_table(census)
+            metadata["own history"] = dg.MetadataValue.json(history)
+            yield outcome(KEY, metadata, dry_run=config.dry_run)
         asked = {key.name for key in context.selected_asset_check_keys}
         yield from (each for each in (too_old(ages, census, name), vanished(ages, name)) if each.check_name in asked)
 
@@ -224,42 +226,6 @@ def summary(report: RetentionReport) -> str:
     }
     parts += [f"{len(what)} {name}" for name, what in counts.items() if what]
     return ", ".join(parts)
-
-
-def _metadata(
-    report: RetentionReport, others: Sequence[RetentionReport], census: Census, name: TenantName
-) -> dict[str, Any]:
-    oldest = census.oldest.isoformat() if census.oldest else "none"
-    table = dg.MetadataValue.md(
-        "| tenant | month | rows |\n|---|---|---|\n"
-        + "\n".join(f"| {name(tenant)} | {month} | {rows:,} |" for (tenant, month), rows in _first(report))
-    )
-    return {
-        "dry run": str(report.dry_run).lower(),
-        "archive": report.archive.value,
-        "rows": report.rows,
-        "tenants": len(report.by_tenant()),
-        "by tenant and month": table,
-        "tenants' days that differ from their archive": len(report.unequal),
-        "days archived anew": len(report.rearchived),
-        "not held by the archive any more": dg.MetadataValue.json(_why(report)),
-        "tenants' days left": len(report.left) + len(report.blocked),
-        "oldest day kept": oldest,
-        "rows kept": sum(census.rows.values()),
-        "rows per day": dg.MetadataValue.md(picture(census.per_day())),
-        "transactions": report.transactions,
-        "longest transaction (s)": round(report.longest_seconds, 3),
-        "paused (s)": round(report.paused_seconds, 1),
-        "own history": dg.MetadataValue.json({other.source: other.rows for other in others if other.rows}),
-    }
-
-
-def _first(report: RetentionReport) -> list[tuple[tuple[UUID, str], int]]:
-    return list(report.by_tenant_and_month().items())[:200]
-
-
-def _why(report: RetentionReport) -> dict[str, str]:
-    return {f"{tenant} {day}": why for (tenant, day), why in sorted(report.unproven.items())[:_SHOWN]}
 
 
 def _by_tenant(rows: Mapping[Chunk, int], name: TenantName) -> dict[str, int]:

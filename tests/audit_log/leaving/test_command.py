@@ -8,6 +8,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
+import dagster as dg
 import pytest
 
 from adinsights_orchestration.audit_log import holds
@@ -15,6 +16,7 @@ from adinsights_orchestration.audit_log.source import AUDIT_LOG
 from adinsights_orchestration.audit_log.store.errors import RefusedError
 from adinsights_orchestration.audit_log.windows import Hold, HoldKind
 from adinsights_orchestration.clock import utc_now
+from adinsights_orchestration.dagster_internals import outcomes
 from tests.audit_log.conftest import LAST, Place
 from tests.audit_log.living import leave_the_table, objects, register, rows_by_day, verified
 from tests.audit_log.restoring import audit_rows
@@ -91,6 +93,24 @@ def test_expiry_tells_and_then_removes(old: Place, command: Command) -> None:
     assert command("expire", "--apply").code == 0
     assert command("status", "--json").json["objects_to_remove"] == 0
     assert (objects(old), verified(old).problems) == (set(), [])
+
+
+def test_what_was_done_by_hand_counts_in_dagster_and_what_was_only_told_does_not(
+    old: Place, command: Command, postgres_instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DAGSTER_HOME", postgres_instance.root_directory)
+    commands = {"expire": "audit_log/expiry", "compact": "audit_log/compaction", "retention": "audit_log/retention"}
+    for name in commands:
+        assert command(name).code == 0
+    assert outcomes.last_materialized(postgres_instance, commands.values()) == {}
+    for name, key in commands.items():
+        answer = command(name, "--apply")
+        assert (answer.code, "not told" in answer.err) == (0, False)
+        event = postgres_instance.get_latest_materialization_event(dg.AssetKey.from_user_string(key))
+        assert event is not None
+        assert event.asset_materialization is not None
+        assert str(event.asset_materialization.metadata["dry run"].value).lower() == "false"
+    assert len(outcomes.last_materialized(postgres_instance, commands.values())) == len(commands)
 
 
 def test_compaction_and_mending_say_when_there_is_nothing_to_do(old: Place, command: Command) -> None:

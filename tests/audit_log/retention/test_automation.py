@@ -8,7 +8,8 @@ from uuid import UUID
 import dagster as dg
 import pytest
 
-from adinsights_orchestration.audit_log.retention.automation import KEY, TOO_OLD, VANISHED, build_retention
+from adinsights_orchestration.audit_log.retention.automation import TOO_OLD, VANISHED, build_retention
+from adinsights_orchestration.audit_log.retention.showing import KEY
 from adinsights_orchestration.dagster_internals import outcomes
 from adinsights_orchestration.environments import Automation, Environment
 from adinsights_orchestration.ops_store.store import OpsStore
