@@ -19,33 +19,34 @@ from adinsights_orchestration.tenants.model import Connection
 
 DATA_JOB_TYPES = ("sync", "refresh")  # a clear brings no data
 HISTORY = 30  # syncs that say what is usual; more would remember times long gone
-# `recent` is read backward along the index on (partition_key, ended_at). A success counts from when it ended, but never
-# from later than when it was first seen to be over: a server whose clock is ahead makes nothing look fresh.
-_FACTS = sa.text("""
+# A job counts from when it ended, but never from later than when it was first seen to be over: of a server whose clock
+# is ahead a success makes nothing look fresh, and hides none of the failures after it. Jobs that were seen at one
+# moment follow their numbers. All three are read along the index on partition, that moment and number.
+FACTS = sa.text("""
 select wanted.partition_key, successes.last_success_at, successes.usual_seconds, successes.materialized_job,
        last.job_id as last_job_id, last.status as last_job_status, last.failure_message as last_job_reason,
-       last.ended_at as last_job_ended_at, running.running_since, failures.failures
+       last.over_at as last_job_ended_at, running.running_since, failures.failures
 from unnest(cast(:keys as text[])) as wanted (partition_key)
 cross join lateral (
-    select max(recent.ended_at) as ended_at,
-           max(least(recent.ended_at, recent.end_observed_at)) as last_success_at,
+    select max(recent.over_at) as last_success_at,
+           (array_agg(recent.job_id order by recent.over_at desc, recent.job_id desc))[1] as last_success_job,
            percentile_cont(0.95) within group (order by recent.duration_seconds) as usual_seconds,
            (array_agg(recent.job_id order by recent.reported_at desc, recent.job_id desc)
             filter (where recent.report_state = 'reported'))[1] as materialized_job
     from (
-        select job_id, ended_at, end_observed_at, duration_seconds, report_state, reported_at
+        select job_id, least(ended_at, end_observed_at) as over_at, duration_seconds, report_state, reported_at
         from adinsights_ops.sync_job
         where partition_key = wanted.partition_key and ended_at is not null
           and status = 'succeeded' and job_type = any(:data)
-        order by ended_at desc
+        order by least(ended_at, end_observed_at) desc, job_id desc
         limit :history
     ) as recent
 ) as successes
 left join lateral (
-    select job_id, status, failure_message, ended_at
+    select job_id, status, failure_message, least(ended_at, end_observed_at) as over_at
     from adinsights_ops.sync_job
     where partition_key = wanted.partition_key and ended_at is not null and job_type = any(:data)
-    order by ended_at desc, job_id desc
+    order by least(ended_at, end_observed_at) desc, job_id desc
     limit 1
 ) as last on true
 cross join lateral (
@@ -56,8 +57,9 @@ cross join lateral (
 cross join lateral (
     select count(*) as failures
     from adinsights_ops.sync_job
-    where partition_key = wanted.partition_key and status = 'failed' and job_type = any(:data)
-      and ended_at > coalesce(successes.ended_at, '-infinity')
+    where partition_key = wanted.partition_key and ended_at is not null and status = 'failed' and job_type = any(:data)
+      and (least(ended_at, end_observed_at), job_id)
+          > (coalesce(successes.last_success_at, '-infinity'), coalesce(successes.last_success_job, 0))
 ) as failures
 """)
 
@@ -79,10 +81,14 @@ def changed_partitions(connection: sa.Connection, since: datetime, now: datetime
 
 def load_facts(connection: sa.Connection, connections: Collection[Connection]) -> dict[str, Facts]:
     """Returns each connection's facts by partition key, in one statement; those without a sync have empty ones."""
-    keys = [one.partition_key for one in connections]
-    parameters = {"keys": keys, "data": list(DATA_JOB_TYPES), "history": HISTORY}
-    found = {row.partition_key: row for row in connection.execute(_FACTS, parameters)}
+    found = {row.partition_key: row for row in connection.execute(FACTS, parameters(connections))}
     return {one.partition_key: _facts(one, found.get(one.partition_key)) for one in connections}
+
+
+def parameters(connections: Collection[Connection]) -> dict[str, Any]:
+    """What `FACTS` is asked with."""
+    keys = [one.partition_key for one in connections]
+    return {"keys": keys, "data": list(DATA_JOB_TYPES), "history": HISTORY}
 
 
 def first_seen(connection: sa.Connection, keys: Collection[str]) -> dict[str, datetime]:

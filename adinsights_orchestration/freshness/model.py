@@ -104,8 +104,8 @@ class Facts:
         partition_key: Its partition.
         provider: Its provider.
         tenant_id: Its tenant.
-        last_success_at: End of the newest sync that succeeded; never later than when it was first seen to be over,
-            so that a server whose clock is ahead makes nothing look fresh.
+        last_success_at: End of the newest sync that succeeded. An end is never later than when it was first seen to be
+            over, so that a server whose clock is ahead makes nothing look fresh.
         last_job_id: The newest sync that is over.
         last_job_status: How it ended.
         last_job_reason: Why it failed, in Airbyte's words.

@@ -152,6 +152,14 @@ sync_job = sa.Table(
     sa.CheckConstraint("report_state in ('none','pending','reporting','reported','skipped')", name="report_state"),
 )
 sa.Index("ix_sync_job_partition_ended", sync_job.c.partition_key, sync_job.c.ended_at.desc())
+# The newest by our own clock: a job counts from when it ended, never from later than when that was seen.
+sa.Index(
+    "ix_sync_job_partition_over",
+    sync_job.c.partition_key,
+    sa.func.least(sync_job.c.ended_at, sync_job.c.end_observed_at).desc(),
+    sync_job.c.job_id.desc(),
+    postgresql_where=sync_job.c.ended_at.is_not(None),
+)
 sa.Index("ix_sync_job_connection_started", sync_job.c.connection_id, sync_job.c.started_at.desc())
 sa.Index(
     "ix_sync_job_unreported",

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from adinsights_orchestration.errors import OpsStoreError
 from adinsights_orchestration.freshness import states, tick
-from adinsights_orchestration.freshness.facts import DATA_JOB_TYPES, HISTORY, load_facts
+from adinsights_orchestration.freshness.facts import DATA_JOB_TYPES, FACTS, HISTORY, load_facts, parameters
 from adinsights_orchestration.freshness.model import Facts, Freshness
 from adinsights_orchestration.freshness.sla import Sla
 from adinsights_orchestration.ingestion.airbyte_models import DATA_TYPES, AirbyteJob, JobStatus, JobType
@@ -88,6 +88,49 @@ def test_a_job_from_the_future_makes_nothing_look_fresh(world: World) -> None:
     world.sync(META, ended=START + 30 * 24 * HOUR, observed=START)
     world.evaluate()
     assert became(world.evaluate(2 * HOUR)) == {META.partition_key: Freshness.STALE}
+
+
+def test_a_success_from_the_future_hides_no_failure_that_came_after_it(world: World) -> None:
+    world.serve(META)
+    world.sync(META, ended=START + 30 * HOUR, observed=START)
+    for attempt in range(1, 6):
+        world.now = START + attempt * 5 * MINUTE
+        world.sync(META, "failed")
+    world.evaluate()
+    state = world.states()[META.partition_key]
+    assert (state.verdict.state, state.facts.failures) == (Freshness.FAILING, 5)
+    assert (state.facts.last_job_status, state.facts.last_job_ended_at) == ("failed", world.now)
+    world.evaluate(31 * HOUR)
+    assert world.states()[META.partition_key].facts.failures == 5, "nor once that moment has come"
+
+
+def test_a_failure_from_the_future_is_over_with_the_next_success(world: World) -> None:
+    world.serve(META)
+    world.sync(META, "failed", ended=START + 30 * HOUR, observed=START)
+    world.evaluate()
+    assert world.state(META) is Freshness.FAILING
+    world.now += 5 * MINUTE
+    world.sync(META)
+    world.evaluate()
+    assert world.state(META) is Freshness.OK
+    assert world.states()[META.partition_key].facts.last_job_status == "succeeded"
+
+
+def test_jobs_from_the_future_that_were_seen_at_one_moment_follow_their_numbers(world: World) -> None:
+    world.serve(META)
+    world.sync(META, ended=START + 31 * HOUR, observed=START)
+    world.sync(META, "failed", ended=START + 30 * HOUR, observed=START)
+    world.evaluate()
+    facts = world.states()[META.partition_key].facts
+    assert (facts.failures, facts.last_job_status) == (1, "failed")
+
+
+def test_the_newest_jobs_are_found_by_an_index_however_long_the_history(world: World) -> None:
+    world.serve(META)
+    with world.store.begin() as transaction:
+        transaction.execute(sa.text("set local enable_seqscan = off"))
+        plan = "\n".join(transaction.execute(sa.text(f"explain {FACTS}"), parameters([META])).scalars())
+    assert plan.count("ix_sync_job_partition_over") == 3, plan
 
 
 def test_a_sync_that_was_seen_while_it_ran_counts_from_its_end(world: World) -> None:
@@ -294,11 +337,14 @@ def test_facts_follow_from_the_jobs_in_whatever_order_they_were_observed(
 
 def by_hand(jobs: list, ids: dict) -> Facts:
     """The facts, the slow way."""
-    ended = sorted(jobs, key=lambda job: job[1])
+
+    def place(job: tuple) -> tuple[datetime, int]:
+        return _moment(job), ids[job]
+
+    ended = sorted(jobs, key=place)
     successes = [job for job in ended if job[0] == "succeeded"][-HISTORY:]
     last = ended[-1] if ended else None
     reported = [job for job in successes if job[4]]
-    newest = successes[-1][1] if successes else -1
     return Facts(
         META.partition_key,
         META.provider,
@@ -307,8 +353,8 @@ def by_hand(jobs: list, ids: dict) -> Facts:
         last_job_id=ids[last] if last else None,
         last_job_status=last[0] if last else None,
         last_job_reason="the token was revoked" if last and last[0] == "failed" else None,
-        last_job_ended_at=START + last[1] * MINUTE if last else None,
-        failures=sum(1 for job in ended if job[0] == "failed" and job[1] > newest),
+        last_job_ended_at=_moment(last) if last else None,
+        failures=sum(1 for job in ended if job[0] == "failed" and (not successes or place(job) > place(successes[-1]))),
         usual_seconds=_percentile(sorted(float(job[3]) for job in successes)),
         materialized_job=ids[max(reported, key=lambda job: (job[1] + job[2], ids[job]))] if reported else None,
     )
