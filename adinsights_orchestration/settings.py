@@ -257,7 +257,8 @@ class IngestionSettings(_Group):
         None,
         "Syncs that this orchestrator keeps running at once, scheduled and asked for together.",
         unit="syncs",
-        consequence="Empty: the environment's own bound.",
+        consequence="Empty: the environment's own bound. Schedules and people are each sure of half of it while both "
+        "have something to start; of one place they take turns.",
         ge=1,
     )
     tick_budget_seconds: float = _setting(

@@ -191,9 +191,11 @@ def trigger_summary(report: TriggerReport) -> str:
         "postponed": starts.postponed,
         "given up": starts.given_up,
         "not answered": starts.unanswered,
-        "waiting for a slot": starts.unsent,
+        "left for the next tick": starts.unsent,
+        "waiting for a place": report.waiting,
     }
-    return _line(counts, starts.stopped or starts.problem, idle="nothing is due")
+    problems = "; ".join(part for part in (report.held, starts.stopped or starts.problem) if part)
+    return _line(counts, problems, idle="nothing is due")
 
 
 def observe_summary(report: ObserveReport, reported: Reported) -> str:

@@ -54,7 +54,10 @@ class SyncOutcome:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a waiting run is: counts of connections, and what it is waiting for when it cannot go on."""
+    """How far a waiting run is: counts of connections, and what it is waiting for when it cannot go on.
+
+    `problem` is what is wrong; `held` is why connections that wait are not started yet although nothing is.
+    """
 
     waiting: int
     starting: int
@@ -63,6 +66,7 @@ class Progress:
     failed: int
     seconds: float
     problem: str = ""
+    held: str = ""
 
     @property
     def total(self) -> int:
@@ -75,7 +79,8 @@ class Progress:
         parts += [f"{self.starting} starting"] if self.starting else []
         parts += [f"{self.waiting} waiting"] if self.waiting else []
         parts += [f"{self.failed} failed"] if self.failed else []
-        return ", ".join(parts) + f" after {self.seconds:.0f} s" + (f" ({self.problem})" if self.problem else "")
+        why = "; ".join(part for part in (self.problem, self.held) if part)
+        return ", ".join(parts) + f" after {self.seconds:.0f} s" + (f" ({why})" if why else "")
 
 
 _BY_STATE = {

@@ -9,7 +9,7 @@ starts (`night`), a tick plans none of its own: it only starts what is planned, 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from uuid import UUID
 from weakref import WeakKeyDictionary
@@ -37,6 +37,8 @@ class TriggerReport:
         planned: Slots for which a start was planned.
         satisfied: Planned starts that somebody else's sync made unnecessary.
         starts: What became of the starts.
+        waiting: Starts that are due and have no place yet.
+        held: Why those wait, or empty.
         requests: Requests sent.
     """
 
@@ -44,6 +46,8 @@ class TriggerReport:
     planned: int = 0
     satisfied: int = 0
     starts: Started = field(default_factory=Started)
+    waiting: int = 0
+    held: str = ""
     requests: int = 0
 
 
@@ -69,9 +73,18 @@ async def tick(deps: Deps, now: datetime, *, own_slots: bool = True) -> TriggerR
 async def _tick(deps: Deps, clock: TickClock, own_slots: bool) -> TriggerReport:
     view = RegistryView(deps.registry)
     plan = plan_due(deps, view, clock.start, own_slots=own_slots)
-    if not plan.ready:
-        return TriggerReport(planned=plan.planned, satisfied=plan.satisfied)
+    report = TriggerReport(planned=plan.planned, satisfied=plan.satisfied)
+    if not plan.waiting:
+        return report
+    if plan.room:
+        report = await _start(deps, clock, view, report)
+    with deps.store.begin() as connection:
+        shares = ledger.shares(connection, deps.bound, clock.now())
+    held = shares.held(people=False)
+    return replace(report, held=held, waiting=shares.schedules.waiting if held else 0)
 
+
+async def _start(deps: Deps, clock: TickClock, view: RegistryView, report: TriggerReport) -> TriggerReport:
     def may_start(intent: Intent) -> str | None:
         if intent.reason is Reason.MANUAL:
             return "the run that asked for it is over"
@@ -80,16 +93,24 @@ async def _tick(deps: Deps, clock: TickClock, own_slots: bool) -> TriggerReport:
     async with deps.api() as api:
         starter = Starter(deps, api, clock, view, may_start=may_start)
         starts = await starter.run()
-        return TriggerReport(planned=plan.planned, satisfied=plan.satisfied, starts=starts, requests=api.requests)
+        return replace(report, starts=starts, requests=api.requests)
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What planning found: new starts, older ones that somebody else satisfied, and whether any may start now."""
+    """What planning found.
+
+    Attributes:
+        planned: New starts.
+        satisfied: Older ones that somebody else satisfied.
+        waiting: Whether any could start now.
+        room: Whether the bound leaves room for one.
+    """
 
     planned: int
     satisfied: int
-    ready: bool
+    waiting: bool
+    room: bool
 
 
 # For each ledger, the newest slot of each connection that is known to be planned. A planned slot stays planned, so what
@@ -109,7 +130,7 @@ def plan_due(deps: Deps, view: RegistryView, now: datetime, *, own_slots: bool =
         planned = ledger.plan(connection, due, now)
     done = around.keys() - candidates | {one.connection_id for one in due}
     known.update({key: around[key][0] for key in done})
-    return Plan(planned, satisfied, ready=(agenda.ready or planned > 0) and agenda.running < deps.bound)
+    return Plan(planned, satisfied, waiting=agenda.ready or planned > 0, room=agenda.running < deps.bound)
 
 
 def _unknown_slots(

@@ -295,7 +295,8 @@ class _Wait:
         if progress is None or (time.monotonic() - self._progress_at < _PROGRESS_SECONDS and not self.done):
             return
         self._progress_at = time.monotonic()
-        states = [intent.state for intent in self._intents()]
+        mine = self._intents()
+        states = [intent.state for intent in mine]
         good = sum(1 for one in self._told.values() if one.succeeded)
         progress(
             Progress(
@@ -306,8 +307,22 @@ class _Wait:
                 failed=len(self._told) - good,
                 seconds=(self._clock() - self._began).total_seconds(),
                 problem=self._problem,
+                held=self._held([intent for intent in mine if intent.state is IntentState.PLANNED]),
             )
         )
+
+    def _held(self, planned: Sequence[Intent]) -> str:
+        """Why what is planned does not start, where Airbyte is not the reason."""
+        if not planned or self._problem:
+            return ""
+        now = self._clock()
+        with self._deps.store.begin() as connection:
+            places = ledger.shares(connection, self._deps.bound, now).held(people=True)
+        refused = [one for one in planned if one.last_error]
+        if places or not refused:
+            return places or "waiting for the job that runs for the connection already"
+        first = min(refused, key=lambda one: one.not_before or now)
+        return f"{first.last_error}; tried again at {first.not_before or now:%H:%M:%S} UTC"
 
 
 def _impatient(rules: Rules) -> Rules:

@@ -12,13 +12,15 @@ import pytest
 import sqlalchemy as sa
 
 from adinsights_orchestration.ingestion import trigger
+from adinsights_orchestration.ingestion.automation import trigger_summary
 from adinsights_orchestration.ingestion.deps import RegistryView
 from adinsights_orchestration.ingestion.intents import SENT_WITHIN
-from adinsights_orchestration.ingestion.ledger import Ask, ask, claim
+from adinsights_orchestration.ingestion.ledger import Ask, ask, claim, follow_running, keep_waiting, shares
+from adinsights_orchestration.ingestion.shares import Demand, Shares
 from adinsights_orchestration.ops_store.store import OpsStore
 from adinsights_orchestration.ops_store.tables import sync_intent
 from tests.conftest import free_port
-from tests.ingestion.support import BY_HAND, HOUR, HOURLY, an_ingestion, external, secret, start_elsewhere
+from tests.ingestion.support import BY_HAND, HOUR, HOURLY, Ingestion, an_ingestion, external, secret, start_elsewhere
 from tests.local.airbyte_support import MISCONFIGURED, TRANSIENT, failing
 
 
@@ -112,6 +114,85 @@ def test_scheduled_starts_leave_room_for_a_person_who_waits(ops_store: OpsStore)
         with ops_store.begin() as connection:
             (mine,) = claim(connection, bound=3, limit=10, now=one.now, run_id="run-1")
         assert mine.connection_id == waiting.connection_id
+
+
+def asked_by_hand(one: Ingestion, connections: int, run_id: str = "run-1") -> None:
+    """Somebody asks for so many connections that have no schedule."""
+    mine = [one.add(1000 + number, BY_HAND) for number in range(connections)]
+    with one.store.begin() as connection:
+        asks = [Ask(each.connection_id, each.partition_key) for each in mine]
+        ask(connection, asks, run_id=run_id, requested_by="someone", now=one.now)
+
+
+def claimed(one: Ingestion, run_id: str | None = "run-1") -> int:
+    """What a run that looks now may start; what the trigger may, without a run."""
+    with one.store.begin() as connection:
+        if run_id is not None:
+            keep_waiting(connection, run_id, one.now)
+        return len(claim(connection, bound=one.bound, limit=100, now=one.now, run_id=run_id))
+
+
+def test_a_person_who_asks_for_more_than_fits_does_not_stop_the_schedules(ops_store: OpsStore) -> None:
+    with an_ingestion(ops_store, 8) as one:
+        one.bound = 4
+        asked_by_hand(one, 9)
+        report = one.trigger()
+        assert (report.planned, report.starts.started, report.waiting) == (8, 2, 6)
+        assert claimed(one) == 2
+        assert trigger_summary(one.trigger()) == (
+            "6 waiting for a place; 4 of at most 4 syncs run, 2 scheduled and 2 asked for by people"
+        )
+
+
+def test_schedules_that_wait_get_their_half_back_from_a_person_who_took_all_places(ops_store: OpsStore) -> None:
+    with an_ingestion(ops_store, 8) as one:
+        one.bound = 4
+        asked_by_hand(one, 9)
+        assert claimed(one) == 4  # nothing else was due yet
+        assert one.trigger().starts.started == 0
+        with ops_store.begin() as connection:  # one of them ends, and the person looks first
+            first = sa.select(sync_intent.c.id).where(sync_intent.c.state == "starting").limit(1)
+            connection.execute(sa.update(sync_intent).where(sync_intent.c.id.in_(first)).values(state="succeeded"))
+        assert claimed(one) == 0
+        assert one.trigger().starts.started == 1
+
+
+def test_one_place_goes_to_a_schedule_and_to_a_person_in_turn(ops_store: OpsStore) -> None:
+    with an_ingestion(ops_store, 4) as one:
+        one.bound = 0
+        one.trigger()  # plans, and may start nothing
+        one.bound = 1
+        asked_by_hand(one, 4)
+        turns = []
+        for _ in range(6):
+            one.advance(1)
+            turns.append((claimed(one), claimed(one, run_id=None)))  # the person always looks first
+            with ops_store.begin() as connection:
+                over = sa.update(sync_intent).where(sync_intent.c.state == "starting")
+                connection.execute(over.values(state="succeeded"))
+        assert turns == [(1, 0), (0, 1)] * 3
+
+
+def test_starts_that_nobody_sends_any_more_keep_no_places_from_people(ops_store: OpsStore) -> None:
+    with an_ingestion(ops_store, 8) as one:
+        one.bound = 0
+        one.trigger()
+        one.bound = 4
+        external(one)
+        one.advance(25 * HOUR.total_seconds())
+        asked_by_hand(one, 9)
+        assert claimed(one) == 4
+
+
+def test_a_person_who_follows_a_scheduled_sync_takes_no_place_beside_it(ops_store: OpsStore) -> None:
+    with an_ingestion(ops_store, 2) as one:
+        one.bound = 2
+        one.trigger()
+        with ops_store.begin() as connection:
+            asked = [Ask(each.connection_id, each.partition_key) for each in one.connections]
+            ask(connection, asked, run_id="run-1", requested_by="someone", now=one.now)
+            follow_running(connection, "run-1", one.now)
+            assert shares(connection, 2, one.now) == Shares(2, people=Demand(), schedules=Demand(2))
 
 
 def test_a_person_who_went_away_keeps_no_room(ops_store: OpsStore) -> None:

@@ -210,6 +210,35 @@ def test_progress_names_what_happens_and_what_is_in_the_way(ops_store: OpsStore)
     assert told.describe() == "4 of 8 done, 2 running, 1 starting, 1 waiting, 1 failed after 61 s (no answer)"
 
 
+def test_who_waits_for_a_place_is_told_who_has_them(ops_store: OpsStore) -> None:
+    with an_ingestion(ops_store, 5, script=failing(duration=timedelta(minutes=2))) as one:
+        one.bound = 2
+        one.trigger()  # of five that are due
+        mine = one.add(9, BY_HAND)
+        seen: list[str] = []
+
+        def look(progress: Progress) -> None:
+            seen.append(progress.describe())
+            one.advance(150)  # the scheduled syncs end meanwhile, and the next tick sees that
+            one.observe()
+
+        (outcome,) = wait(one, connections=[mine], progress=look, pace=5)
+        assert outcome.succeeded
+        assert seen[0].startswith("0 of 1 done, 0 running, 1 waiting after ")
+        assert "(2 of at most 2 syncs run, 2 scheduled and 0 asked for by people)" in seen[0]
+        assert "syncs run" not in seen[-1]
+
+
+def test_who_waits_for_another_job_of_the_connection_is_told_which(ops_store: OpsStore) -> None:
+    with an_ingestion(ops_store, schedule=BY_HAND, script=failing(duration=timedelta(minutes=2))) as one:
+        running = start_elsewhere(one)
+        seen: list[str] = []
+        (outcome,) = wait(one, job_type=JobType.CLEAR, progress=lambda p: seen.append(p.describe()), pace=5)
+        assert outcome.succeeded
+        assert f"job {running} (sync) runs" in seen[0]
+        assert "tried again at 14:0" in seen[0]
+
+
 # ------------------------------------------------------------------------------------------------------------- outages
 
 

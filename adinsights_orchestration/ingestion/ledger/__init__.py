@@ -11,7 +11,7 @@ from adinsights_orchestration.ingestion.ledger.agenda import (
     observe_agenda,
     trigger_agenda,
 )
-from adinsights_orchestration.ingestion.ledger.claims import claim
+from adinsights_orchestration.ingestion.ledger.claims import claim, shares
 from adinsights_orchestration.ingestion.ledger.intents import (
     Ask,
     Planned,
@@ -126,6 +126,7 @@ __all__ = [
     "release_run",
     "report_agenda",
     "save_position",
+    "shares",
     "stale_running_jobs",
     "starting_since",
     "take_turn",

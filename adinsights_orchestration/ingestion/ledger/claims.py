@@ -1,9 +1,9 @@
 """Claiming: which intents are started now, under the bound that all processes share.
 
-Belongs here: that one transaction. Does not belong here: planning and recording (`ledger.intents`), sending
-(`starter`). The bound on running syncs holds for all processes together because claims take one lock after another; an
-intent is `starting` in a committed transaction before its request leaves, so a request that nobody remembers cannot
-exist.
+Belongs here: that one transaction, and the count that it decides on. Does not belong here: how places are divided
+(`shares`), planning and recording (`ledger.intents`), sending (`starter`). The bound on running syncs holds for all
+processes together because claims take one lock after another; an intent is `starting` in a committed transaction before
+its request leaves, so a request that nobody remembers cannot exist.
 """
 
 from __future__ import annotations
@@ -14,10 +14,13 @@ import sqlalchemy as sa
 
 from adinsights_orchestration.ingestion.intents import Intent, IntentState
 from adinsights_orchestration.ingestion.ledger.intents import BUSY, INTENT_COLUMNS, as_intent
+from adinsights_orchestration.ingestion.shares import Demand, Shares
 from adinsights_orchestration.ops_store.tables import sync_intent
 
-# A person's intents keep their place before scheduled ones for so long after the run that waits last asked for it.
+# A person's intents keep places for so long after the run that waits last asked for them.
 PERSON_WAITS = timedelta(minutes=2)
+# Scheduled ones keep places for so long after they could have started: where nobody starts them, people need not wait.
+SCHEDULE_WAITS = timedelta(days=1)
 _LOCK = sa.select(sa.func.pg_advisory_xact_lock(sa.func.hashtextextended("adinsights_ops:claim", 0)))
 _now = sa.bindparam("now", type_=sa.DateTime(timezone=True))
 
@@ -32,14 +35,13 @@ def claim(
         bound: Syncs that may run at once, of all processes together.
         limit: How many to take.
         now: The moment, which becomes `posted_at`.
-        run_id: Only what this run asked for; None takes what no run waits for, and leaves room for those that do.
+        run_id: Only what this run asked for; None takes what no run waits for. Each leaves the other side its share.
 
     Returns:
         The intents, `starting`, oldest first.
     """
     connection.execute(_LOCK)
-    taken, waiting = connection.execute(_TAKEN, {"now": now, "asked_since": now - PERSON_WAITS}).one()
-    room = min(bound - taken - (waiting if run_id is None else 0), limit)
+    room = min(shares(connection, bound, now).room(people=run_id is not None), limit)
     if room <= 0:
         return []
     if run_id is None:
@@ -49,20 +51,50 @@ def claim(
     return sorted((as_intent(row._asdict()) for row in found), key=lambda intent: (intent.due_slot, intent.id))
 
 
+def shares(connection: sa.Connection, bound: int, now: datetime) -> Shares:
+    """Returns who runs and who waits, of all processes together."""
+    moments = {"now": now, "asked_since": now - PERSON_WAITS, "ready_since": now - SCHEDULE_WAITS}
+    people_run, schedules_run, people_wait, schedules_wait = connection.execute(_SHARES, moments).one()
+    last = connection.execute(_NEWEST_IS_PEOPLES).scalar_one_or_none() if bound == 1 else None
+    return Shares(bound, Demand(people_run, people_wait), Demand(schedules_run, schedules_wait), bool(last))
+
+
 _may_start = sa.or_(sync_intent.c.not_before.is_(None), sync_intent.c.not_before <= _now)
-# What runs, and what people wait for; a run that waits says so every few seconds.
-_TAKEN = sa.select(
-    sa.select(sa.func.count(sa.distinct(sync_intent.c.connection_id)))
-    .where(sync_intent.c.state.in_(BUSY))
-    .scalar_subquery(),
-    sa.select(sa.func.count())
-    .where(
-        sync_intent.c.state == IntentState.PLANNED.value,
-        sync_intent.c.run_id.is_not(None),
-        sync_intent.c.updated_at > sa.bindparam("asked_since", type_=sa.DateTime(timezone=True)),
-        _may_start,
+
+
+def _shares_statement() -> sa.Select[tuple[int, int, int, int]]:
+    """Connections that run and that could start, of people and of schedules.
+
+    A person who follows a scheduled sync takes no place beside it. What waits for its own connection could not start.
+    """
+    per_connection = (
+        sa.select(sync_intent.c.connection_id, sa.func.bool_and(sync_intent.c.run_id.is_not(None)).label("only_people"))
+        .where(sync_intent.c.state.in_(BUSY))
+        .group_by(sync_intent.c.connection_id)
+        .cte("per_connection")
     )
-    .scalar_subquery(),
+    idle = ~sa.exists().where(per_connection.c.connection_id == sync_intent.c.connection_id)
+    connections = sa.func.count(sa.distinct(sync_intent.c.connection_id))
+    ready = sa.select(connections).where(sync_intent.c.state == IntentState.PLANNED.value, _may_start, idle)
+    running = sa.select(sa.func.count()).select_from(per_connection)
+    asked = sync_intent.c.updated_at > sa.bindparam("asked_since", type_=sa.DateTime(timezone=True))
+    since = sa.func.greatest(sync_intent.c.updated_at, sync_intent.c.not_before)
+    due = since > sa.bindparam("ready_since", type_=sa.DateTime(timezone=True))
+    return sa.select(
+        running.where(per_connection.c.only_people).scalar_subquery(),
+        running.where(~per_connection.c.only_people).scalar_subquery(),
+        # A run that waits says so every few seconds.
+        ready.where(sync_intent.c.run_id.is_not(None), asked).scalar_subquery(),
+        ready.where(sync_intent.c.run_id.is_(None), due).scalar_subquery(),
+    )
+
+
+_SHARES = _shares_statement()
+_NEWEST_IS_PEOPLES = (
+    sa.select(sync_intent.c.run_id.is_not(None))
+    .where(sync_intent.c.posted_at.is_not(None))
+    .order_by(sync_intent.c.posted_at.desc())
+    .limit(1)
 )
 
 
