@@ -39,6 +39,16 @@ from adinsights_orchestration.ops_store.connecting import lock_key
 from adinsights_orchestration.ops_store.store import OpsStore
 
 LOCK = "alert_evaluate"
+_ROWS = sa.func.pg_advisory_xact_lock(lock_key(f"{LOCK}:rows"))
+_HOLD = sa.select(_ROWS)
+# Turned away by another evaluation at once, but waiting for a person's change, which is short. A statement of its own:
+# what follows must see what was committed while it waited.
+_TAKE_TURN = sa.select(
+    sa.case(
+        (sa.func.pg_try_advisory_xact_lock(lock_key(LOCK)), sa.cast(_ROWS, sa.Text).is_not(None)),
+        else_=sa.false(),
+    )
+)
 KEEP_EVENTS = timedelta(days=400)  # an incident is looked back at for a year
 
 Memory = Mapping[str, Any]
@@ -98,25 +108,22 @@ def run(store: OpsStore, read: Read, policies: Policies, now: datetime, standing
         OpsStoreError: The ops store does not answer; nothing has happened.
     """
     standing = standing or Standing()
-    with store.exclusive(LOCK) as mine:
-        if not mine:
+    with store.begin() as connection:
+        if not connection.execute(_TAKE_TURN).scalar_one():
             return Evaluation(skipped="another evaluation is at work")
-        with store.begin() as connection:
-            # The section's lock is on a connection of its own, which may be lost while this one goes on.
-            connection.execute(sa.select(sa.func.pg_advisory_xact_lock(lock_key(f"{LOCK}:rows"))))
-            known, standing.known = standing.known, Known()
-            done, left = _evaluate(connection, read, policies, now, known)
-            if standing.is_to_prune(now):
-                rows.prune(connection, KEEP_EVENTS, now)
-                standing.pruned_at = now
-        # Committed: only now it is how things stand. Whatever failed before leaves nothing that is believed.
-        standing.known = left
-        return done
+        known, standing.known = standing.known, Known()
+        done, left = _evaluate(connection, read, policies, now, known)
+        if standing.is_to_prune(now):
+            rows.prune(connection, KEEP_EVENTS, now)
+            standing.pruned_at = now
+    # Committed: only now it is how things stand. Whatever failed before leaves nothing that is believed.
+    standing.known = left
+    return done
 
 
 def hold(connection: sa.Connection) -> None:
     """Keeps evaluations out until the transaction ends, for who changes incidents by hand."""
-    connection.execute(sa.select(sa.func.pg_advisory_xact_lock(lock_key(f"{LOCK}:rows"))))
+    connection.execute(_HOLD)
 
 
 def _evaluate(
