@@ -97,6 +97,7 @@ ONE_LEVEL = frozenset(
         Sla.BURN_RATE_3D,
     }
 )
+_NO_MIDNIGHT = 'The window lies within one day; to page at any hour write "00:00" and "23:59:59".'
 _TIMES = {Unit.MINUTES: timedelta(minutes=1), Unit.HOURS: timedelta(hours=1)}
 
 
@@ -220,8 +221,7 @@ class _Building:
         if "thresholds" in sections:
             self._take_thresholds(sections["thresholds"])
         if "local_times" in sections:
-            for name, node in sections["local_times"].mapping(tuple(LocalTime)).items():
-                self._times[LocalTime(name)] = _time(node)
+            self._take_times(sections["local_times"])
         if "environments" in sections:
             # All are read, so that a mistake in production's part is found on a laptop.
             for name, node in sections["environments"].mapping(tuple(Environment)).items():
@@ -234,6 +234,28 @@ class _Building:
         if lacking or not self._timezone:
             raise ConfigurationError(f"the SLA table lacks {', '.join(sorted(lacking)) or 'a timezone'}")
         return SlaTable(self._timezone, self._thresholds, self._times)
+
+    def _take_times(self, section: Node) -> None:
+        nodes = {LocalTime(name): node for name, node in section.mapping(tuple(LocalTime)).items()}
+        self._times |= {name: _time(node) for name, node in nodes.items()}
+        begin, end = LocalTime.PAGING_FROM, LocalTime.PAGING_TO
+        if not self._told(begin) < self._told(end, time.max):
+            raise self._out_of_order(nodes, begin, end, ("is not before", "is not after"), _NO_MIDNIGHT)
+        done_by, rows_by = LocalTime.NIGHTLY_DONE_BY, LocalTime.FRESH_ROWS_BY
+        if self._told(done_by) > self._told(rows_by, time.max):
+            reason = "The dashboards have rows of a night only once its pipeline is through."
+            raise self._out_of_order(nodes, done_by, rows_by, ("is after", "is before"), reason)
+
+    def _told(self, name: LocalTime, otherwise: time = time.min) -> time:
+        return self._times.get(name, otherwise)
+
+    def _out_of_order(
+        self, nodes: Mapping[LocalTime, Node], first: LocalTime, second: LocalTime, words: tuple[str, str], reason: str
+    ) -> ConfigurationError:
+        """The error at the line that this file says it in, of two the later."""
+        here, there, word = (second, first, words[1]) if second in nodes else (first, second, words[0])
+        problem = f"{here} ({self._times[here]:%H:%M}) {word} {there} ({self._times[there]:%H:%M})"
+        return nodes[here].error(problem, reason)
 
     def _take_thresholds(self, section: Node) -> None:
         for name, node in section.mapping(tuple(Sla)).items():
@@ -268,7 +290,8 @@ def _threshold(name: Sla, node: Node, before: Threshold | None) -> Threshold:
         minutes = _positive(entries["window_minutes"], "window_minutes")
         threshold = replace(threshold, window=timedelta(minutes=minutes))
     if "at_least" in entries:
-        threshold = replace(threshold, at_least=int(_positive(entries["at_least"], "at_least")))
+        _positive(entries["at_least"], "at_least")
+        threshold = replace(threshold, at_least=entries["at_least"].integer())
     return _ordered(threshold, node)
 
 
@@ -308,10 +331,14 @@ def _positive(node: Node, name: str) -> float:
 
 
 def _time(node: Node) -> time:
+    hint = 'Write hours and minutes: "06:30".'
     try:
-        return time.fromisoformat(node.text())
+        moment = time.fromisoformat(node.text())
     except ValueError:
-        raise node.error(f"{node.text()!r} is not a time of day", 'Write hours and minutes: "06:30".') from None
+        raise node.error(f"{node.text()!r} is not a time of day", hint) from None
+    if moment.tzinfo is not None:
+        raise node.error(f"{node.text()!r} carries an offset, and is a local time", f"{hint} `timezone` says where.")
+    return moment
 
 
 def _timezone(node: Node) -> str:

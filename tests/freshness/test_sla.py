@@ -102,6 +102,17 @@ def test_an_environments_part_applies_there_and_nowhere_else(tmp_path: Path) -> 
         ("\ntimezone: America/Kingstown_\n", 2, "there is no timezone 'America/Kingstown_'"),
         ("timezone: ../../etc/passwd\n", 1, "there is no timezone"),
         ('local_times:\n  paging_from: "25:00"\n', 2, "'25:00' is not a time of day"),
+        ('local_times:\n  nightly_done_by: "06:00Z"\n', 2, "'06:00Z' carries an offset"),
+        (
+            'local_times:\n  paging_from: "22:00"\n  paging_to: "06:00"\n',
+            3,
+            "paging_to (06:00) is not after paging_from",
+        ),
+        ('local_times:\n  paging_from: "22:00"\n', 2, "paging_from (22:00) is not before paging_to (22:00)"),
+        ('local_times:\n  nightly_done_by: "07:00"\n', 2, "nightly_done_by (07:00) is after fresh_rows_by (06:30)"),
+        ('local_times:\n  fresh_rows_by: "05:00"\n', 2, "fresh_rows_by (05:00) is before nightly_done_by (06:00)"),
+        ("thresholds:\n  api_error_rate: {at_least: 0.4}\n", 2, "this should be a whole number"),
+        ("thresholds:\n  api_error_rate: {at_least: 0}\n", 2, "at_least must be above zero, and is 0"),
         ("environments:\n  production:\n    sync_age: {warn: 1}\n  prod: {}\n", 4, "unknown key 'prod'"),
         ("environments:\n  staging:\n    sync_age: {warn: 0}\n", 3, "warn must be above zero"),
         ("thresholds:\n  sync_age: {warn: [}\n", 2, "malformed YAML"),
@@ -112,6 +123,19 @@ def test_a_wrong_file_is_refused_with_its_line(tmp_path: Path, text: str, line: 
         load(tmp_path, text)
     assert says in str(refused.value)
     assert refused.value.place.endswith(f".yaml:{line}")
+
+
+def test_the_night_may_be_through_at_the_moment_at_which_its_rows_are_due(tmp_path: Path) -> None:
+    table = load(tmp_path, 'local_times: {nightly_done_by: "05:30", fresh_rows_by: "05:30"}\n')
+    assert table.local_times[LocalTime.NIGHTLY_DONE_BY] == table.local_times[LocalTime.FRESH_ROWS_BY] == time(5, 30)
+
+
+def test_a_window_that_never_closes_can_be_written_as_the_refusal_of_an_inverted_one_says(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError) as refused:
+        load(tmp_path, 'local_times: {paging_from: "22:00", paging_to: "06:00"}\n')
+    always = re.findall(r'"([0-9:]+)"', refused.value.next_step)
+    table = load(tmp_path, f'local_times: {{paging_from: "{always[0]}", paging_to: "{always[1]}"}}\n')
+    assert table.local_times[LocalTime.PAGING_TO] > time(23, 59)
 
 
 def test_a_file_that_is_not_there_names_the_setting(tmp_path: Path) -> None:
