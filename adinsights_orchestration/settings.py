@@ -485,6 +485,13 @@ class HealthSettings(_Group):
         "Labels that a series must carry, `name=value`, comma separated.",
         consequence="Without it all series of that name count, other services' on a shared Prometheus too.",
     )
+    own_requests_counted: bool | None = _setting(
+        None,
+        "Whether the counter of API responses counts our own probes of the backend too. Without it: only the default "
+        "counter without a filter does.",
+        consequence="Where it does, they are taken out of the error rate. Said wrongly, customers' errors are hidden, "
+        "or a health endpoint that answers 503 because a sync is late counts as a failing API.",
+    )
     object_store_url: str | None = _setting(
         None,
         "The object store: `s3://bucket/prefix`, `gs://bucket/prefix`, `file:///folder`, or an `http(s)://` address "

@@ -10,6 +10,8 @@ import pytest
 from pydantic import SecretStr
 
 from adinsights_orchestration.health.model import QUIET, Component, Health
+from adinsights_orchestration.health.probes.api import _holds_ours, note_own_requests
+from adinsights_orchestration.settings import HealthSettings
 from tests.health.world import TENANTS, Platform, seen
 
 MINUTE = timedelta(minutes=1)
@@ -132,6 +134,51 @@ def test_without_metrics_the_rate_rests_on_our_own_probes_and_says_so(world: Pla
     assert seen(reading) == (Health.UNKNOWN, "no_metrics")
     assert reading.facts["source"] == "probes"
     assert "HTTP 500" in reading.facts["sources_without_data"][0]
+
+
+def _what_the_counter_says(world: Platform, **settings: Any) -> tuple[tuple[Health, str], dict[str, Any]]:
+    """300 requests with 15 errors, while our own were 80 with 20 bad answers."""
+    world.change(**settings)
+    memory: dict[str, Any] = {}
+    world.probe(Component.API, memory)
+    host = world.url.removeprefix("http://")
+    note_own_requests(memory, [(host, 503)] * 20 + [(host, 200)] * 60, f"{world.url}/backend", world.clock())
+    world.knob("backend", "error_percent", 5)
+    with httpx.Client() as client:
+        for _ in range(300):
+            client.get(f"{world.url}/backend/api/health/")
+    world.knobs.reset("backend")
+    world.clock.advance(30)
+    reading = world.probe(Component.API, memory)
+    return seen(reading), dict(reading.facts)
+
+
+def test_our_own_requests_are_taken_out_of_a_counter_that_holds_them_and_the_facts_say_so(world: Platform) -> None:
+    said, facts = _what_the_counter_says(world)
+    assert said == (Health.OK, "ok")
+    assert (facts["own_requests_taken_out"], facts["own_errors_taken_out"]) == (80, 20)
+
+
+def test_customers_errors_are_not_hidden_where_the_counter_does_not_hold_ours(world: Platform) -> None:
+    said, facts = _what_the_counter_says(world, own_requests_counted=False)
+    assert said[0] in (Health.DEGRADED, Health.DOWN), facts
+    assert (facts["errors"], facts["own_requests_taken_out"]) == (15, 0)
+
+
+@pytest.mark.parametrize(
+    ("settings", "holds"),
+    [
+        ({}, True),
+        ({"metrics_filter": ("job=backend",)}, False),
+        ({"requests_metric": "gateway_requests_total"}, False),
+        ({"metrics_filter": ("job=backend",), "own_requests_counted": True}, True),
+        ({"own_requests_counted": False}, False),
+    ],
+)
+def test_only_the_default_counter_without_a_filter_is_taken_to_hold_our_requests(
+    settings: dict[str, Any], holds: bool
+) -> None:
+    assert _holds_ours(HealthSettings(**settings)) is holds
 
 
 def test_our_own_probes_are_no_customers(world: Platform) -> None:

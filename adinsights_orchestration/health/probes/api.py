@@ -18,6 +18,7 @@ from adinsights_orchestration.health.error_rate import Counters, Scrape, Traffic
 from adinsights_orchestration.health.model import QUIET, Component, Health, Reading
 from adinsights_orchestration.health.prometheus import MetricsError, Selection, parse, query_value
 from adinsights_orchestration.health.web import Trouble, host_of, json_of
+from adinsights_orchestration.settings import HealthSettings
 
 MEMORY, OWN = "api", "own_requests"
 _QUERY = "/api/v1/query"
@@ -34,7 +35,8 @@ async def api(ask: Asking) -> Reading:
     # Counters are read always, so that their window is full when it is needed.
     for source in await asyncio.gather(_prometheus(ask, selection, window), _counters(ask, selection, window)):
         if isinstance(source, tuple):
-            return _reading(ask, entry, *source, told)
+            name, all_of_it, since = source
+            return _reading(ask, entry, name, all_of_it, told, own=_own(ask, since))
         if source is not None:
             told.append(source)
     requests, bad = ask.recorded.probed
@@ -51,13 +53,22 @@ def note_own_requests(
     memory[OWN] = [*kept, [at.isoformat(), len(statuses), sum(status >= 500 for status in statuses)]]
 
 
-def _reading(ask: Asking, entry: Threshold, source: str, known: Traffic, told: Sequence[str]) -> Reading:
-    window = entry.window or _WINDOW
+def _reading(
+    ask: Asking,
+    entry: Threshold,
+    source: str,
+    all_of_it: Traffic,
+    told: Sequence[str],
+    own: tuple[int, int] = (0, 0),
+) -> Reading:
+    window, known = entry.window or _WINDOW, all_of_it.less(*own)
     health, state, detail = judge(known, entry.warn, entry.page, entry.at_least or 1)
     facts: dict[str, Any] = {
         "source": source,
         "requests": round(known.requests),
         "errors": round(known.errors),
+        "own_requests_taken_out": own[0],
+        "own_errors_taken_out": own[1],
         "covered_seconds": round(known.covered.total_seconds()),
         "sources_without_data": list(told),
     }
@@ -70,7 +81,7 @@ def _reading(ask: Asking, entry: Threshold, source: str, known: Traffic, told: S
     return ask.reading(Component.API, health, state, detail, value=value, facts=facts)
 
 
-async def _counters(ask: Asking, selection: Selection, window: timedelta) -> tuple[str, Traffic] | str:
+async def _counters(ask: Asking, selection: Selection, window: timedelta) -> tuple[str, Traffic, datetime] | str:
     urls = ask.settings.health.metrics_urls or (f"{ask.settings.backend.url}/metrics/app/",)
     scrapes = await asyncio.gather(*(_scrape(ask, url, selection) for url in urls))
     whole = [one for one in scrapes if isinstance(one, Scrape)]
@@ -81,8 +92,7 @@ async def _counters(ask: Asking, selection: Selection, window: timedelta) -> tup
     if not known.covered:
         failed = [str(one) for one in scrapes if not isinstance(one, Scrape)]
         return f"counters: {failed[0]}" if failed else "counters: read once so far, a rate takes two readings"
-    requests, errors = _own(ask, now - known.covered, now)
-    return "counters", known.less(requests, errors)
+    return "counters", known, now - known.covered
 
 
 async def _scrape(ask: Asking, url: str, selection: Selection) -> Scrape | str:
@@ -100,7 +110,9 @@ async def _scrape(ask: Asking, url: str, selection: Selection) -> Scrape | str:
         return error.problem
 
 
-async def _prometheus(ask: Asking, selection: Selection, window: timedelta) -> tuple[str, Traffic] | str | None:
+async def _prometheus(
+    ask: Asking, selection: Selection, window: timedelta
+) -> tuple[str, Traffic, datetime] | str | None:
     server = ask.settings.health.prometheus_url
     if server is None:
         return None
@@ -118,10 +130,21 @@ async def _prometheus(ask: Asking, selection: Selection, window: timedelta) -> t
         if value is None and not values:
             return "Prometheus: no series of that name"
         values.append(value or 0.0)  # a status that never occurred has no series
-    now = ask.clock()
-    return "prometheus", Traffic(values[0], min(values[1], values[0]), window).less(*_own(ask, now - window, now))
+    return "prometheus", Traffic(values[0], min(values[1], values[0]), window), ask.clock() - window
 
 
-def _own(ask: Asking, since: datetime, until: datetime) -> tuple[int, int]:
+def _own(ask: Asking, since: datetime) -> tuple[int, int]:
+    """Our own requests and errors since then, where the counter holds them: else customers' would be taken out."""
+    if not _holds_ours(ask.settings.health):
+        return 0, 0
+    until = ask.clock()
     inside = [one for one in ask.memory.get(OWN, []) if since <= datetime.fromisoformat(one[0]) <= until]
     return sum(one[1] for one in inside), sum(one[2] for one in inside)
+
+
+def _holds_ours(settings: HealthSettings) -> bool:
+    """As somebody said; else the backend's own counter of all that it answers does, and of others nobody knows."""
+    if settings.own_requests_counted is not None:
+        return settings.own_requests_counted
+    is_default = settings.requests_metric == HealthSettings.model_fields["requests_metric"].default
+    return is_default and not settings.metrics_filter
