@@ -157,7 +157,8 @@ class _Observer:
         """
         now = self._clock.now()
         reached = min(harvest.reached, now)
-        moved = Position(reached if position is None else max(position.reached, reached), harvest.complete)
+        caught_up = harvest.complete or (position is not None and position.caught_up)
+        moved = Position(reached if position is None else max(position.reached, reached), harvest.complete, caught_up)
         self._report.complete, self._report.detailed = harvest.complete, harvest.detailed
         if harvest.detailed and harvest.problem is not None:
             self._report.problem = str(harvest.problem)

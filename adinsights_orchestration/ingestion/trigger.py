@@ -2,8 +2,10 @@
 
 Belongs here: one tick: which slots wait, planning them, handing them to the starter. Does not belong here: what becomes
 of a start (`starter`), what finished (`observe`). A tick waits for no sync. With driver `external` it does nothing:
-Celery or Airbyte's own schedule starts syncs then, and two drivers would start each twice. Where a night plans the
-starts (`night`), a tick plans none of its own: it only starts what is planned, and tries again what failed.
+Celery or Airbyte's own schedule starts syncs then, and two drivers would start each twice. Nor does a new deployment
+start anything before it has observed Airbyte once: what seems never synced may have been synced by others a minute ago.
+Where a night plans the starts (`night`), a tick plans none of its own: it only starts what is planned, and tries again
+what failed.
 """
 
 from __future__ import annotations
@@ -26,6 +28,10 @@ from adinsights_orchestration.settings import Driver
 from adinsights_orchestration.tenants.slots import Slots, SlotTable
 
 LOCK = "ingestion_trigger"
+NOT_OBSERVED = (
+    "waiting for the first observation: no scheduled sync is started before ingestion_observe has read once what "
+    "Airbyte did lately; if this stays, see what that sensor's ticks say"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +79,8 @@ async def tick(deps: Deps, now: datetime, *, own_slots: bool = True) -> TriggerR
 async def _tick(deps: Deps, clock: TickClock, own_slots: bool) -> TriggerReport:
     view = RegistryView(deps.registry)
     plan = plan_due(deps, view, clock.start, own_slots=own_slots)
+    if plan is None:
+        return TriggerReport(skipped=NOT_OBSERVED)
     report = TriggerReport(planned=plan.planned, satisfied=plan.satisfied)
     if not plan.waiting:
         return report
@@ -118,12 +126,18 @@ class Plan:
 _planned: WeakKeyDictionary[OpsStore, dict[UUID, datetime]] = WeakKeyDictionary()
 
 
-def plan_due(deps: Deps, view: RegistryView, now: datetime, *, own_slots: bool = True) -> Plan:
-    """Plans a start for every slot that waits for one; without slots of its own it looks only at what is planned."""
+def plan_due(deps: Deps, view: RegistryView, now: datetime, *, own_slots: bool = True) -> Plan | None:
+    """Plans a start for every slot that waits for one; without slots of its own it looks only at what is planned.
+
+    Returns:
+        What it found, or None before the first observation, when nothing may be started.
+    """
     known = _planned.setdefault(deps.store, {})
     around = _unknown_slots(view, now, known) if own_slots else {}
     with deps.store.begin() as connection:
         agenda = ledger.trigger_agenda(connection, now)
+        if not agenda.observed:
+            return None
         satisfied = ledger.adopt_satisfied(connection, now) if agenda.planned else 0
         candidates = ledger.unplanned(connection, {key: slot for key, (slot, _) in around.items()})
         due = _due(ledger.activity(connection, candidates), around, candidates, view)

@@ -49,7 +49,7 @@ from adinsights_orchestration.tenants.partitions import PARTITIONS
 from adinsights_orchestration.tenants.refresh import refresh
 from adinsights_orchestration.tenants.store import load_registry
 from tests.conftest import PostgresServer, dagster_instance_on
-from tests.ingestion.support import airbyte_settings
+from tests.ingestion.support import airbyte_settings, note_observed
 from tests.local.airbyte_support import add_connection, add_workspace
 
 TENANT_ID = "11111111-1111-4111-8111-111111111111"
@@ -245,6 +245,7 @@ def a_dagster_world(
     ops_store = OpsStoreSettings(dsn=SecretStr(server.create_database("ops")))
     store = OpsStore(ops_store)
     store.migrate()
+    note_observed(store, utc_now())
     with running(log) as url, dagster_instance_on(server) as instance:
         configured = Settings(
             environment=environment,

@@ -15,7 +15,7 @@ from uuid import UUID
 import sqlalchemy as sa
 from pydantic import SecretStr
 
-from adinsights_orchestration.ingestion import night, observe, trigger
+from adinsights_orchestration.ingestion import ledger, night, observe, trigger
 from adinsights_orchestration.ingestion.airbyte_api import AirbyteApi, api_factory
 from adinsights_orchestration.ingestion.deps import Deps
 from adinsights_orchestration.ingestion.trigger import TriggerReport
@@ -183,15 +183,27 @@ def an_ingestion(
     slots: int = 100,
     gate: Gate | None = None,
     schedule: Schedule = HOURLY,
+    observed: bool = True,
     **airbyte: Any,
 ) -> Iterator[Ingestion]:
-    """Runs a server whose syncs take 30 s of the test's clock, with so many hourly connections."""
+    """Runs a server whose syncs take 30 s of the test's clock, with so many hourly connections.
+
+    `observed` is whether Airbyte was observed until now, as in every deployment that is not new.
+    """
     with airbyte_server(script, slots=slots, gate=gate) as server:
         settings = Settings(airbyte=airbyte_settings(server.url, **airbyte), ingestion=IngestionSettings())
         one = Ingestion(server, store, settings, [registered(server.connection, 0, schedule)])
         for number in range(1, connections):
             one.add(number, schedule)
+        if observed:
+            note_observed(store, one.now)
         yield one
+
+
+def note_observed(store: OpsStore, now: datetime) -> None:
+    """Notes that everything which Airbyte did until now was read."""
+    with store.begin() as connection:
+        ledger.save_position(connection, ledger.Position(now), now)
 
 
 def external(ingestion: Ingestion) -> None:

@@ -153,7 +153,7 @@ def test_a_backlog_is_taken_in_bounded_portions_and_none_is_missed(ops_store: Op
 
 
 def test_the_first_observation_reads_back_no_further_than_it_is_told(ops_store: OpsStore) -> None:
-    with an_ingestion(ops_store, 2) as one:
+    with an_ingestion(ops_store, 2, observed=False) as one:
         start_elsewhere(one, 0)
         one.advance(3 * HOUR.total_seconds())
         start_elsewhere(one, 1)

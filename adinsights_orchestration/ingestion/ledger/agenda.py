@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from adinsights_orchestration.ingestion.airbyte_models import TERMINAL_STATUSES
 from adinsights_orchestration.ingestion.intents import FindingKind, IntentState, Reason
 from adinsights_orchestration.ingestion.ledger.jobs import VANISHED
+from adinsights_orchestration.ingestion.ledger.positions import has_caught_up
 from adinsights_orchestration.ops_store.tables import finding, sync_intent, sync_job
 
 
@@ -73,6 +74,7 @@ _TRIGGER = sa.select(
         sa.or_(sync_intent.c.not_before.is_(None), sync_intent.c.not_before <= _moment("now")),
     ),
     sa.exists().where(sync_intent.c.state == IntentState.PLANNED.value, sync_intent.c.reason == Reason.SCHEDULE.value),
+    has_caught_up,
 )
 
 
@@ -84,11 +86,13 @@ class TriggerAgenda:
         running: Connections that are being started or synced.
         ready: Whether anything may start now that no run waits for.
         planned: Whether any scheduled start is planned.
+        observed: Whether all that Airbyte did lately was read at least once.
     """
 
     running: int
     ready: bool
     planned: bool
+    observed: bool
 
 
 def observe_agenda(connection: sa.Connection, unseen_since: datetime, details_since: datetime) -> ObserveAgenda:

@@ -19,10 +19,17 @@ OBSERVE = "airbyte_jobs"
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """Everything that changed in Airbyte up to `reached` was read; `complete` when nothing was left beyond it then."""
+    """How far a reader has come.
+
+    Attributes:
+        reached: Everything that changed in Airbyte up to this moment was read.
+        complete: Whether nothing was left beyond it then.
+        caught_up: Whether that was so at least once: before, what happened lately may be unknown.
+    """
 
     reached: datetime
     complete: bool = True
+    caught_up: bool = True
 
 
 def load_position(connection: sa.Connection, name: str = OBSERVE) -> Position | None:
@@ -30,12 +37,16 @@ def load_position(connection: sa.Connection, name: str = OBSERVE) -> Position | 
     value = connection.execute(_LOAD, {"name": name}).scalar_one_or_none()
     if value is None:
         return None
-    return Position(datetime.fromisoformat(value["reached"]), bool(value["complete"]))
+    return Position(datetime.fromisoformat(value["reached"]), bool(value["complete"]), value.get("caught_up", True))
 
 
 def save_position(connection: sa.Connection, position: Position, now: datetime, name: str = OBSERVE) -> None:
     """Moves the position; one that lies behind the stored one changes nothing."""
-    value = {"reached": position.reached.isoformat(), "complete": position.complete}
+    value = {
+        "reached": position.reached.isoformat(),
+        "complete": position.complete,
+        "caught_up": position.caught_up,
+    }
     connection.execute(_SAVE, {"name": name, "value": value, "updated_at": now, "reached": position.reached})
 
 
@@ -49,5 +60,9 @@ def _save_statement() -> sa.Insert:
     )
 
 
+# Positions of before it was noted are of readers that had caught up.
+has_caught_up = sa.exists().where(
+    cursor.c.name == OBSERVE, sa.func.coalesce(cursor.c.value["caught_up"].astext, "true") == "true"
+)
 _LOAD = sa.select(cursor.c.value).where(cursor.c.name == sa.bindparam("name"))
 _SAVE = _save_statement()
