@@ -82,6 +82,8 @@ def summary(evaluation: Evaluation, shown: Shown) -> str:
     parts = [f"{count} became {state}" for state, count in sorted(became.items())]
     counts = {"evaluated": evaluation.evaluated, "checks written": shown.checks, "watermarks": shown.watermarks}
     parts += [f"{count} {name}" for name, count in counts.items() if count]
+    if evaluation.behind:
+        parts.append(evaluation.behind)
     if shown.left:
         parts.append("more checks are written by the next tick")
     if shown.skipped:
@@ -111,6 +113,8 @@ def _sensor(
                 context.instance, store, sla, TickClock(clock(), BUDGET_SECONDS), on_news
             )
             line |= {"evaluated": evaluation.evaluated, "transitions": len(evaluation.transitions)}
+        if evaluation.excused:
+            _log.warning("nobody called late", reason=evaluation.behind, due=evaluation.excused)
         _tell(evaluation)
         return dg.SkipReason(summary(evaluation, shown))
 

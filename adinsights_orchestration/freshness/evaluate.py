@@ -47,7 +47,15 @@ class Rules:
         return cls(sla[Sla.SYNC_GRACE].warn_after, running.warn, running.window)
 
 
-def evaluate(facts: Facts, expectation: Expectation, rules: Rules, expected_since: datetime, now: datetime) -> Verdict:
+def evaluate(
+    facts: Facts,
+    expectation: Expectation,
+    rules: Rules,
+    expected_since: datetime,
+    now: datetime,
+    *,
+    excused: bool = False,
+) -> Verdict:
     """Returns the connection's freshness at `now`.
 
     For the same facts it never gets better as time goes by; a later success never makes it worse.
@@ -58,6 +66,8 @@ def evaluate(facts: Facts, expectation: Expectation, rules: Rules, expected_sinc
         rules: The thresholds.
         expected_since: Since when that is expected: what a connection did not do before it was expected is not late.
         now: The moment, by our own clock.
+        excused: Do not call it late though it is due, because the facts are known to lie behind: such a verdict does
+            not hold beyond this moment.
     """
     if expectation.standing is Standing.MISCONFIGURED:
         return Verdict(Freshness.MISCONFIGURED, expectation.problem or "The registry's entry is wrong.")
@@ -65,13 +75,15 @@ def evaluate(facts: Facts, expectation: Expectation, rules: Rules, expected_sinc
         return Verdict(*_STANDINGS[expectation.standing])
     deadline = late_from(facts, expectation, rules, expected_since)
     overrun = _overrun_from(facts, rules)
-    if deadline is not None and now >= deadline:
+    is_due = deadline is not None and now >= deadline
+    if deadline is not None and is_due and not excused:
         state = Freshness.NO_RECENT_SYNC if facts.last_success_at is None else Freshness.STALE
         return Verdict(state, _late(facts, expectation, deadline), None, deadline)
     moments = [moment for moment in (deadline, overrun) if moment is not None and moment > now]
-    valid_until = min(moments, default=None)
     state, detail = _on_time(facts, overrun, now)
-    return Verdict(state, detail, valid_until, deadline)
+    if is_due:
+        return Verdict(state, f"{detail} Due, and not called late before the ledger is up to date.", deadline, deadline)
+    return Verdict(state, detail, min(moments, default=None), deadline)
 
 
 def grace_of(facts: Facts, rules: Rules) -> timedelta:

@@ -1,8 +1,8 @@
 """What the ledger knows of each connection, read in bulk.
 
-Belongs here: SQL on `sync_job`, read only. Does not belong here: what follows (`evaluate`), what is kept (`states`).
-A connection's facts are computed from its rows alone, in no particular order, so a job that is observed late changes
-them exactly as if it had been observed in time.
+Belongs here: SQL on `sync_job` and on how far it was read, read only. Does not belong here: what follows (`evaluate`),
+what is kept (`states`). A connection's facts are computed from its rows alone, in no particular order, so a job that is
+observed late changes them exactly as if it had been observed in time.
 """
 
 from __future__ import annotations
@@ -13,11 +13,13 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from adinsights_orchestration.freshness.catching_up import LedgerReading
 from adinsights_orchestration.freshness.model import Facts
-from adinsights_orchestration.ops_store.tables import connection_freshness, partition_key, sync_job
+from adinsights_orchestration.ops_store.tables import connection_freshness, cursor, partition_key, sync_job
 from adinsights_orchestration.tenants.model import Connection
 
 DATA_JOB_TYPES = ("sync", "refresh")  # a clear brings no data
+READER = "airbyte_jobs"  # whose place in `cursor` says how far the ledger was read
 HISTORY = 30  # syncs that say what is usual; more would remember times long gone
 # A job counts from when it ended, but never from later than when it was first seen to be over: of a server whose clock
 # is ahead a success makes nothing look fresh, and hides none of the failures after it. Jobs that were seen at one
@@ -77,6 +79,13 @@ def changed_partitions(connection: sa.Connection, since: datetime, now: datetime
     )
     expired = sa.select(connection_freshness.c.partition_key).where(connection_freshness.c.valid_until <= now)
     return set(connection.execute(sa.union(news, expired)).scalars())
+
+
+def ledger_reading(connection: sa.Connection) -> LedgerReading | None:
+    """Returns how far the ledger's reader has come; None before its first tick."""
+    query = sa.select(cursor.c.value, cursor.c.updated_at).where(cursor.c.name == READER)
+    row = connection.execute(query).one_or_none()
+    return LedgerReading(row.updated_at, bool(row.value["complete"])) if row is not None else None
 
 
 def load_facts(connection: sa.Connection, connections: Collection[Connection]) -> dict[str, Facts]:

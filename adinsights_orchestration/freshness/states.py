@@ -55,6 +55,7 @@ class Place:
         mark: Of the last evaluation that wrote or dropped a row, and committed with it: whoever finds the same mark
             again knows that no row is another. Empty where a release that knows no marks wrote last.
         turned: The same of the last evaluation in which a connection changed its state or was dropped.
+        behind_since: Since when the ledger may lie behind Airbyte; None while it does not.
     """
 
     read_at: datetime
@@ -62,6 +63,7 @@ class Place:
     rules: str
     mark: str = ""
     turned: str = ""
+    behind_since: datetime | None = None
 
 
 def load_place(connection: sa.Connection) -> Place | None:
@@ -75,7 +77,15 @@ def load_place(connection: sa.Connection) -> Place | None:
 def as_place(value: Mapping[str, Any]) -> Place:
     """Returns the place that a row of `cursor` holds."""
     read_at = datetime.fromisoformat(value["read_at"])
-    return Place(read_at, value["snapshot_id"], value["rules"], value.get("mark", ""), value.get("turned", ""))
+    behind = value.get("behind_since")
+    return Place(
+        read_at,
+        value["snapshot_id"],
+        value["rules"],
+        value.get("mark", ""),  # a release before this one knows nothing of what follows
+        value.get("turned", ""),
+        datetime.fromisoformat(behind) if behind else None,
+    )
 
 
 def save_place(connection: sa.Connection, place: Place, now: datetime) -> None:
@@ -86,6 +96,7 @@ def save_place(connection: sa.Connection, place: Place, now: datetime) -> None:
         "rules": place.rules,
         "mark": place.mark,
         "turned": place.turned,
+        "behind_since": place.behind_since.isoformat() if place.behind_since else None,
     }
     upsert = insert(cursor).values(name=CURSOR, value=value, updated_at=now)
     connection.execute(upsert.on_conflict_do_update(index_elements=["name"], set_={"value": value, "updated_at": now}))

@@ -14,9 +14,10 @@ from uuid import UUID, uuid4
 
 import sqlalchemy as sa
 
+from adinsights_orchestration.freshness import catching_up
 from adinsights_orchestration.freshness import states as kept
 from adinsights_orchestration.freshness.evaluate import Rules, evaluate
-from adinsights_orchestration.freshness.facts import changed_partitions, first_seen, load_facts
+from adinsights_orchestration.freshness.facts import changed_partitions, first_seen, ledger_reading, load_facts
 from adinsights_orchestration.freshness.model import ConnectionState, Expectation, Facts, Freshness
 from adinsights_orchestration.freshness.sla import Sla, SlaTable
 from adinsights_orchestration.freshness.states import Place
@@ -48,6 +49,8 @@ class Evaluation:
         transitions: Connections that changed their state.
         forgotten: Connections that are not served any more.
         troubled: Connections that are not well, and of which something changed.
+        excused: Connections that are due, and were not called late because the ledger lies behind.
+        behind: What the ledger's lying behind Airbyte does to this evaluation; empty while it does not.
     """
 
     skipped: str = ""
@@ -56,6 +59,8 @@ class Evaluation:
     transitions: tuple[Transition, ...] = ()
     forgotten: int = 0
     troubled: int = 0
+    excused: int = 0
+    behind: str = ""
 
     @property
     def is_news(self) -> bool:
@@ -103,8 +108,11 @@ class _Evaluator:
     ) -> None:
         self._connection, self._sla, self._rules, self._now = connection, sla, rules, now
         self._registry = registry
+        self._excused = False
 
     def run(self, before: Place | None, place: Place) -> Evaluation:
+        behind_since = self._behind_since(before)
+        self._excused = catching_up.excuses(behind_since, self._now)
         since = min(before.read_at, self._now) - _OVERLAP if before else self._now
         candidates = changed_partitions(self._connection, since, self._now)
         moved = before is None or (before.snapshot_id, before.rules) != (place.snapshot_id, place.rules)
@@ -113,8 +121,15 @@ class _Evaluator:
             evaluation = self._evaluate(
                 candidates, everything=before is None or before.rules != place.rules, moved=moved
             )
+        place = replace(place, behind_since=behind_since)
         kept.save_place(self._connection, _marked(place, before, evaluation), self._now)
-        return evaluation
+        return replace(evaluation, behind=catching_up.describe(behind_since, evaluation.excused, self._now))
+
+    def _behind_since(self, before: Place | None) -> datetime | None:
+        if before is None:
+            return None
+        reading = ledger_reading(self._connection)
+        return catching_up.behind_since(before.behind_since, before.read_at, reading, self._now)
 
     def _evaluate(self, candidates: set[str], *, everything: bool, moved: bool) -> Evaluation:
         served = {one.partition_key: one for one in self._registry.connections if one.partition_key and not one.retired}
@@ -141,13 +156,15 @@ class _Evaluator:
             transitions=tuple(_transitions(changed, before)),
             forgotten=len(gone),
             troubled=sum(state.verdict.state.rank > 0 for state in changed),
+            excused=sum(_is_excused(state, self._now) for state in after),
         )
 
     def _conclude(
         self, facts: Facts, expectation: Expectation, before: ConnectionState | None, first_seen_at: datetime | None
     ) -> ConnectionState:
         expected_since = self._expected_since(expectation, before, first_seen_at)
-        verdict = evaluate(facts, expectation, self._rules, expected_since, self._now)
+        excused = self._excused and not (before is not None and before.verdict.state.is_late)
+        verdict = evaluate(facts, expectation, self._rules, expected_since, self._now, excused=excused)
         same = before is not None and before.verdict.state is verdict.state
         since = before.since if before is not None and same else self._now
         return ConnectionState(facts, verdict, since, expectation.digest, expected_since)
@@ -176,9 +193,14 @@ class _Expected:
         return self._made[key]
 
 
+def _is_excused(state: ConnectionState, now: datetime) -> bool:
+    deadline = state.verdict.deadline
+    return deadline is not None and deadline <= now and not state.verdict.state.is_late
+
+
 def _marked(place: Place, before: Place | None, evaluation: Evaluation) -> Place:
     """The place with marks of the last evaluations that wrote something; its own if it did, or went by other rules."""
-    own = Place(place.read_at, place.snapshot_id, place.rules, uuid4().hex, uuid4().hex)
+    own = replace(place, mark=uuid4().hex, turned=uuid4().hex)
     if before is None or before.rules != place.rules or evaluation.forgotten:
         return own
     mark = "" if evaluation.written else before.mark
