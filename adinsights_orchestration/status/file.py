@@ -1,7 +1,8 @@
 """The status as a file or an object: what a load balancer or a dashboard reads that cannot ask the ops store.
 
-Belongs here: writing it. Does not belong here: when (`automation`). A file outlives whoever wrote it: without an ops
-store it says `down`, and its readers have to look at `as_of`.
+Belongs here: writing it. Does not belong here: when (`automation`). A file outlives whoever wrote it, so its
+readers have to look at `as_of` first: without Dagster's database, in which the ops store is a schema, no tick runs, and
+the file keeps the last picture. Only where a tick still runs does it say `down`.
 """
 
 from __future__ import annotations
@@ -9,13 +10,13 @@ from __future__ import annotations
 import json
 from datetime import datetime
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
 
 from adinsights_orchestration.errors import AdinsightsError
 from adinsights_orchestration.objects import Access, ObjectError, replace_object
 from adinsights_orchestration.ops_store.store import OpsStore
 from adinsights_orchestration.redaction import redact_value
 from adinsights_orchestration.settings import Settings
+from adinsights_orchestration.status.kept import places
 from adinsights_orchestration.status.model import Status, to_json
 from adinsights_orchestration.status.reading import status_or_down
 from adinsights_orchestration.whole_file import replace_whole
@@ -41,7 +42,7 @@ def write_status_file(settings: Settings, store: OpsStore, now: datetime) -> Sta
     Raises:
         StatusFileError: The file could not be written.
     """
-    if not _places(settings):
+    if not places(settings):
         return None
     status = status_or_down(settings, store, now)
     keep(settings, status)
@@ -56,17 +57,9 @@ def keep(settings: Settings, status: Status) -> None:
     """
     content = (json.dumps(redact_value(to_json(status)), indent=2, ensure_ascii=False) + "\n").encode()
     access = Access.of(settings.audit_log)
-    failures = [failure for place in _places(settings) if (failure := _write(place, content, access)) is not None]
+    failures = [failure for place in places(settings) if (failure := _write(place, content, access)) is not None]
     if failures:
         raise failures[0]
-
-
-def _places(settings: Settings) -> list[Path | str]:
-    """Files as paths, objects as addresses."""
-    path, url = settings.health.status_path, settings.health.status_url
-    local = url is not None and url.startswith("file:")
-    places: list[Path | str] = [path] if path else []
-    return [*places, Path(unquote(urlsplit(url).path)) if local else url] if url else places
 
 
 def _write(place: Path | str, content: bytes, access: Access) -> StatusFileError | None:

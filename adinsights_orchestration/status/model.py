@@ -48,7 +48,8 @@ class ComponentStatus(_Part):
     last_health: Health | None
     """What its newest reading said, however old that is; null where there is none."""
     state: str
-    """Its own word for it: `ok`, `stale`, `timeout`; of what is unknown `no_reading`, `old_reading`, `not_watched`."""
+    """Its own word for it: `ok`, `stale`, `timeout`; of what is unknown `no_reading`, `old_reading`, `not_watched`,
+    `not_known`."""
     detail: str
     """One line for people."""
     watched: bool
@@ -179,6 +180,9 @@ class Status(_Part):
     """The version of this shape."""
     as_of: datetime
     """The moment for which it speaks."""
+    known_at: datetime | None
+    """The last moment of which something is known: `as_of`, but while the ops store does not answer that of the last
+    picture in the status file; null where there is none."""
     environment: str
     """`local`, `staging` or `production`."""
     tenant: str | None = None

@@ -15,6 +15,7 @@ from adinsights_orchestration.freshness.sla import Sla, load_sla
 from adinsights_orchestration.ops_store.store import OpsStore
 from adinsights_orchestration.settings import Settings
 from adinsights_orchestration.status.facts import load_facts
+from adinsights_orchestration.status.kept import last_known
 from adinsights_orchestration.status.links import Links
 from adinsights_orchestration.status.model import Status
 from adinsights_orchestration.status.rules import Frame, Limits, build_status, unreachable
@@ -65,7 +66,7 @@ def status_or_down(settings: Settings, store: OpsStore, now: datetime) -> Status
 
 def down(settings: Settings, error: OpsStoreError, now: datetime, *, tenant: str | None = None) -> Status:
     """Returns the status while the ops store does not answer."""
-    return unreachable(error.problem, frame_of(settings, tenant=tenant), now)
+    return unreachable(error.problem, frame_of(settings, tenant=tenant), now, last_known(settings))
 
 
 def frame_of(settings: Settings, *, tenant: str | None = None) -> Frame:

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import TypeVar
 from uuid import UUID
 
 from adinsights_orchestration.freshness.model import Freshness
@@ -92,20 +93,35 @@ def build_status(facts: Facts, frame: Frame, now: datetime) -> Status:
     return _concluded(frame, now, parts)
 
 
-def unreachable(problem: str, frame: Frame, now: datetime) -> Status:
+def unreachable(problem: str, frame: Frame, now: datetime, known_at: datetime | None = None) -> Status:
     """The status while the ops store does not answer: nothing is known, and that is down.
+
+    Whether anything was ever looked at, read or published nobody can say then, so none of that is said.
 
     Args:
         problem: What the ops store, or its address, answered.
         frame: As for `build_status`.
         now: The moment.
+        known_at: The moment of the last picture; None where nothing says it.
     """
     blind = build_status(Facts(), frame, now)
-    return blind.model_copy(update={"overall": Overall.DOWN, "reasons": (problem, *blind.reasons)})
+    parts = {name: _not_known(getattr(blind, name)) for name in ("freshness", "registry", "topology")}
+    components = tuple(_not_known(each).model_copy(update={"state": "not_known"}) for each in blind.components)
+    last = (f"the last picture is of {known_at:%Y-%m-%d %H:%M} UTC",) if known_at else ()
+    said = {"overall": Overall.DOWN, "reasons": (problem, *last), "known_at": known_at}
+    return blind.model_copy(update={**said, **parts, "components": components})
+
+
+_P = TypeVar("_P", ComponentStatus, FreshnessStatus, RegistryStatus, TopologyStatus)
+
+
+def _not_known(part: _P) -> _P:
+    said = "Not known while the ops store does not answer."
+    return part.model_copy(update={"health": Health.UNKNOWN, "detail": said})
 
 
 def _concluded(frame: Frame, now: datetime, parts: Mapping[str, object]) -> Status:
-    blank = {"as_of": now, "environment": frame.environment, "tenant": frame.tenant}
+    blank = {"as_of": now, "known_at": now, "environment": frame.environment, "tenant": frame.tenant}
     status = Status.model_validate({**blank, "overall": Overall.OK, "reasons": (), **parts})
     # No data ends no failure: what was down when it was last seen still takes the whole down.
     grave = [each for each in _watched(status) if each.last_health is Health.DOWN and each.component in ESSENTIAL]

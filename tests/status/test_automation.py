@@ -93,6 +93,9 @@ def test_an_ops_store_that_is_away_is_down_on_the_page_and_in_the_file_and_leaks
     assert desk.tick(timedelta(seconds=30)) == "down, overview written"
     assert _file(desk)["overall"] == "down"
     assert "the ops store does not answer" in _file(desk)["reasons"][0]
+    desk.tick(timedelta(seconds=30))
+    assert _file(desk)["known_at"] == "2026-03-10T12:00:00Z", "however often it is written since"
+    assert _file(desk)["reasons"][1] == "the last picture is of 2026-03-10 12:00 UTC"
     assert "hunter2" not in json.dumps([_file(desk), desk.pages()])
 
 

@@ -12,7 +12,14 @@ from adinsights_orchestration.freshness.model import Freshness
 from adinsights_orchestration.health.model import Component, ComponentState, Health, Reading
 from adinsights_orchestration.status.facts import Count, Facts, FindingCount, Row
 from adinsights_orchestration.status.links import Links
-from adinsights_orchestration.status.model import ComponentStatus, Overall, Status
+from adinsights_orchestration.status.model import (
+    ComponentStatus,
+    FreshnessStatus,
+    Overall,
+    RegistryStatus,
+    Status,
+    TopologyStatus,
+)
 from adinsights_orchestration.status.rules import ESSENTIAL, Frame, Limits, build_status, span_words, unreachable
 from adinsights_orchestration.tenants.model import Provider, Tenant
 from adinsights_orchestration.tenants.store import RegistryHealth
@@ -259,11 +266,25 @@ def test_a_topology_that_is_not_the_newest_or_not_there_is_told() -> None:
     assert (older.topology.health, older.reasons) == (Health.DEGRADED, ("topology: version 2 is newer",))
 
 
+def _parts(status: Status) -> list[ComponentStatus | FreshnessStatus | RegistryStatus | TopologyStatus]:
+    return [*status.components, status.freshness, status.registry, status.topology]
+
+
 def test_without_an_ops_store_everything_is_unknown_and_the_whole_is_down() -> None:
     status = unreachable("the ops store does not answer (refused)", FRAME, NOON)
     assert status.overall is Overall.DOWN
-    assert status.reasons[0] == "the ops store does not answer (refused)"
-    assert {each.health for each in status.components} == {Health.UNKNOWN}
+    assert status.reasons == ("the ops store does not answer (refused)",)
+    assert status.known_at is None
+    assert {each.health for each in _parts(status)} == {Health.UNKNOWN}
+
+
+def test_without_an_ops_store_nothing_is_said_of_what_was_looked_at_or_read_before() -> None:
+    status = unreachable("the ops store does not answer (refused)", FRAME, NOON, NOON - HOUR)
+    assert status.reasons[1:] == ("the last picture is of 2026-03-10 11:00 UTC",)
+    assert (status.as_of, status.known_at) == (NOON, NOON - HOUR)
+    assert {each.detail for each in _parts(status)} == {"Not known while the ops store does not answer."}
+    assert {each.state for each in status.components} == {"not_known"}
+    assert all(each.watched for each in status.components)
 
 
 healths = st.sampled_from(Health)
