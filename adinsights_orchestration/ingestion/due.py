@@ -2,7 +2,7 @@
 
 Belongs here: the decision over plain values. Does not belong here: the slots themselves (`tenants.slots`), starting
 anything (`trigger`), lateness (`freshness`). Slots that were missed collapse into the newest, and a sync that anybody
-started at or after a slot satisfies it.
+started at or after a slot satisfies it, unless it failed.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class Activity:
     """What is known of a connection's syncs, whoever started them.
 
     Attributes:
-        started_at: Start of its newest sync, on Airbyte's clock.
+        started_at: Start of its newest sync that did not fail, on Airbyte's clock.
         planned_slot: The newest slot that a start was already planned for.
         running: Whether a sync of it runs, or is being started.
     """

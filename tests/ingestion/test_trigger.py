@@ -301,6 +301,18 @@ def test_a_slot_is_not_satisfied_by_what_failed_elsewhere(ops_store: OpsStore) -
         assert len(one.jobs()) == 2
 
 
+def test_a_slot_that_was_not_planned_yet_is_not_satisfied_by_what_failed_elsewhere(ops_store: OpsStore) -> None:
+    with an_ingestion(ops_store, script=failing(MISCONFIGURED)) as one:
+        start_elsewhere(one)
+        one.observe()
+        assert one.trigger().planned == 0  # it may yet succeed
+        one.advance(45)
+        one.observe()
+        report = one.trigger()
+        assert (report.planned, report.starts.started) == (1, 1)
+        assert len(one.jobs()) == 2
+
+
 def test_a_sync_that_began_before_its_slot_is_let_end_and_then_the_slot_has_its_own(ops_store: OpsStore) -> None:
     with an_ingestion(ops_store, script=failing(duration=timedelta(minutes=50))) as one:
         one.advance(1200)  # 14:20

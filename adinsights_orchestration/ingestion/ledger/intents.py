@@ -15,9 +15,10 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
-from adinsights_orchestration.ingestion.airbyte_models import DATA_TYPES, JobType
+from adinsights_orchestration.ingestion.airbyte_models import DATA_TYPES, JobStatus, JobType
 from adinsights_orchestration.ingestion.due import CLOCK_SKEW, Activity
 from adinsights_orchestration.ingestion.intents import Change, Intent, IntentState, Reason
+from adinsights_orchestration.ingestion.ledger.jobs import VANISHED
 from adinsights_orchestration.ingestion.ledger.recordset import as_rows, recordset
 from adinsights_orchestration.ingestion.ledger.turns import take_turn
 from adinsights_orchestration.ops_store.tables import sync_intent, sync_job
@@ -91,10 +92,16 @@ def unplanned(connection: sa.Connection, slots: Mapping[UUID, datetime]) -> set[
     return set(connection.execute(_UNPLANNED, {"slots": rows}).scalars())
 
 
+# What failed elsewhere satisfies no slot: taking it for the slot's own would leave the data as old as it was.
+_may_satisfy = sync_job.c.status.not_in((JobStatus.FAILED.value, JobStatus.CANCELLED.value, VANISHED))
 _asked_about = recordset("ids", "a", sync_intent.c.connection_id)
 _newest_sync = (
     sa.select(sync_job.c.started_at)
-    .where(sync_job.c.connection_id == _asked_about.c.connection_id, sync_job.c.job_type.in_(DATA_TYPES))
+    .where(
+        sync_job.c.connection_id == _asked_about.c.connection_id,
+        sync_job.c.job_type.in_(DATA_TYPES),
+        _may_satisfy,
+    )
     .order_by(sync_job.c.started_at.desc())
     .limit(1)
     .scalar_subquery()
@@ -109,7 +116,7 @@ _ACTIVITY = sa.select(_asked_about.c.connection_id, _newest_sync, sa.or_(_job_ru
 
 
 def activity(connection: sa.Connection, connection_ids: Collection[UUID]) -> dict[UUID, Activity]:
-    """Returns what each of the connections last did, whoever started it."""
+    """Returns what each of the connections last did or does, whoever started it; what failed is left out."""
     if not connection_ids:
         return {}
     rows = as_rows({"connection_id": key} for key in connection_ids)
@@ -214,8 +221,7 @@ def _adopt_satisfied_statement() -> sa.Update:
             sync_job.c.job_type.in_(DATA_TYPES),
             sync_job.c.started_at >= since,
             sync_job.c.intent_id.is_distinct_from(read.c.id),
-            # What failed elsewhere satisfies nothing: adopting it would put the slot off again and again.
-            sync_job.c.status.not_in(("failed", "cancelled", "vanished")),
+            _may_satisfy,  # adopting a failed one would put the slot off again and again
         )
         .order_by(sync_job.c.started_at.desc())
         .limit(1)
