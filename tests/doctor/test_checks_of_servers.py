@@ -34,7 +34,9 @@ def knob(around: Surroundings) -> Iterator[Callable[[str, object], None]]:
     httpx.delete(f"{around.service}/knobs").raise_for_status()
 
 
-def record_job(around: Surroundings, partition: str, job_id: int, *, started_by: str, ended_at: datetime) -> None:
+def record_job(
+    around: Surroundings, partition: str, job_id: int, *, started_by: str, ended_at: datetime, **other: str
+) -> None:
     """Writes a finished sync into the ledger."""
     connection = load_registry(around.store).by_partition()[partition]
     row = {
@@ -50,6 +52,7 @@ def record_job(around: Surroundings, partition: str, job_id: int, *, started_by:
         "ended_at": ended_at,
         "first_observed_at": ended_at,
         "observed_at": ended_at,
+        **other,
     }
     with around.store.begin() as transaction:
         transaction.execute(sa.insert(sync_job), row)
@@ -279,6 +282,15 @@ def test_a_backend_that_was_not_told_of_a_job_is_noticed(
 def test_a_job_that_has_just_ended_is_not_yet_missed(around: Surroundings) -> None:
     record_job(around, active_partition(around), 9_999, started_by="orchestrator", ended_at=NOW - timedelta(minutes=5))
     assert around.result("webhook delivery").status is Status.SKIPPED
+
+
+def test_what_nobody_tells_the_backend_of_is_not_missed_there(around: Surroundings) -> None:
+    partition, ended = active_partition(around), NOW - timedelta(hours=1)
+    record_job(around, partition, 9_400, started_by="orchestrator", ended_at=ended, job_type="clear")
+    record_job(around, partition, 9_401, started_by="orchestrator", ended_at=ended, status="cancelled")
+    assert around.result("webhook delivery").status is Status.SKIPPED
+    record_job(around, partition, 9_402, started_by="orchestrator", ended_at=ended, status="failed")
+    assert around.result("webhook delivery").status is Status.WARN
 
 
 # --------------------------------------------------------------------------------------------------------- backend

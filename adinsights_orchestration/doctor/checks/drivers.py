@@ -23,6 +23,7 @@ from adinsights_orchestration.tenants.model import Connection, Standing
 _LOOK_BACK = timedelta(hours=24)
 _REGULAR = 3  # a person starts a sync in Airbyte's UI once or twice a day, a schedule more often
 _BACKEND_MAY_LAG = timedelta(minutes=30)  # runbook: webhook silence of 30 minutes while jobs run is an alert
+_TOLD_STATUSES, _TOLD_TYPES = ("succeeded", "failed"), ("sync", "refresh")  # what Airbyte tells the backend of
 _JOB_IDS = "select connection_id, last_job_id from integrations_airbyteconnection where tenant_id = any(%(tenants)s)"
 
 
@@ -132,10 +133,17 @@ def _notifies(workspace: object, host: str) -> bool:
 
 
 def _newest_finished(world: World) -> dict[str, int]:
-    """The newest job of each connection that ended long enough ago for the backend to know."""
+    """The newest job of each connection of which the backend hears, ended long enough ago for it to know.
+
+    Nobody tells it of a clear, nor of a cancelled sync: Airbyte has no notification for them.
+    """
     query = (
         sa.select(sync_job.c.connection_id, sa.func.max(sync_job.c.job_id))
-        .where(sync_job.c.ended_at.between(world.now - _LOOK_BACK, world.now - _BACKEND_MAY_LAG))
+        .where(
+            sync_job.c.ended_at.between(world.now - _LOOK_BACK, world.now - _BACKEND_MAY_LAG),
+            sync_job.c.status.in_(_TOLD_STATUSES),
+            sync_job.c.job_type.in_(_TOLD_TYPES),
+        )
         .group_by(sync_job.c.connection_id)
     )
     with world.ops_store.get().begin() as connection:
