@@ -92,5 +92,6 @@ def summary(report: RefreshReport, requests: list[PartitionRequest]) -> str:
     parts += [f"{added} partitions added"] if added else []
     parts += [f"{gone} partitions retired"] if gone else []
     parts += [f"{len(report.registry.problems)} problems"] if report.registry.problems else []
+    parts += ["not read: another refresh is under way, or waits for a source that is slow"] if report.busy else []
     parts += [f"LAST GOOD REGISTRY KEPT: {report.error}"] if report.error else []
     return "; ".join(parts)

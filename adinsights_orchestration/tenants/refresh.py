@@ -13,6 +13,7 @@ from datetime import datetime
 import sqlalchemy as sa
 
 from adinsights_orchestration import __version__
+from adinsights_orchestration.clock import TickClock
 from adinsights_orchestration.errors import AdinsightsError
 from adinsights_orchestration.ops_store import findings
 from adinsights_orchestration.ops_store.store import OpsStore
@@ -68,7 +69,7 @@ def refresh(
     *,
     accept_loss: bool = False,
 ) -> RefreshReport:
-    """Reads the registry's source and makes what it says the registry that is served.
+    """Reads the registry's source, within a tick's budget, and makes what it says the registry that is served.
 
     Args:
         settings: Which source, which overlay, the home timezone.
@@ -80,11 +81,12 @@ def refresh(
     Raises:
         OpsStoreError: The ops store does not answer. Everything else that fails is in the report.
     """
+    clock = TickClock(now, settings.ingestion.tick_budget_seconds)  # others wait for the lock meanwhile
     with store.exclusive(LOCK) as mine:
         if not mine:
             return RefreshReport(registry_store.load_registry(store), busy=True)
         try:
-            reading, error = read(settings), None
+            reading, error = read(settings, clock.left), None
         except AdinsightsError as failure:
             reading, error = None, str(failure)
         with store.begin() as connection:

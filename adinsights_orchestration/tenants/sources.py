@@ -7,7 +7,9 @@ never look like tenants that left.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 from uuid import UUID, uuid5
 
@@ -39,13 +41,18 @@ class Reading:
     overlay_text: str
 
 
-def read(settings: Settings) -> Reading:
-    """Reads the configured source and overlay; what cannot be read is an `AdinsightsError`."""
+def read(settings: Settings, left: Callable[[], float] = lambda: inf) -> Reading:
+    """Reads the configured source and overlay; what cannot be read is an `AdinsightsError`.
+
+    Args:
+        settings: Which source, which overlay.
+        left: Seconds that the caller still has; a database that is silent or slow is hung up on by then.
+    """
     registry = settings.registry
     overlay_text = _text(registry.overlay_path, "ADINSIGHTS_REGISTRY__OVERLAY_PATH") if registry.overlay_path else ""
     overlay = parse_overlay(overlay_text, registry.overlay_path.name) if registry.overlay_path else ()
     if registry.source is RegistrySource.BACKEND:
-        return Reading(read_backend(BackendDatabase(settings.backend)), overlay, overlay_text)
+        return Reading(read_backend(BackendDatabase(settings.backend), left), overlay, overlay_text)
     if registry.yaml_path is None:
         raise ConfigurationError(
             "the registry's source is a file, and no file is set", place="ADINSIGHTS_REGISTRY__YAML_PATH"
@@ -53,13 +60,17 @@ def read(settings: Settings) -> Reading:
     return Reading(read_yaml(registry.yaml_path), overlay, overlay_text)
 
 
-def read_backend(database: BackendDatabase) -> RawRegistry:
+def read_backend(database: BackendDatabase, left: Callable[[], float] = lambda: inf) -> RawRegistry:
     """Reads tenants and connections from the backend's tables, all of the same moment, whatever row level security.
+
+    Args:
+        database: The backend's database.
+        left: Seconds that the caller still has.
 
     Raises:
         BackendDatabaseError: The database does not answer, or our role may not read.
     """
-    with database.session() as session, session.snapshot() as cursor:
+    with database.session(left) as session, session.snapshot() as cursor:
         tenants = cursor.execute(_TENANTS).fetchall()
         rows = rows_of_tenants(cursor, CONNECTION_TABLE, _CONNECTIONS, [row[0] for row in tenants], {})
     return RawRegistry(

@@ -18,8 +18,9 @@ from adinsights_orchestration.errors import OpsStoreError
 from adinsights_orchestration.ops_store.findings import open_findings
 from adinsights_orchestration.ops_store.store import OpsStore
 from adinsights_orchestration.ops_store.tables import partition_connection, partition_key, registry_snapshot
-from adinsights_orchestration.settings import OpsStoreSettings, RegistrySettings, Settings
+from adinsights_orchestration.settings import IngestionSettings, OpsStoreSettings, RegistrySettings, Settings
 from adinsights_orchestration.tenants import store as registry_store
+from adinsights_orchestration.tenants.automation import summary
 from adinsights_orchestration.tenants.model import Provider, Registry, Standing
 from adinsights_orchestration.tenants.refresh import LOCK, RefreshReport, refresh
 from adinsights_orchestration.tenants.store import (
@@ -30,6 +31,7 @@ from adinsights_orchestration.tenants.store import (
     registry_health,
 )
 from tests.backend.backend_tables import Backend, backend_settings
+from tests.backend.silent_server import falling_silent
 from tests.conftest import free_port
 from tests.tenants.builders import ACME, GLOBEX, NOW
 
@@ -47,11 +49,14 @@ class _Platform:
     overlay: Path
     minutes: int = 0
     dsn: str = ""
+    budget_seconds: float = 40.0
 
     def settings(self) -> Settings:
         overlay = self.overlay if self.overlay.exists() else None
         return Settings(
-            backend=backend_settings(self.dsn or self.backend.dsn), registry=RegistrySettings(overlay_path=overlay)
+            backend=backend_settings(self.dsn or self.backend.dsn),
+            registry=RegistrySettings(overlay_path=overlay),
+            ingestion=IngestionSettings(tick_budget_seconds=self.budget_seconds),
         )
 
     def refresh(self, *, accept_loss: bool = False) -> RefreshReport:
@@ -255,6 +260,28 @@ def test_a_source_that_is_suddenly_empty_is_not_believed_until_a_person_confirms
     assert (confirmed.retired, confirmed.error) == ((KEY,), None)
     assert ("registry_shrunk", "backend") not in platform.findings()
     assert platform.refresh().error is None
+
+
+@pytest.mark.timeout(60)
+def test_a_backend_that_falls_silent_is_hung_up_on_and_keeps_no_later_refresh_waiting(platform: _Platform) -> None:
+    served = platform.refresh()
+    platform.budget_seconds = 1.0
+    with falling_silent(platform.backend.dsn, b"from accounts_tenant") as dsn:
+        platform.dsn = dsn
+        report = platform.refresh()
+    assert "ADINSIGHTS_BACKEND__DSN" in (report.error or "")
+    assert _live(report.registry) == _live(served.registry)
+    platform.dsn, platform.budget_seconds = "", 40.0
+    assert (platform.refresh().busy, platform.refresh().error) == (False, None)
+
+
+def test_a_tick_that_finds_another_refresh_under_way_says_so(platform: _Platform) -> None:
+    platform.refresh()
+    with platform.store.exclusive(LOCK):
+        assert summary(platform.refresh(), []) == (
+            "1 tenants, 1 connections; not read: another refresh is under way, or waits for a source that is slow"
+        )
+    assert summary(platform.refresh(), []) == "1 tenants, 1 connections"
 
 
 def test_a_table_whose_policy_hides_every_row_does_not_retire_anybody(platform: _Platform) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+from adinsights_orchestration.clock import TickClock
 from adinsights_orchestration.doctor.model import Verdict, fail, ok, some, warn
 from adinsights_orchestration.doctor.world import World
 from adinsights_orchestration.environments import UNATTENDED, Automation
@@ -16,11 +17,12 @@ from adinsights_orchestration.tenants.sources import read
 from adinsights_orchestration.tenants.store import registry_health
 
 _MISSED_READS = 5
+_PATIENCE_SECONDS = 20.0  # with a source that falls silent
 
 
 def source(world: World) -> Verdict:
     """The source can be read, and the overlay beside it is valid."""
-    reading = read(world.hasty)
+    reading = read(world.hasty, TickClock(world.now, _PATIENCE_SECONDS).left)
     if not reading.raw.tenants:
         return warn(f"{reading.raw.source} has no tenants", "Check that the address leads to the right database.")
     return ok(f"{len(reading.raw.tenants)} tenants, {len(reading.raw.connections)} connections")
