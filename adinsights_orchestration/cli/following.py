@@ -7,9 +7,9 @@ connections (`sync`, `repair`), asking Dagster (`runs`), reading the ledger (`wa
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import typer
 
@@ -19,6 +19,7 @@ from adinsights_orchestration.cli.watch import POLL_SECONDS, Shown, SyncWatch, r
 from adinsights_orchestration.ops_store.store import OpsStore
 from adinsights_orchestration.settings import Settings
 
+_Answer = TypeVar("_Answer")
 _PATIENCE_SECONDS = 120.0  # with a UI that restarts
 # Progress is shown from the ledger; the run's own log lines stay in Dagster.
 _SILENT = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
@@ -104,20 +105,38 @@ class JobRun:
         try:
             with Shown(watch.look, silent=self._as_json):
                 self._until_over(run_id)
+                failures = self._failures(run_id)
         except KeyboardInterrupt:
             process.say(f"The run goes on: {self._ui.run_url(run_id)}")
             raise typer.Exit(EXIT_INTERRUPTED) from None
-        return _concluded(run_id, watch, self._ui.failures(run_id))
+        return _concluded(run_id, watch, failures)
 
     def _until_over(self, run_id: str) -> None:
+        ended = self._patiently(lambda: self._ui.status(run_id), until=lambda status: status in runs.TERMINAL)
+        if ended is None:
+            raise runs.RunError(
+                "the UI does not answer any more; the run goes on without it", next_step=self._ui.run_url(run_id)
+            )
+
+    def _failures(self, run_id: str) -> runs.Failures:
+        """What failed; where the UI stays away, the ledger knows how each sync ended all the same."""
+        failures = self._patiently(lambda: self._ui.failures(run_id))
+        unknown = f"the UI does not answer any more, so the run's own reasons are not known: {self._ui.run_url(run_id)}"
+        return runs.Failures(reason=unknown) if failures is None else failures
+
+    def _patiently(
+        self, ask: Callable[[], _Answer | None], until: Callable[[_Answer], bool] = lambda _: True
+    ) -> _Answer | None:
+        """Asks the UI until it says what is waited for; None when it has not answered at all for too long."""
         answered_at = time.monotonic()
-        while (status := self._ui.status(run_id)) not in runs.TERMINAL:
-            if status is not None:
+        while True:
+            answer = ask()
+            if answer is not None and until(answer):
+                return answer
+            if answer is not None:
                 answered_at = time.monotonic()
             elif time.monotonic() - answered_at > _PATIENCE_SECONDS:
-                raise runs.RunError(
-                    "the UI does not answer any more; the run goes on without it", next_step=self._ui.run_url(run_id)
-                )
+                return None
             time.sleep(POLL_SECONDS)
 
     def _say(self, text: str) -> None:

@@ -12,7 +12,7 @@ import json
 import os
 import socket
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -34,12 +34,16 @@ DBT_JOB, DBT_OP = "dbt_build", "build"
 TERMINAL = frozenset(("SUCCESS", "FAILURE", "CANCELED"))
 REQUESTED_BY_TAG = "adinsights/requested_by"
 _TIMEOUT_SECONDS = 20.0
+# No reply, a proxy's page, or an answer of another shape: what a UI that restarts gives.
+_NO_ANSWER = (httpx.HTTPError, ValueError, KeyError, TypeError, AttributeError)
 _FIND = """{ repositoriesOrError { ... on RepositoryConnection { nodes { name location { name } jobs { name } } } } }"""
 _LAUNCH = """mutation ($execution: ExecutionParams!) { launchRun(executionParams: $execution) { __typename
     ... on LaunchRunSuccess { run { runId } } ... on PythonError { message }
     ... on RunConfigValidationInvalid { errors { message } } ... on UnauthorizedError { message } } }"""
 _STATUS = "query ($id: ID!) { runOrError(runId: $id) { ... on Run { status } } }"
-_FAILURES = """query ($id: ID!) { logsForRun(runId: $id) { ... on EventConnection { events {
+# Dagster gives a thousand events at a time, and a run of some hundred partitions has more.
+_FAILURES = """query ($id: ID!, $after: String) { logsForRun(runId: $id, afterCursor: $after) {
+    ... on EventConnection { cursor hasMore events {
     ... on ExecutionStepFailureEvent {
       error { message causes { message } }
       failureMetadata { metadataEntries { label ... on JsonMetadataEntry { jsonString } } } }
@@ -86,7 +90,13 @@ class Ui:
             "runConfigData": dict(config),
             "executionMetadata": {"tags": [{"key": key, "value": value} for key, value in tags.items()]},
         }
-        launched = self._ask(_LAUNCH, {"execution": execution})["launchRun"]
+        try:
+            launched = self._ask(_LAUNCH, {"execution": execution})["launchRun"]
+        except _NO_ANSWER:
+            raise RunError(
+                "the UI did not answer when it was asked for the run, which may be in its queue all the same",
+                next_step=f"Look for it in {self.url}/runs before you start another.",
+            ) from None
         if launched["__typename"] == "LaunchRunSuccess":
             return str(launched["run"]["runId"])
         reasons = [launched.get("message", ""), *(error["message"] for error in launched.get("errors", ()))]
@@ -97,20 +107,25 @@ class Ui:
         """The run's status, `SUCCESS` for instance; None when the UI did not answer this time."""
         try:
             return str(self._ask(_STATUS, {"id": run_id})["runOrError"]["status"])
-        except (httpx.HTTPError, ValueError, KeyError, TypeError):
+        except _NO_ANSWER:
             return None
 
-    def failures(self, run_id: str) -> Failures:
-        """What the finished run says that failed."""
-        events = self._ask(_FAILURES, {"id": run_id})["logsForRun"].get("events", [])
-        by_partition: dict[str, str] = {}
-        reasons: list[str] = []
-        for event in events:
-            for entry in (event.get("failureMetadata") or {}).get("metadataEntries", ()):
-                if entry["label"] == "failed":
-                    by_partition |= json.loads(entry["jsonString"])
-            reasons += _messages(event)
-        return Failures(by_partition, reasons[0] if reasons else "")
+    def failures(self, run_id: str) -> Failures | None:
+        """What the finished run says that failed; None when the UI did not answer this time."""
+        try:
+            return _failures(self._events(run_id))
+        except _NO_ANSWER:
+            return None
+
+    def _events(self, run_id: str) -> Iterator[Mapping[str, Any]]:
+        """The run's events from first to last."""
+        cursor: str | None = None
+        while True:
+            page = self._ask(_FAILURES, {"id": run_id, "after": cursor})["logsForRun"]
+            yield from page.get("events", [])
+            if not page.get("hasMore"):
+                return
+            cursor = page["cursor"]
 
     def run_url(self, run_id: str) -> str:
         """The run's page."""
@@ -185,6 +200,17 @@ def _job(settings: Settings, store: OpsStore, name: str) -> Any:
     from adinsights_orchestration.ingestion.automation import build_ingestion
 
     return build_ingestion(settings, store).resolve_job_def(name)
+
+
+def _failures(events: Iterable[Mapping[str, Any]]) -> Failures:
+    by_partition: dict[str, str] = {}
+    reasons: list[str] = []
+    for event in events:
+        for entry in (event.get("failureMetadata") or {}).get("metadataEntries", ()):
+            if entry["label"] == "failed":
+                by_partition |= json.loads(entry["jsonString"])
+        reasons += _messages(event)
+    return Failures(by_partition, reasons[0] if reasons else "")
 
 
 def _messages(event: Mapping[str, Any]) -> list[str]:

@@ -15,10 +15,11 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
-from adinsights_orchestration.cli import runs
+from adinsights_orchestration.cli import following, runs
 from adinsights_orchestration.cli.runs import Failures, RunError, Ui
 from adinsights_orchestration.local.serving import running
 from adinsights_orchestration.logs import CORRELATION_TAG
+from adinsights_orchestration.settings import DagsterSettings, Settings
 
 NODES = [
     {"name": "__repository__", "location": {"name": "monitoring"}, "jobs": []},
@@ -90,6 +91,63 @@ def test_the_failures_of_a_run_are_its_own_list_of_partitions() -> None:
         assert ui.failures("r1") == Failures({"acme/meta": "token revoked"}, "1 of 3 connections failed")
     with ui_that_answers({"logsForRun": {"events": [{}]}}) as ui:
         assert ui.failures("r1") == Failures()
+
+
+def _failed(number: int) -> dict[str, Any]:
+    entries = [{"label": "failed", "jsonString": json.dumps({f"acme/{number}": "token revoked"})}]
+    return {"error": {"message": "1 of 1 failed"}, "failureMetadata": {"metadataEntries": entries}}
+
+
+@contextmanager
+def ui_with_pages(pages: list[dict[str, Any] | None]) -> Iterator[tuple[Ui, list[str | None]]]:
+    """A UI that gives one page after another; None is a proxy's page while Dagster starts again."""
+    left, cursors = list(pages), []
+
+    async def graphql(request: Request) -> Response:
+        cursors.append(json.loads(await request.body())["variables"]["after"])
+        page = left.pop(0)
+        return HTMLResponse("<html>", 502) if page is None else JSONResponse({"data": {"logsForRun": page}})
+
+    with running(Starlette(routes=[Route("/graphql", graphql, methods=["POST"])])) as url:
+        yield Ui(url), cursors
+
+
+PAGES: list[dict[str, Any] | None] = [
+    {"events": [{}] * 1000, "cursor": "a", "hasMore": True},
+    {"events": [{}, _failed(1)], "cursor": "b", "hasMore": True},
+    {"events": [_failed(2)], "cursor": "c", "hasMore": False},
+]
+
+
+def test_the_reasons_of_a_big_run_are_read_to_the_last_page() -> None:
+    with ui_with_pages(PAGES) as (ui, cursors):
+        assert ui.failures("r1") == Failures({"acme/1": "token revoked", "acme/2": "token revoked"}, "1 of 1 failed")
+    assert cursors == [None, "a", "b"]
+
+
+def test_a_ui_that_restarts_between_two_pages_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(following, "POLL_SECONDS", 0.01)
+    with ui_with_pages([PAGES[0], None, None, *PAGES]) as (ui, cursors):
+        run = following.JobRun(_settings(ui), None, "sync_connections", [], as_json=True)  # type: ignore[arg-type]
+        assert set(run._failures("r1").by_partition) == {"acme/1", "acme/2"}
+    assert cursors == [None, "a", None, None, "a", "b"]
+
+
+def test_a_ui_that_stays_away_costs_the_reasons_and_not_the_result(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(following, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(following, "_PATIENCE_SECONDS", 0.05)
+    ui = Ui("http://127.0.0.1:9")
+    run = following.JobRun(_settings(ui), None, "sync_connections", [], as_json=True)  # type: ignore[arg-type]
+    assert run._failures("r1").reason.endswith("are not known: http://127.0.0.1:9/runs/r1")
+
+
+def test_a_launch_that_is_not_answered_warns_that_the_run_may_be_there() -> None:
+    with pytest.raises(RunError, match="may be in its queue all the same"):
+        Ui("http://127.0.0.1:9").launch(("pipelines", "repo"), "sync_connections", {}, {})
+
+
+def _settings(ui: Ui) -> Settings:
+    return Settings(dagster=DagsterSettings(ui_url=ui.url))
 
 
 def test_a_run_carries_who_asked_and_what_ties_its_lines_together() -> None:
