@@ -14,12 +14,13 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
+from adinsights_orchestration.health import spells
 from adinsights_orchestration.health.model import LAST_STATE, QUIET, Component, ComponentState, Health, Reading
+from adinsights_orchestration.health.spells import SPELL, Spell
 from adinsights_orchestration.ops_store.tables import component_health
 
 _BAD = (Health.DEGRADED, Health.DOWN)
-# Facts that the rule keeps for itself.
-DOWN_SINCE, LAST_BAD_AT = "down_since", "last_bad_at"
+LAST_BAD_AT = "last_bad_at"  # a fact that the rule keeps for itself
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +39,9 @@ def step(
     No data never ends a failure: a component that was bad stays so, and its detail says that nothing was learnt. Having
     looked and found nothing to measure is another thing: it ends one when the whole of what was looked at lies after
     the last bad reading. Without that a site whose failures sent its visitors away would be down until they came back.
-    One failed probe is not an outage: what was not down before is `DEGRADED` until it has been down for
-    `confirm_after`, and then down since its first failed probe.
+    One failed probe is not an outage: what was not down before is `DEGRADED` until it has failed for `confirm_after` in
+    all and more often than not, and then down since its first failed probe. Nor is one good probe its end: what failed
+    more than once stays as bad as it was until no probe has failed for as long, or it would come and go with every one.
 
     Args:
         before: How it was; None at its first reading.
@@ -47,22 +49,25 @@ def step(
         confirm_after: How long it must be down before it counts as down.
         quiet_after: How long after the last bad reading a quiet one ends the failure; None where none does.
     """
+    spell = spells.after(_spell(before), reading, confirm_after)
+    last_ok_at = reading.at if reading.health is Health.OK else before.last_ok_at if before else None
     if before is None:
-        return ComponentState(reading, reading.at, reading.at if reading.health is Health.OK else None)
-    last_ok_at = reading.at if reading.health is Health.OK else before.last_ok_at
+        return ComponentState(_in(spell, reading), reading.at, last_ok_at)
     shown, since = reading, reading.at
-    if (
-        reading.health is Health.UNKNOWN
-        and before.reading.health in _BAD
-        and not _is_over(before, reading, quiet_after)
-    ):
-        shown = _still(before, reading)
+    if reading.health is Health.UNKNOWN and before.reading.health in _BAD:
+        if _is_over(before, reading, quiet_after):
+            spell = None
+        else:
+            shown = _still(before, reading)
     elif reading.health is Health.DOWN and before.reading.health is not Health.DOWN:
-        since = _down_since(before) or reading.at
-        shown = _down(reading, since, confirmed=reading.at - since >= confirm_after)
+        assert spell is not None
+        since = spell.since
+        shown = reading if spell.is_outage(confirm_after) else replace(reading, health=Health.DEGRADED)
+    elif spell is not None and spell.failed > 1 and _is_better(reading, before):
+        shown = _as_before(before, reading)
     if shown.health is before.reading.health:
         since = before.since
-    return ComponentState(shown, min(since, reading.at), last_ok_at)
+    return ComponentState(_in(spell, shown), min(since, reading.at), last_ok_at)
 
 
 def load(connection: sa.Connection) -> dict[Component, ComponentState]:
@@ -122,23 +127,31 @@ def _last_bad_at(before: ComponentState) -> datetime:
 
 def _still(before: ComponentState, reading: Reading) -> Reading:
     last = before.reading.matter
-    kept = {name: value for name, value in before.reading.facts.items() if name == DOWN_SINCE}
     return replace(
         reading,
         health=before.reading.health,
         detail=f"no data ({reading.detail}); it was {last} before",
-        facts={**reading.facts, **kept, LAST_STATE: last, LAST_BAD_AT: _last_bad_at(before).isoformat()},
+        facts={**reading.facts, LAST_STATE: last, LAST_BAD_AT: _last_bad_at(before).isoformat()},
     )
 
 
-def _down(reading: Reading, since: datetime, *, confirmed: bool) -> Reading:
-    health = Health.DOWN if confirmed else Health.DEGRADED
-    return replace(reading, health=health, facts={**reading.facts, DOWN_SINCE: since.isoformat()})
+def _is_better(reading: Reading, before: ComponentState) -> bool:
+    return before.reading.health in _BAD and reading.health.rank < before.reading.health.rank
 
 
-def _down_since(before: ComponentState) -> datetime | None:
-    kept = before.reading.facts.get(DOWN_SINCE)
-    return datetime.fromisoformat(kept) if kept else None
+def _as_before(before: ComponentState, reading: Reading) -> Reading:
+    """A better reading that is not believed yet: the spell among the facts says since when it has been so."""
+    last = before.reading
+    detail = reading.detail if LAST_STATE in last.facts else last.detail  # what was no data is some now
+    return replace(reading, health=last.health, state=last.matter, detail=detail)
+
+
+def _in(spell: Spell | None, reading: Reading) -> Reading:
+    return replace(reading, facts={**reading.facts, SPELL: spell.to_json()}) if spell else reading
+
+
+def _spell(before: ComponentState | None) -> Spell | None:
+    return Spell.from_json(before.reading.facts.get(SPELL)) if before else None
 
 
 def _write(connection: sa.Connection, states: Mapping[Component, ComponentState]) -> None:

@@ -14,7 +14,8 @@ from typing import TypeVar
 from uuid import UUID
 
 from adinsights_orchestration.freshness.model import Freshness
-from adinsights_orchestration.health.model import NOTHING_TO_MEASURE, Component, ComponentState, Health
+from adinsights_orchestration.health.model import NOTHING_TO_MEASURE, Component, ComponentState, Health, Reading
+from adinsights_orchestration.health.spells import SPELL, Spell
 from adinsights_orchestration.status.facts import NOT_DRIVEN, Count, Facts, FindingCount, Row
 from adinsights_orchestration.status.links import REGISTRY_SECTION, Links
 from adinsights_orchestration.status.model import (
@@ -197,10 +198,17 @@ def _judged(state: ComponentState | None, at_work: bool, frame: Frame, now: date
         return Health.UNKNOWN, "no_reading", "It was never looked at."
     reading = state.reading
     if abs(now - reading.at) <= frame.limits.reading:
-        return reading.health, reading.state, reading.detail
+        return reading.health, reading.state, f"{reading.detail}{_recovering(reading)}"
     where = "ago" if reading.at < now else "in the future"
     last = f"The last look was {_span(abs(now - reading.at))} {where}, and said {reading.health}: {reading.detail}"
     return Health.UNKNOWN, "old_reading", last
+
+
+def _recovering(reading: Reading) -> str:
+    spell = Spell.from_json(reading.facts.get(SPELL))
+    if spell is None or spell.well_since is None or reading.health not in (Health.DOWN, Health.DEGRADED):
+        return ""
+    return f" (no probe has failed since {spell.well_since:%H:%M:%S} UTC, which is not believed yet)"
 
 
 def _freshness(facts: Facts, frame: Frame, now: datetime) -> FreshnessStatus:

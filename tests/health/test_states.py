@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -16,6 +17,7 @@ from adinsights_orchestration.health.states import step
 START = datetime(2026, 3, 2, 14, 0, tzinfo=UTC)
 TICK, CONFIRM = timedelta(seconds=30), timedelta(minutes=1)
 BAD = (Health.DEGRADED, Health.DOWN)
+OK, DOWN = Health.OK, Health.DOWN
 
 
 def reading(health: Health, tick: int = 0, state: str = "") -> Reading:
@@ -34,12 +36,44 @@ def shown(*healths: Health) -> list[Health]:
 
 
 def test_one_failed_probe_is_degraded_and_a_minute_of_them_is_down_since_the_first() -> None:
-    states = after(Health.OK, Health.DOWN, Health.DOWN, Health.DOWN, Health.OK)
-    expected = [Health.OK, Health.DEGRADED, Health.DEGRADED, Health.DOWN, Health.OK]
-    assert [state.reading.health for state in states] == expected
+    states = after(OK, DOWN, DOWN, DOWN)
+    assert [state.reading.health for state in states] == [OK, Health.DEGRADED, Health.DEGRADED, DOWN]
     assert states[3].since == START + TICK
-    assert states[4].since == START + 4 * TICK
     assert states[3].last_ok_at == START
+
+
+def test_an_outage_is_over_when_no_probe_has_failed_for_a_minute_and_one_failed_probe_with_the_next_good_one() -> None:
+    states = after(OK, DOWN, DOWN, DOWN, OK, OK, OK)
+    assert [state.reading.health for state in states[3:]] == [DOWN, DOWN, DOWN, OK]
+    assert (states[5].reading.state, states[5].last_ok_at) == ("down", START + 5 * TICK)
+    assert states[6].since == START + 6 * TICK
+    assert shown(OK, DOWN, OK) == [OK, Health.DEGRADED, OK]
+
+
+def test_what_fails_two_probes_of_three_is_one_outage_since_the_first_of_them() -> None:
+    states = after(OK, *[DOWN, DOWN, OK] * 66)
+    assert [state.reading.health for state in states[:5]] == [OK, *[Health.DEGRADED] * 3, DOWN]
+    assert {state.reading.health for state in states[4:]} == {DOWN}
+    assert {state.since for state in states[4:]} == {START + TICK}
+
+
+def test_what_fails_every_other_probe_is_down_and_one_of_three_is_not() -> None:
+    assert shown(OK, *[DOWN, OK] * 10)[6:] == [DOWN] * 15
+    assert DOWN not in shown(OK, *[DOWN, OK, OK] * 20)
+
+
+def test_a_failure_that_ended_quietly_is_no_part_of_the_next_one() -> None:
+    night = a_night(ticks=30)
+    again = Reading(Component.API, DOWN, "failing", "said so", night[-1].reading.at + TICK)
+    found = step(night[-1], again, CONFIRM, WINDOW)
+    assert (found.reading.health, found.since) == (Health.DEGRADED, again.at)
+
+
+def test_what_an_older_release_kept_is_read() -> None:
+    kept = replace(reading(DOWN), facts={"down_since": START.isoformat(), "spell": {"since": 7}})
+    before = ComponentState(kept, START, None)
+    assert step(before, reading(DOWN, 1), CONFIRM).since == START
+    assert step(before, reading(OK, 1), CONFIRM).reading.health is OK
 
 
 def test_a_component_that_is_down_at_its_first_reading_is_down() -> None:
@@ -102,7 +136,9 @@ def test_a_standing_is_never_better_than_its_readings_allow(healths: list[Health
     states = after(*healths)
     for number, state in enumerate(states):
         own, health = healths[number], state.reading.health
-        assert (health is Health.OK) == (own is Health.OK)
+        assert health is not OK or own is OK
+        if own is OK and DOWN not in healths[max(number - 2, 0) : number]:
+            assert health is OK or Health.UNKNOWN in healths[:number], "two good readings and a third end anything"
         assert state.since <= state.reading.at
         assert (state.last_ok_at is None) == (Health.OK not in healths[: number + 1])
         if own is Health.DOWN:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from adinsights_orchestration.freshness.model import Freshness
 from adinsights_orchestration.health.model import Component, ComponentState, Health, Reading
+from adinsights_orchestration.health.spells import SPELL, Spell
 from adinsights_orchestration.status.facts import Count, Facts, FindingCount, Row
 from adinsights_orchestration.status.links import Links
 from adinsights_orchestration.status.model import (
@@ -116,6 +117,13 @@ def test_what_was_down_when_it_was_last_seen_is_unknown_and_the_whole_stays_down
     assert _of(status, Component.BACKEND).health is Health.UNKNOWN
     assert status.overall is Overall.DOWN
     assert status.reasons == ("backend is unknown: The last look was 10 min ago, and said down: backend answered",)
+
+
+def test_what_is_down_and_answers_again_says_since_when() -> None:
+    facts = {SPELL: Spell(NOON - HOUR, NOON, failed=9, probes=9, well_since=NOON).to_json()}
+    reading = Reading(Component.BACKEND, Health.DOWN, "refused", "refused", NOON, facts=facts)
+    (backend, *_) = _status(ComponentState(reading, NOON - HOUR, NOON)).components
+    assert backend.detail == "refused (no probe has failed since 12:00:00 UTC, which is not believed yet)"
 
 
 def test_a_reading_from_the_future_is_not_believed_for_longer_than_an_old_one() -> None:
