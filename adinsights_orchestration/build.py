@@ -7,6 +7,8 @@ monitoring down.
 
 from __future__ import annotations
 
+from functools import partial
+
 import dagster as dg
 
 from adinsights_orchestration.ops_store.store import OpsStore
@@ -22,6 +24,7 @@ def build_pipelines(settings: Settings, store: OpsStore | None = None) -> dg.Def
         settings: The settings of this process.
         store: The ops store to use instead of the settings' own, for tests.
     """
+    from adinsights_orchestration.alerting import maintenance
     from adinsights_orchestration.audit_log.archive.automation import build_archive
     from adinsights_orchestration.audit_log.leaving.automation import build_archive_life
     from adinsights_orchestration.audit_log.own_history import OWN_HISTORY
@@ -36,12 +39,13 @@ def build_pipelines(settings: Settings, store: OpsStore | None = None) -> dg.Def
     from adinsights_orchestration.upkeep import build_upkeep
 
     store = store or OpsStore(settings.ops_store)
+    quietly = partial(maintenance.around, store)
     return dg.Definitions.merge(
         build_registry_automation(settings, store),
-        build_ingestion(settings, store),
-        build_transformation(settings, store),
+        build_ingestion(settings, store, quietly=quietly),
+        build_transformation(settings, store, quietly=quietly),
         build_topology(settings, store),
-        build_archive(settings, store),
+        build_archive(settings, store, quietly=quietly),
         build_upkeep(settings, store),
         build_retention(
             settings,
@@ -49,6 +53,7 @@ def build_pipelines(settings: Settings, store: OpsStore | None = None) -> dg.Def
             OWN_HISTORY,
             rearchive=archive_again(settings, store),
             unproven=not_held_any_more(settings, store),
+            quietly=quietly,
         ),
         build_archive_life(settings, store),
         build_restore(settings, store),

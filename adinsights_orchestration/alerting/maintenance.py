@@ -8,7 +8,7 @@ leaves its window open until the latest end that it gave: hours too long, never 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -16,10 +16,14 @@ from adinsights_orchestration.alerting import rows
 from adinsights_orchestration.alerting.matching import Matcher, Quiet, Silence
 from adinsights_orchestration.alerting.rows import Event
 from adinsights_orchestration.clock import Clock, utc_now
-from adinsights_orchestration.errors import ConfigurationError
+from adinsights_orchestration.errors import ConfigurationError, OpsStoreError
+from adinsights_orchestration.logs import get_logger
 from adinsights_orchestration.ops_store.store import OpsStore
 
 LONGEST = timedelta(days=3)
+RUN_LASTS = timedelta(hours=4)  # dagster.yaml ends a run then
+_LINGERS = timedelta(minutes=2)  # a few evaluations see how it went before anybody is told
+_log = get_logger(__name__)
 
 
 @dataclass
@@ -79,7 +83,23 @@ def open(  # noqa: A001  (read as `maintenance.open`)
         _close(store, window, author, linger, clock())
 
 
+@contextmanager
+def around(store: OpsStore, *matchers: str, author: str, reason: str, clock: Clock = utc_now) -> Iterator[None]:
+    """`open` for the work of a run: work goes on where the ops store does not answer, and is heard as ever then."""
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(
+                open(store, matchers, at_most=RUN_LASTS, author=author, reason=reason, linger=_LINGERS, clock=clock)
+            )
+        except OpsStoreError as error:
+            _log.warning("no maintenance window", author=author, reason=str(error))
+        yield
+
+
 def _close(store: OpsStore, window: OpenWindow, author: str, linger: timedelta, now: datetime) -> None:
-    with store.begin() as connection:
-        if rows.end_silence(connection, window.number, min(now + linger, window.ends_at)):
-            rows.note(connection, [Event(now, "maintenance_closed", f"{window.number} by {author}")])
+    try:
+        with store.begin() as connection:
+            if rows.end_silence(connection, window.number, min(now + linger, window.ends_at)):
+                rows.note(connection, [Event(now, "maintenance_closed", f"{window.number} by {author}")])
+    except OpsStoreError as error:  # the work is done, however this goes, and the window has an end of its own
+        _log.warning("maintenance window left open", author=author, until=window.ends_at, reason=str(error))

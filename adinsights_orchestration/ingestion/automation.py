@@ -31,7 +31,7 @@ from adinsights_orchestration.logs import correlated, get_logger, timed
 from adinsights_orchestration.ops_store.store import OpsStore
 from adinsights_orchestration.settings import Settings
 from adinsights_orchestration.tenants.store import load_registry
-from adinsights_orchestration.unattended import declared, sensor_status
+from adinsights_orchestration.unattended import Quietly, as_ever, declared, sensor_status
 
 _TAGS = {"adinsights/kind": "ingestion"}
 # Of the backend's tick: a backend that is slow with audit rows still hears of finished jobs.
@@ -39,7 +39,7 @@ _AUDIT_SHARE = 0.4
 _log = get_logger(__name__)
 
 
-def build_ingestion(settings: Settings, store: OpsStore) -> dg.Definitions:
+def build_ingestion(settings: Settings, store: OpsStore, *, quietly: Quietly = as_ever) -> dg.Definitions:
     """Builds the provider assets, their jobs, and what this environment runs unattended."""
     make_deps = deps_maker(settings, store)
     sensors = [
@@ -50,7 +50,7 @@ def build_ingestion(settings: Settings, store: OpsStore) -> dg.Definitions:
     ]
     definitions = dg.Definitions(
         assets=build_provider_assets(settings, make_deps),
-        jobs=[build_sync_job(make_deps), *build_repair_jobs(make_deps)],
+        jobs=[build_sync_job(make_deps), *build_repair_jobs(make_deps, quietly)],
         sensors=[sensor for sensor in sensors if sensor is not None],
         resources={"airbyte": airbyte_workspace(settings)},
     )

@@ -27,6 +27,7 @@ from adinsights_orchestration.ingestion.repair import (
 )
 from adinsights_orchestration.plan_digest import PlanChangedError, command, require
 from adinsights_orchestration.tenants.model import Connection
+from adinsights_orchestration.unattended import Quietly, as_ever
 
 REFRESH_JOB = "refresh_connection"
 CLEAR_JOB = "clear_connection"
@@ -36,6 +37,7 @@ REPAIR_OPS = {REFRESH_JOB: "refresh", CLEAR_JOB: "clear", SCHEMA_JOB: "approve_s
 PLAN_TAG = "adinsights/plan"
 _COMMANDS = {REFRESH_JOB: "refresh", CLEAR_JOB: "clear", SCHEMA_JOB: "schema approve"}
 _TAGS = {"adinsights/kind": "repair"}
+_SET_OFF = "rule=~connection_(running_long|stale|no_recent_sync)|sync_empty"  # what fails is told as ever
 
 
 class RepairConfig(dg.Config):
@@ -51,14 +53,21 @@ class RepairConfig(dg.Config):
     requested_by: str = ""
 
 
-def build_repair_jobs(make_deps: MakeDeps) -> list[dg.JobDefinition]:
-    """Builds the three repair jobs."""
+def build_repair_jobs(make_deps: MakeDeps, quietly: Quietly = as_ever) -> list[dg.JobDefinition]:
+    """Builds the three repair jobs.
+
+    Args:
+        make_deps: What each run works with.
+        quietly: Keeps quiet what a repair sets off: a history takes longer than any sync before, meanwhile nothing else
+            of the connection is synced, and a clear brings no rows.
+    """
     return [
         _history_job(
             REFRESH_JOB,
             Repair.REFRESH,
             "Reads a connection's whole history again. A dry run unless `dry_run` is false.",
             make_deps,
+            quietly,
         ),
         _history_job(
             CLEAR_JOB,
@@ -66,12 +75,13 @@ def build_repair_jobs(make_deps: MakeDeps) -> list[dg.JobDefinition]:
             "Deletes a connection's rows from the warehouse, and only that connection's. A dry run unless `dry_run` is "
             "false.",
             make_deps,
+            quietly,
         ),
         _schema_job(make_deps),
     ]
 
 
-def _history_job(name: str, repair: Repair, text: str, make_deps: MakeDeps) -> dg.JobDefinition:
+def _history_job(name: str, repair: Repair, text: str, make_deps: MakeDeps, quietly: Quietly) -> dg.JobDefinition:
     @dg.op(name=REPAIR_OPS[name], description=text, out=dg.Out(dg.Nothing, is_required=False))
     def history(context: dg.OpExecutionContext, config: RepairConfig) -> Told:
         deps = make_deps()
@@ -85,13 +95,15 @@ def _history_job(name: str, repair: Repair, text: str, make_deps: MakeDeps) -> d
                 return
             if repair is Repair.REFRESH:
                 events.plan_partitions(context, specs.asset_key(connection.provider), [connection.partition_key])
-            outcomes = carry_out_history(
-                deps,
-                plan,
-                run_id=context.run.run_id,
-                requested_by=asked_by(context, config.requested_by),
-                progress=lambda progress: context.log.info(progress.describe()),
-            )
+            asked = asked_by(context, config.requested_by)
+            with quietly(_SET_OFF, f"resource={config.partition}", author=asked, reason=f"{name} {config.partition}"):
+                outcomes = carry_out_history(
+                    deps,
+                    plan,
+                    run_id=context.run.run_id,
+                    requested_by=asked,
+                    progress=lambda progress: context.log.info(progress.describe()),
+                )
             failed = {}
             for outcome in outcomes:
                 yield from tell_outcome(context, deps, outcome)

@@ -8,6 +8,7 @@ the run queue; of runs that the UI makes of assets the pool `dbt` lets four begi
 # No postponed annotations: Dagster reads the config class off the functions' parameters.
 import shlex
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 
 import dagster as dg
 
@@ -23,8 +24,10 @@ from adinsights_orchestration.transformation.newest import newest_materializatio
 from adinsights_orchestration.transformation.project import Project
 from adinsights_orchestration.transformation.selection import selected
 from adinsights_orchestration.transformation.translator import AdinsightsDbtTranslator
+from adinsights_orchestration.unattended import Quietly, as_ever
 
 POOL = "dbt"
+_SET_OFF = "rule=~nightly_late|no_fresh_rows|dbt_stale"
 
 
 class DbtAssetsConfig(dg.Config):
@@ -34,7 +37,11 @@ class DbtAssetsConfig(dg.Config):
 
 
 def build_dbt_assets(
-    settings: Settings, store: OpsStore, project: Project, translator: AdinsightsDbtTranslator
+    settings: Settings,
+    store: OpsStore,
+    project: Project,
+    translator: AdinsightsDbtTranslator,
+    quietly: Quietly = as_ever,
 ) -> dg.AssetsDefinition:
     """Returns the assets of all of the project's nodes, with its tests as their checks.
 
@@ -53,7 +60,7 @@ def build_dbt_assets(
     def dbt(context: dg.AssetExecutionContext, config: DbtAssetsConfig) -> Iterator[object]:
         chosen = _selected_tests(context, project)
         build = _build(context, settings, store, project, _command(context, project, chosen, config.full_refresh))
-        with proof_of_life(context.op_execution_context, store):
+        with proof_of_life(context.op_execution_context, store), _at_work(quietly, context, config.full_refresh):
             for event in once_each(build.events()):
                 yield from materialized(event, project, translator, context)
                 result = check_result(event, project)
@@ -73,7 +80,11 @@ class DbtBuildConfig(dg.Config):
 
 
 def build_dbt_job(
-    settings: Settings, store: OpsStore, project: Project, translator: AdinsightsDbtTranslator
+    settings: Settings,
+    store: OpsStore,
+    project: Project,
+    translator: AdinsightsDbtTranslator,
+    quietly: Quietly = as_ever,
 ) -> dg.JobDefinition:
     """Returns the job `dbt_build`.
 
@@ -92,7 +103,7 @@ def build_dbt_job(
         command = Command(("build",), select=select, exclude=exclude, full_refresh=config.full_refresh)
         build = _build(context, settings, store, project, command)
         results = []
-        with proof_of_life(context, store):
+        with proof_of_life(context, store), _at_work(quietly, context, config.full_refresh):
             for event in once_each(build.events()):
                 yield from materialized(event, project, translator, None)
                 result = check_result(event, project)
@@ -134,6 +145,15 @@ def _command(context: dg.AssetExecutionContext, project: Project, tests: frozens
         direct_tests_only=what.direct_tests_only,
         full_refresh=full_refresh,
     )
+
+
+def _at_work(
+    quietly: Quietly, context: dg.AssetExecutionContext | dg.OpExecutionContext, full_refresh: bool
+) -> AbstractContextManager[object]:
+    """Keeps quiet what a full refresh sets off: for hours no other build gets its turn, the nightly one included."""
+    if not full_refresh:
+        return nullcontext()
+    return quietly(_SET_OFF, author=context.run.tags.get("user", context.job_name), reason="a full refresh is at work")
 
 
 def _build(

@@ -17,9 +17,12 @@ from adinsights_orchestration.transformation.assets import build_dbt_assets, bui
 from adinsights_orchestration.transformation.automation import build_automation
 from adinsights_orchestration.transformation.source_freshness import build_source_freshness
 from adinsights_orchestration.transformation.translator import AdinsightsDbtTranslator
+from adinsights_orchestration.unattended import Quietly, as_ever
 
 
-def build_transformation(settings: Settings, store: OpsStore, *, clock: Clock = utc_now) -> dg.Definitions:
+def build_transformation(
+    settings: Settings, store: OpsStore, *, clock: Clock = utc_now, quietly: Quietly = as_ever
+) -> dg.Definitions:
     """Builds the dbt assets with their checks, the dashboards behind them, jobs, and what runs unattended here.
 
     Raises:
@@ -27,10 +30,10 @@ def build_transformation(settings: Settings, store: OpsStore, *, clock: Clock = 
     """
     project = manifest.load(settings)
     translator = AdinsightsDbtTranslator(settings, project)
-    assets = build_dbt_assets(settings, store, project, translator)
+    assets = build_dbt_assets(settings, store, project, translator, quietly)
     own = dg.Definitions(
         assets=[assets, *build_exposures(settings, project)],
-        jobs=[build_dbt_job(settings, store, project, translator)],
+        jobs=[build_dbt_job(settings, store, project, translator, quietly)],
     )
     return dg.Definitions.merge(
         own,

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, time, timedelta
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
+import yaml
+from pydantic import SecretStr
 
 from adinsights_orchestration.alerting import maintenance
 from adinsights_orchestration.alerting.digest import Digest
@@ -15,9 +20,12 @@ from adinsights_orchestration.alerting.hands import silences
 from adinsights_orchestration.alerting.matching import Hours, Matcher
 from adinsights_orchestration.alerting.message import Severity, plain_text
 from adinsights_orchestration.errors import ConfigurationError
+from adinsights_orchestration.ops_store.store import OpsStore
+from adinsights_orchestration.settings import PROJECT_ROOT, OpsStoreSettings
 from tests.alerting.plant import MINUTE, Plant
 from tests.alerting.support import World
 from tests.alerting.test_notify import MAIN, stale
+from tests.conftest import free_port
 
 HOUR = timedelta(hours=1)
 WORK: dict[str, Any] = {"author": "restore", "reason": "rows come back"}
@@ -64,6 +72,42 @@ def test_a_window_lingers_for_what_is_seen_later_and_never_beyond_its_latest_end
             pass
         (kept,) = [each for each in silences(plant.store, plant.now) if each.id == window.number]
         assert kept.ends_at - began == ends_after
+
+
+def test_a_run_s_window_ends_with_the_run_at_the_latest(plant: Plant) -> None:
+    longest = yaml.safe_load((PROJECT_ROOT / "dagster.yaml").read_text())["run_monitoring"]["max_runtime_seconds"]
+    with maintenance.around(plant.store, "rule=x", clock=lambda: plant.now, **WORK):
+        (during,) = silences(plant.store, plant.now)
+        assert during.ends_at - plant.now == timedelta(seconds=longest)
+        plant.now += HOUR
+    (after,) = silences(plant.store, plant.now)
+    assert timedelta() < after.ends_at - plant.now <= 2 * MINUTE, "evaluations see how it went"
+
+
+def test_work_goes_on_and_keeps_its_result_where_no_window_can_be_opened_or_closed(plant: Plant) -> None:
+    nobody = OpsStore(OpsStoreSettings(dsn=SecretStr(f"postgresql://x:x@127.0.0.1:{free_port()}/none")))
+    with maintenance.around(nobody, "rule=x", **WORK):
+        worked = True
+    assert worked
+    with pytest.raises(ConfigurationError), maintenance.around(nobody, **WORK):
+        pytest.fail("a window that would hide everything is a mistake of whoever wrote it")
+
+    class LeavesInTheMiddle(OpsStore):
+        begun = 0
+
+        @contextmanager
+        def begin(self) -> Iterator[sa.Connection]:
+            self.begun += 1
+            with super().begin() if self.begun == 1 else nobody.begin() as connection:
+                yield connection
+
+    leaves = LeavesInTheMiddle(plant.store._settings)
+    with maintenance.around(leaves, "rule=x", clock=lambda: plant.now, **WORK):
+        pass
+    (left,) = silences(plant.store, plant.now)
+    assert left.ends_at == plant.now + maintenance.RUN_LASTS
+    leaves.dispose()
+    nobody.dispose()
 
 
 @pytest.mark.parametrize(

@@ -51,6 +51,7 @@ from adinsights_orchestration.tenants.store import load_registry
 from tests.conftest import PostgresServer, dagster_instance_on
 from tests.ingestion.support import airbyte_settings, note_observed
 from tests.local.airbyte_support import add_connection, add_workspace
+from tests.quiet import Windows
 
 TENANT_ID = "11111111-1111-4111-8111-111111111111"
 AT_ONCE, FOR_EVER = timedelta(0), timedelta(days=1)
@@ -83,11 +84,12 @@ class DagsterWorld:
     fates: dict[UUID, FailureReason] = field(default_factory=dict)
     held: set[UUID] = field(default_factory=set)
     rows: list[dict[str, Any]] = field(default_factory=list)
+    windows: Windows = field(default_factory=Windows)
 
     @cached_property
     def definitions(self) -> dg.Definitions:
         """What this environment has of ingestion."""
-        return build_ingestion(self.settings, self.store)
+        return build_ingestion(self.settings, self.store, quietly=self.windows)
 
     # -------------------------------------------------------------------------------------------- Airbyte and registry
 

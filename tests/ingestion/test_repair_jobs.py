@@ -85,6 +85,19 @@ def test_a_refresh_reads_everything_again_and_is_the_partitions_newest_materiali
     assert world.audited(connection) == [("airbyte_refresh_triggered", "ops@example.com", result.run_id)]
 
 
+def test_what_a_repair_sets_off_is_quiet_while_it_works_and_what_fails_is_not(world: DagsterWorld) -> None:
+    one, other = world.add("Repaired"), world.add("Beside it")
+    _repair(world, "refresh_connection", one)
+    assert not world.windows.cover(rule="connection_running_long", resource=one.partition_key), "it only planned"
+    _repair(world, "refresh_connection", one, dry_run=False, requested_by="ops@example.com")
+    assert world.windows.cover(rule="connection_running_long", resource=one.partition_key)
+    assert world.windows.cover(rule="connection_stale", resource=one.partition_key)
+    assert not world.windows.cover(rule="connection_failing", resource=one.partition_key)
+    assert not world.windows.cover(rule="connection_stale", resource=other.partition_key)
+    assert world.windows.opened[-1][1] == "ops@example.com"
+    assert world.windows.open_now == 0
+
+
 def test_a_clear_empties_the_connection_and_brings_no_data(world: DagsterWorld) -> None:
     connection = world.add("Cleared")
     result, writes = _repair(world, "clear_connection", connection, dry_run=False, requested_by="ops@example.com")

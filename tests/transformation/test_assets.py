@@ -16,6 +16,7 @@ from adinsights_orchestration.ops_store.tables import dbt_invocation
 from adinsights_orchestration.settings import Settings
 from adinsights_orchestration.tenants.model import Provider
 from adinsights_orchestration.transformation.definitions import build_transformation
+from tests.quiet import Windows
 from tests.transformation.support import Warehouse, in_another_process, variables
 from tests.transformation.test_automation import Lab, requested_job
 
@@ -146,8 +147,10 @@ def test_one_check_alone_can_be_evaluated_and_assets_can_be_built_without_checks
 
 
 def test_the_job_on_demand_takes_dbt_s_own_selection_and_paints_nothing_else_red(
-    defs: dg.Definitions, instance: dg.DagsterInstance, warehouse: Warehouse, ops_store: OpsStore
+    settings: Settings, instance: dg.DagsterInstance, warehouse: Warehouse, ops_store: OpsStore
 ) -> None:
+    windows = Windows()
+    defs = build_transformation(settings, ops_store, quietly=windows)
     assert _run(defs, instance, "dbt_nightly").success
     warehouse.add_meta_row(None)
     config = {"select": "stg_meta__ad_insights+ fct_spend", "exclude": "agg_region_spend", "full_refresh": True}
@@ -156,6 +159,9 @@ def test_the_job_on_demand_takes_dbt_s_own_selection_and_paints_nothing_else_red
     _, command, again = _commands(ops_store)
     assert "--select stg_meta__ad_insights+ fct_spend --exclude agg_region_spend" in command
     assert "--full-refresh" in command
+    assert windows.cover(rule="nightly_late", resource="nightly"), "no other build gets its turn meanwhile"
+    assert not windows.cover(rule="dbt_failing", resource="dbt")
+    assert (len(windows.opened), windows.open_now) == (1, 0), "the nightly build is no full refresh"
     assert '--vars \'{"enabled_providers": ["google_ads"]}\'' in again
     assert _checks(result)["not_null_stg_meta__ad_insights_ad_id"] is False
     assert _materialized(result) == {"stg_meta__ad_insights", "fct_spend"}

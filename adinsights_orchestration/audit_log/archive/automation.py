@@ -27,7 +27,7 @@ from adinsights_orchestration.environments import Automation
 from adinsights_orchestration.errors import AdinsightsError
 from adinsights_orchestration.ops_store.store import OpsStore
 from adinsights_orchestration.settings import Settings
-from adinsights_orchestration.unattended import declared, queue_tags, schedule_status
+from adinsights_orchestration.unattended import Quietly, as_ever, declared, queue_tags, schedule_status
 
 if TYPE_CHECKING:
     from adinsights_orchestration.audit_log.reading.verify import VerifyReport
@@ -35,14 +35,24 @@ if TYPE_CHECKING:
 OWNER = "platform-eng@example.com"  # runbook: contacts
 ALL_ARCHIVED, CHAIN_INTACT = "every_closed_day_archived", "chain_intact"
 _RUNBOOK = "the-audit-log-is-not-archived-or-not-deleted"
+_SET_OFF = ("rule=~audit_log_late|audit_log_failed", f"resource=~{KEY.to_user_string()}.*")
 _LOOKED_AT_AGAIN = 3  # closed days that each night looks at again, for rows that were committed late
 _TOLD_EVERY_SECONDS = 10.0
 _READ_BACK_DAILY = 7  # the newest days, read back from the store every night
 _READ_BACK_IN_TURN = 30  # of the older ones each night one in so many, so that all are read back within a month
 
 
-def build_archive(settings: Settings, store: OpsStore, *, clock: Clock = utc_now) -> dg.Definitions:
-    """Builds the asset, its checks and job, and the schedule where the environment declares one."""
+def build_archive(
+    settings: Settings, store: OpsStore, *, clock: Clock = utc_now, quietly: Quietly = as_ever
+) -> dg.Definitions:
+    """Builds the asset, its checks and job, and the schedule where the environment declares one.
+
+    Args:
+        settings: Addresses and limits.
+        store: The ops store.
+        clock: The present moment.
+        quietly: Keeps quiet, while days are archived, that they are late to be.
+    """
 
     @dg.multi_asset(
         name="audit_log_archive_days",
@@ -66,7 +76,8 @@ def build_archive(settings: Settings, store: OpsStore, *, clock: Clock = utc_now
             # Whoever executes the checks alone names no day, and asks for nothing to be archived.
             if context.selected_asset_keys:
                 try:
-                    _archive(context, settings, store, clock, reports)
+                    with quietly(*_SET_OFF, author=actor_of(context.run.tags), reason="days are being archived"):
+                        _archive(context, settings, store, clock, reports)
                 except AdinsightsError as error:
                     failure = error
                 archived = _archived(settings, store, clock)

@@ -7,6 +7,7 @@ Metadata holds counts and dates, never what a row says.
 # No postponed annotations: Dagster reads the type of an asset's context.
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
 
 import dagster as dg
 from pydantic import Field
@@ -36,11 +37,12 @@ from adinsights_orchestration.clock import Clock, utc_now
 from adinsights_orchestration.environments import Automation
 from adinsights_orchestration.ops_store.store import OpsStore
 from adinsights_orchestration.settings import Settings
-from adinsights_orchestration.unattended import declared, queue_tags, schedule_status
+from adinsights_orchestration.unattended import Quietly, as_ever, declared, queue_tags, schedule_status
 
 OWNER = "platform-eng@example.com"  # runbook: contacts
 TOO_OLD, VANISHED = "no_row_past_its_window", "no_row_vanished"
 _RUNBOOK = "the-audit-logs-retention"
+_SET_OFF = ("rule=~audit_log_late|audit_log_failed", f"resource=~{KEY.to_user_string()}.*")
 _SHOWN = 20
 
 
@@ -58,6 +60,7 @@ def build_retention(
     rearchive: Rearchive | None = None,
     unproven: Unproven | None = None,
     clock: Clock = utc_now,
+    quietly: Quietly = as_ever,
 ) -> dg.Definitions:
     """Builds the asset, its checks and job, and the schedule where the environment declares one.
 
@@ -68,8 +71,9 @@ def build_retention(
         rearchive: Archives days anew that differ from the table.
         unproven: Asks the archive's store right before rows are deleted.
         clock: The present moment.
+        quietly: Keeps quiet, while rows are deleted, that they are late to be.
     """
-    asset = _asset(settings, store, own, rearchive, unproven, clock)
+    asset = _asset(settings, store, own, rearchive, unproven, clock, quietly)
     job = dg.define_asset_job(
         Automation.RETENTION.value,
         selection=dg.AssetSelection.assets(KEY),
@@ -102,6 +106,7 @@ def _asset(
     rearchive: Rearchive | None,
     unproven: Unproven | None,
     clock: Clock,
+    quietly: Quietly,
 ) -> dg.AssetsDefinition:
     @dg.multi_asset(
         name="audit_log__retention",
@@ -124,9 +129,11 @@ def _asset(
         reports: list[RetentionReport] = []
         if context.selected_asset_keys:  # whoever executes the checks alone asks for nothing to be deleted
             actor = actor_of(context.run.tags)
-            run = Retention(settings, store, AUDIT_LOG, clock, actor, rearchive, not config.dry_run, unproven)
-            reports.append(run.run())
-            reports += [Retention(settings, store, each, clock, actor, None, not config.dry_run).run() for each in own]
+            go = not config.dry_run
+            run = Retention(settings, store, AUDIT_LOG, clock, actor, rearchive, go, unproven)
+            with quietly(*_SET_OFF, author=actor, reason="retention is at work") if go else nullcontext():
+                reports.append(run.run())
+                reports += [Retention(settings, store, each, clock, actor, None, go).run() for each in own]
             for report in reports:
                 context.log.info(summary(report))
         census, ages = census_of(settings, store, AUDIT_LOG, clock)

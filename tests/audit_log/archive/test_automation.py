@@ -16,8 +16,10 @@ from adinsights_orchestration.audit_log.archive.run import Archiver
 from adinsights_orchestration.audit_log.archive.showing import KEY
 from adinsights_orchestration.audit_log.reading.verify import verify_range
 from adinsights_orchestration.audit_log.source import AUDIT_LOG
+from adinsights_orchestration.unattended import Quietly, as_ever
 from tests.audit_log.conftest import DAYS, LAST, Place
 from tests.audit_log.rows import FIRST, moment
+from tests.quiet import Windows
 
 
 @pytest.fixture
@@ -26,8 +28,10 @@ def settled(place: Place) -> Place:
     return place
 
 
-def run_range(place: Place, instance: dg.DagsterInstance, first: str, last: str) -> dg.ExecuteInProcessResult:
-    definitions = build_archive(place.settings, place.ops, clock=lambda: place.now)
+def run_range(
+    place: Place, instance: dg.DagsterInstance, first: str, last: str, quietly: Quietly = as_ever
+) -> dg.ExecuteInProcessResult:
+    definitions = build_archive(place.settings, place.ops, clock=lambda: place.now, quietly=quietly)
     tags = {"dagster/asset_partition_range_start": first, "dagster/asset_partition_range_end": last}
     job = definitions.get_repository_def().get_job("audit_log_archive")
     return job.execute_in_process(instance=instance, tags=tags, raise_on_error=False)
@@ -45,6 +49,17 @@ def test_a_range_is_one_run_that_reports_every_day_and_both_checks(
     assert len(postgres_instance.get_materialized_partitions(KEY)) == DAYS
     assert checks_of(result) == {ALL_ARCHIVED: True, CHAIN_INTACT: True}
     assert verify_range(settled.store, AUDIT_LOG, FIRST, LAST).rows == len(settled.rows)
+
+
+def test_while_days_are_archived_nobody_is_told_that_they_are_late_to_be(
+    settled: Place, postgres_instance: dg.DagsterInstance
+) -> None:
+    windows = Windows()
+    run_range(settled, postgres_instance, str(FIRST), str(LAST), quietly=windows)
+    assert windows.cover(rule="audit_log_late", resource="audit_log/archive")
+    assert windows.cover(rule="audit_log_failed", resource=f"audit_log/archive:{ALL_ARCHIVED}")
+    assert not windows.cover(rule="audit_log_late", resource="audit_log/retention")
+    assert (len(windows.opened), windows.open_now) == (1, 0)
 
 
 def test_metadata_counts_and_shows_no_row(settled: Place, postgres_instance: dg.DagsterInstance) -> None:

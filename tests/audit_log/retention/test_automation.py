@@ -7,17 +7,22 @@ from uuid import UUID
 
 import dagster as dg
 import pytest
+import sqlalchemy as sa
 
 from adinsights_orchestration.audit_log.retention.automation import TOO_OLD, VANISHED, build_retention
 from adinsights_orchestration.audit_log.retention.showing import KEY
+from adinsights_orchestration.build import build_pipelines
 from adinsights_orchestration.dagster_internals import outcomes
 from adinsights_orchestration.environments import Automation, Environment
+from adinsights_orchestration.ops_store.alert_tables import alert_silence
 from adinsights_orchestration.ops_store.store import OpsStore
 from adinsights_orchestration.tenants.model import Tenant
+from adinsights_orchestration.transformation import manifest
 from tests.audit_log.archived import NOW, TODAY, World, seal, serve, settings_for
 from tests.audit_log.rows import TABLE, Row, ids, insert, moment
 from tests.backend.backend_tables import create_backend
 from tests.conftest import PostgresServer
+from tests.quiet import Windows
 
 ONE = UUID(int=1)
 FIRST = TODAY - timedelta(days=370)
@@ -119,6 +124,32 @@ def test_the_schedule_deletes(world: World) -> None:
     assert metadata(result)["oldest day kept"] == (TODAY - timedelta(days=365)).isoformat()
     assert check(result, TOO_OLD)
     assert len(ids(world.backend)) == 100
+
+
+def test_while_rows_are_deleted_nobody_is_told_that_they_are_late_to_be(world: World) -> None:
+    windows = Windows()
+    definitions = build_retention(world.settings, world.store, clock=lambda: NOW, quietly=windows)
+    job = definitions.resolve_job_def(Automation.RETENTION.value)
+    assert job.execute_in_process().success
+    assert windows.opened == [], "a dry run deletes nothing"
+    assert job.execute_in_process(run_config=APPLY).success
+    assert windows.cover(rule="audit_log_late", resource="audit_log/retention")
+    assert windows.cover(rule="audit_log_failed", resource=f"audit_log/retention:{TOO_OLD}")
+    assert not windows.cover(rule="audit_log_late", resource="audit_log/archive")
+    assert not windows.cover(rule="component_down", resource="warehouse")
+    assert windows.open_now == 0
+
+
+def test_the_location_s_own_retention_opens_a_window_in_the_ops_store(world: World) -> None:
+    manifest.prepare(world.settings)
+    job = build_pipelines(world.settings, world.store).resolve_job_def(Automation.RETENTION.value)
+    assert job.execute_in_process(run_config=APPLY).success
+    with world.store.begin() as connection:
+        ((kind, author, begun, ends),) = connection.execute(
+            sa.select(alert_silence.c.kind, alert_silence.c.author, alert_silence.c.starts_at, alert_silence.c.ends_at)
+        ).all()
+    assert (kind, author) == ("maintenance", "the Dagster UI")
+    assert timedelta() < ends - begun < timedelta(hours=1), "it ended with the run"
 
 
 def test_rows_that_somebody_deletes_before_their_time_are_noticed(world: World) -> None:
