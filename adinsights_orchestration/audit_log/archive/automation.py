@@ -53,7 +53,22 @@ def build_archive(
         clock: The present moment.
         quietly: Keeps quiet, while days are archived, that they are late to be.
     """
+    archive_days = _asset(settings, store, clock, quietly)
+    job = dg.define_asset_job(
+        Automation.ARCHIVE.value,
+        selection=dg.AssetSelection.assets(KEY),
+        description="Archives closed days of the audit log. When it does not run, nothing old may be deleted.",
+        tags={"adinsights/kind": "audit_log", **queue_tags(settings, Automation.ARCHIVE)},
+        executor_def=dg.in_process_executor,
+    )
+    return dg.Definitions(
+        assets=[archive_days],
+        jobs=[job],
+        schedules=_schedules(settings, store, clock, job),
+    )
 
+
+def _asset(settings: Settings, store: OpsStore, clock: Clock, quietly: Quietly) -> dg.AssetsDefinition:
     @dg.multi_asset(
         name="audit_log_archive_days",
         description="Archives the range's days in one scan of the table, and proves what it wrote from the store.",
@@ -94,18 +109,7 @@ def build_archive(
         if failure is not None:
             raise dg.Failure(str(failure), allow_retries=False)
 
-    job = dg.define_asset_job(
-        Automation.ARCHIVE.value,
-        selection=dg.AssetSelection.assets(KEY),
-        description="Archives closed days of the audit log. When it does not run, nothing old may be deleted.",
-        tags={"adinsights/kind": "audit_log", **queue_tags(settings, Automation.ARCHIVE)},
-        executor_def=dg.in_process_executor,
-    )
-    return dg.Definitions(
-        assets=[archive_days],
-        jobs=[job],
-        schedules=_schedules(settings, store, clock, job),
-    )
+    return archive_days
 
 
 def _archive(
