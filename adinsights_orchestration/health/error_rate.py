@@ -9,7 +9,7 @@ end and that end nobody can know.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -18,6 +18,10 @@ from adinsights_orchestration.health.model import Health
 # Scrapes come every half minute: the oldest interval that counts may begin so much before the window.
 _SLACK = timedelta(seconds=45)
 _FORGET_PROCESS_AFTER = timedelta(minutes=30)
+# A process restarts once or twice within a window. Counters that begin anew more often are those of several processes.
+_MOST_RESETS = 2
+_MOST_ABSENT = 200  # labelled processes that are remembered while others answer
+_OWN_LABELS = ("pid=", "pod=", "instance=")  # by which processes are told apart without their start
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,11 +83,19 @@ class Process:
 
 @dataclass(frozen=True, slots=True)
 class Counters:
-    """What is remembered from one scrape to the next."""
+    """What is remembered from one scrape to the next.
+
+    Attributes:
+        processes: The last scrape of each.
+        targets: When each was read last.
+        intervals: What was counted.
+        resets: When the counters of a target began anew that tells no processes apart, oldest first.
+    """
 
     processes: Mapping[str, Process]
     targets: Mapping[str, datetime]
     intervals: tuple[Interval, ...] = ()
+    resets: Mapping[str, tuple[datetime, ...]] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """What is kept of it."""
@@ -93,6 +105,7 @@ class Counters:
                 for name, one in self.processes.items()
             },
             "targets": {name: at.isoformat() for name, at in self.targets.items()},
+            "resets": {name: [at.isoformat() for at in moments] for name, moments in self.resets.items()},
             "intervals": [[i.begin.isoformat(), i.end.isoformat(), i.requests, i.errors] for i in self.intervals],
         }
 
@@ -106,6 +119,7 @@ class Counters:
                 {name: Process(moment(one["at"]), one["counts"]) for name, one in kept["processes"].items()},
                 {name: moment(at) for name, at in kept["targets"].items()},
                 tuple(Interval(moment(i[0]), moment(i[1]), i[2], i[3]) for i in kept["intervals"]),
+                {name: tuple(moment(at) for at in moments) for name, moments in kept.get("resets", {}).items()},
             )
         except (KeyError, TypeError, ValueError, IndexError, AttributeError):
             return cls({}, {})
@@ -151,14 +165,18 @@ def observe(counters: Counters, scrapes: Sequence[Scrape], window: timedelta) ->
         window: How far back intervals are needed.
     """
     processes, targets, intervals = dict(counters.processes), dict(counters.targets), list(counters.intervals)
+    resets = dict(counters.resets)
     for scrape in sorted(scrapes, key=lambda one: one.at):
-        interval = _interval(scrape, processes.get(scrape.process), targets.get(scrape.target))
+        last = processes.get(scrape.process)
+        if last is not None and _is_reset(scrape, last):
+            resets[scrape.target] = (*resets.get(scrape.target, ()), scrape.at)
+        interval = _interval(scrape, last, targets.get(scrape.target))
         if interval is not None:
             intervals.append(interval)
         counts: dict[str, dict[str, float]] = {}
         for name, series in scrape.series.items():
             counts.setdefault(series.group, {})[name] = series.count
-        processes[scrape.process] = Process(scrape.at, counts)
+        processes[scrape.process] = Process(scrape.at, _with_absent(counts, last))
         targets[scrape.target] = scrape.at
     newest = max(targets.values(), default=None)
     if newest is None:
@@ -167,7 +185,24 @@ def observe(counters: Counters, scrapes: Sequence[Scrape], window: timedelta) ->
         {name: one for name, one in processes.items() if newest - one.at <= _FORGET_PROCESS_AFTER},
         {name: at for name, at in targets.items() if newest - at <= _FORGET_PROCESS_AFTER},
         tuple(one for one in intervals if newest - one.end <= window + _SLACK),
+        {
+            name: young
+            for name, moments in resets.items()
+            if (young := tuple(at for at in moments if newest - at <= _FORGET_PROCESS_AFTER))
+        },
     )
+
+
+def several_processes(counters: Counters, window: timedelta) -> str | None:
+    """Returns a target whose counters began anew so often within a window that several processes answer for it.
+
+    What was counted there is of one process less what another had counted before: no rate at all. That holds for as
+    long as processes are remembered, since which of them answers is chance.
+    """
+    for target, moments in sorted(counters.resets.items()):
+        if any(later - at <= window for at, later in zip(moments, moments[_MOST_RESETS:], strict=False)):
+            return target
+    return None
 
 
 def traffic(counters: Counters, window: timedelta, now: datetime) -> Traffic:
@@ -225,6 +260,24 @@ def _anew(scrape: Scrape, last: Process) -> set[str]:
         for name, count in counts.items()
         if name not in scrape.series or scrape.series[name].count < count
     }
+
+
+def _with_absent(counts: Mapping[str, Mapping[str, float]], last: Process | None) -> Mapping[str, Mapping[str, float]]:
+    """The counts, and those of labelled processes that did not answer this time: behind one address they take turns."""
+    absent = {} if last is None else {name: each for name, each in last.counts.items() if name not in counts}
+    mine = [(name, each) for name, each in absent.items() if _is_labelled(name)]
+    return {**counts, **dict(mine[:_MOST_ABSENT])}
+
+
+def _is_labelled(group: str) -> bool:
+    return any(label.startswith(_OWN_LABELS) for label in group.split(","))
+
+
+def _is_reset(scrape: Scrape, last: Process) -> bool:
+    """Whether counters began anew that no label gives to a process of its own."""
+    if scrape.at <= last.at:
+        return False
+    return any(not _is_labelled(group) for group in _anew(scrape, last))
 
 
 def _born_since(scrape: Scrape, target_seen: datetime | None) -> datetime | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -18,6 +18,7 @@ from adinsights_orchestration.health.error_rate import (
     Traffic,
     judge,
     observe,
+    several_processes,
     traffic,
 )
 from adinsights_orchestration.health.model import Health
@@ -95,6 +96,46 @@ def test_two_processes_behind_one_address_are_told_apart_by_their_start() -> Non
     old, young = START.timestamp() - 9000, START.timestamp() - 50
     found = counted(of(0, old, 9000), of(1, young, 20), of(2, old, 9005), of(3, young, 22))
     assert totals(found) == (7, 0)
+
+
+def _remembered(*scrapes: Scrape) -> Counters:
+    counters = NOTHING
+    for one in scrapes:
+        counters = Counters.from_json(observe(counters, [one], WINDOW).to_json())
+    return counters
+
+
+def _in_turn(ticks: int, began: float | None = None, group: str = "") -> list[Scrape]:
+    """Two processes behind one address, asked in turn: one counted much before the first scrape, the other little."""
+    scrapes = []
+    for tick in range(ticks):
+        counts = (9000 + tick, 700) if tick % 2 else (20 + tick, 0)
+        one = scrape(tick, ok=counts[0], bad=counts[1], group=f"{group}{tick % 2}" if group else "")
+        scrapes.append(replace(one, started=began + tick % 2 if began else None))
+    return scrapes
+
+
+def test_several_processes_behind_one_address_are_found_out_and_for_longer_than_chance_hides_them() -> None:
+    in_turn = _in_turn(8)
+    assert several_processes(_remembered(*in_turn), WINDOW) == "a"
+    sticky = [scrape(8 + tick, ok=27 + tick, bad=0) for tick in range(40)]
+    assert several_processes(_remembered(*in_turn, *sticky), WINDOW) == "a"
+    longer = [scrape(48 + tick, ok=67 + tick, bad=0) for tick in range(30)]
+    assert several_processes(_remembered(*in_turn, *sticky, *longer), WINDOW) is None
+
+
+def test_processes_that_say_when_they_began_or_have_a_label_are_several_without_harm() -> None:
+    began = START.timestamp() - 9000
+    assert several_processes(_remembered(*_in_turn(8, began)), WINDOW) is None
+    labelled = _in_turn(8, group="pid=")
+    assert several_processes(_remembered(*labelled), WINDOW) is None
+    first_seen = 9001 + 700  # the one that answers second may have begun just now
+    assert totals(counted(*labelled)) == (6 + 6 + first_seen, 700)
+
+
+def test_a_restart_or_two_are_one_process() -> None:
+    counts = [100, 110, 5, 9, 2, 30, 44]
+    assert several_processes(_remembered(*(scrape(n, ok=ok) for n, ok in enumerate(counts))), WINDOW) is None
 
 
 def test_a_process_that_began_since_the_last_scrape_counts_whole() -> None:

@@ -9,6 +9,7 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
+from adinsights_orchestration.health.error_rate import Counters, Process
 from adinsights_orchestration.health.model import QUIET, Component, Health
 from adinsights_orchestration.health.probes.api import _holds_ours, note_own_requests
 from adinsights_orchestration.settings import HealthSettings
@@ -122,6 +123,17 @@ def test_few_requests_of_which_most_fail_are_not_quiet(world: Platform) -> None:
         reading = world.probe(Component.API, memory)
         assert seen(reading) == (Health.UNKNOWN, "too_few_requests")
         assert reading.facts.get(QUIET, False) is (ticks == 8), reading
+
+
+def test_several_processes_behind_the_metrics_address_are_no_error_rate(world: Platform) -> None:
+    counted = {"test": Process(world.clock(), {"": {"status=200": 9e9}})}
+    resets = tuple(world.clock() - timedelta(seconds=30 * n) for n in (3, 2, 1))
+    host = world.url.removeprefix("http://")
+    memory: dict[str, Any] = {"api": Counters(counted, {host: world.clock()}, (), {host: resets}).to_json()}
+    world.clock.advance(30)
+    reading = world.probe(Component.API, memory)
+    assert seen(reading) == (Health.UNKNOWN, "several_processes")
+    assert "ADINSIGHTS_HEALTH__METRICS_URLS" in reading.detail
 
 
 def test_without_metrics_the_rate_rests_on_our_own_probes_and_says_so(world: Platform) -> None:

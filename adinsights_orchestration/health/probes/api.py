@@ -14,7 +14,15 @@ from urllib.parse import urlsplit
 
 from adinsights_orchestration.freshness.sla import Sla, Threshold
 from adinsights_orchestration.health.asking import Asking, refusal
-from adinsights_orchestration.health.error_rate import Counters, Scrape, Traffic, judge, observe, traffic
+from adinsights_orchestration.health.error_rate import (
+    Counters,
+    Scrape,
+    Traffic,
+    judge,
+    observe,
+    several_processes,
+    traffic,
+)
 from adinsights_orchestration.health.model import QUIET, Component, Health, Reading
 from adinsights_orchestration.health.prometheus import MetricsError, Selection, parse, query_value
 from adinsights_orchestration.health.web import Trouble, host_of, json_of
@@ -40,7 +48,8 @@ async def api(ask: Asking) -> Reading:
         if source is not None:
             told.append(source)
     requests, bad = ask.recorded.probed
-    return _reading(ask, entry, "probes", Traffic(requests, bad, window), told)
+    blind = "several_processes" if several_processes(_remembered(ask), window) else "no_metrics"
+    return _reading(ask, entry, "probes", Traffic(requests, bad, window), told, blind=blind)
 
 
 def note_own_requests(
@@ -60,6 +69,7 @@ def _reading(
     all_of_it: Traffic,
     told: Sequence[str],
     own: tuple[int, int] = (0, 0),
+    blind: str = "",
 ) -> Reading:
     window, known = entry.window or _WINDOW, all_of_it.less(*own)
     health, state, detail = judge(known, entry.warn, entry.page, entry.at_least or 1)
@@ -73,7 +83,7 @@ def _reading(
         "sources_without_data": list(told),
     }
     if source == "probes":
-        state = "no_metrics" if health is Health.UNKNOWN else state
+        state = blind if health is Health.UNKNOWN else state
         detail = f"{'; '.join(told)}; of our own probes {detail}"
     elif health is Health.UNKNOWN and known.covered >= _WHOLE * window and (known.percent or 0.0) <= entry.warn:
         facts[QUIET] = True
@@ -85,14 +95,24 @@ async def _counters(ask: Asking, selection: Selection, window: timedelta) -> tup
     urls = ask.settings.health.metrics_urls or (f"{ask.settings.backend.url}/metrics/app/",)
     scrapes = await asyncio.gather(*(_scrape(ask, url, selection) for url in urls))
     whole = [one for one in scrapes if isinstance(one, Scrape)]
-    counters = observe(Counters.from_json(ask.memory.get(MEMORY)), whole, window)
+    counters = observe(_remembered(ask), whole, window)
     ask.memory[MEMORY] = counters.to_json()
     now = ask.clock()
     known = traffic(counters, window, now)
+    mixed = several_processes(counters, window)
+    if mixed is not None:
+        return (
+            f"counters: those of {mixed} begin anew so often that several processes answer for it (or one keeps "
+            "restarting); name each in ADINSIGHTS_HEALTH__METRICS_URLS or export process_start_time_seconds"
+        )
     if not known.covered:
         failed = [str(one) for one in scrapes if not isinstance(one, Scrape)]
         return f"counters: {failed[0]}" if failed else "counters: read once so far, a rate takes two readings"
     return "counters", known, now - known.covered
+
+
+def _remembered(ask: Asking) -> Counters:
+    return Counters.from_json(ask.memory.get(MEMORY))
 
 
 async def _scrape(ask: Asking, url: str, selection: Selection) -> Scrape | str:
