@@ -26,7 +26,7 @@ from adinsights_orchestration.ingestion.airbyte_errors import (
     NotFoundError,
 )
 from adinsights_orchestration.ingestion.intents import FindingKind
-from adinsights_orchestration.ingestion.job_feed import Harvest, Known, Limits, changed_since
+from adinsights_orchestration.ingestion.job_feed import Harvest, Known, Limits, changed_since, in_portions
 
 _MOST_PROBES = 60  # a tick's; more than that are refused only where nearly all are
 _REFUSALS = (ForbiddenError, NotFoundError, InvalidRequestError)
@@ -67,7 +67,8 @@ async def read_changes(
     if readable and readable != wanted:
         with suppress(*_REFUSALS):  # what is shown may be refused too
             return Reading(await changed_since(api, start, readable, known, limits), wanted - readable, refusal)
-    readable = await _Probing(api, start).readable(sorted(readable))
+    probing = _Probing(api, start)
+    readable = frozenset().union(*[await probing.readable(portion) for portion in in_portions(readable)])
     if not readable or readable == wanted:
         raise refusal
     return Reading(await changed_since(api, start, readable, known, limits), wanted - readable, refusal)

@@ -18,7 +18,7 @@ from adinsights_orchestration.ops_store.tables import cursor, partition_connecti
 from adinsights_orchestration.tenants.model import Provider
 from tests.conftest import free_port
 from tests.ingestion.support import HOUR, Ingestion, an_ingestion, external, start_elsewhere
-from tests.local.airbyte_support import MISCONFIGURED, TRANSIENT, add_connection, failing
+from tests.local.airbyte_support import MISCONFIGURED, TRANSIENT, add_connection, add_workspace, failing
 
 
 def finished(ingestion: Ingestion, count: int = 1) -> list[int]:
@@ -569,6 +569,22 @@ def test_among_many_workspaces_one_that_is_hidden_and_one_that_is_refused_are_fo
         one.advance(45)
         assert one.observe().absorbed.finished == 10
         assert set(one.findings()["workspace_unreadable"]) == {str(workspaces[3]), str(workspaces[8])}
+
+
+def test_more_workspaces_than_one_listing_can_name_are_read_in_portions(ops_store: OpsStore) -> None:
+    with an_ingestion(ops_store, 2) as one:
+        many = [add_workspace(one.server.world, f"Agency {number}") for number in range(170)]
+        one.configure(airbyte={"workspace_ids": (*many, *in_workspaces_of_their_own(one))})
+        one.server.set("config_api_down", True)
+        one.observe()
+        start_elsewhere(one, 0)
+        one.advance(45)
+        assert (one.observe().absorbed.finished, one.observe().problem) == (1, "")
+        one.server.set("no_jobs", [str(many[7])])
+        start_elsewhere(one, 1)
+        one.advance(45)
+        assert one.observe().absorbed.finished == 1
+        assert one.findings()["workspace_unreadable"] == [str(many[7])]
 
 
 def test_a_refused_workspace_that_nobody_wants_to_read_any_more_is_forgotten(ops_store: OpsStore) -> None:

@@ -24,7 +24,7 @@ from adinsights_orchestration.local.airbyte.config_connections import ConfigConn
 from adinsights_orchestration.local.airbyte.config_jobs import ConfigJobs
 from adinsights_orchestration.local.airbyte.config_schema import ConfigSchema, Discover
 from adinsights_orchestration.local.airbyte.faults import FaultyServer, declare
-from adinsights_orchestration.local.airbyte.http import configuration, json_object, public
+from adinsights_orchestration.local.airbyte.http import ShortLines, configuration, json_object, public
 from adinsights_orchestration.local.airbyte.page import timeline_route
 from adinsights_orchestration.local.airbyte.problems import known_exception
 from adinsights_orchestration.local.airbyte.public_jobs import PublicJobs
@@ -79,6 +79,7 @@ def create_airbyte_app(
         routes=_routes(world, entrance, discover),
         lifespan=life,
         middleware=[
+            Middleware(ShortLines),
             Middleware(FaultyServer, knobs=declare(world.knobs.knobs)),
             Middleware(GuardedServer, gate=entrance),
         ],

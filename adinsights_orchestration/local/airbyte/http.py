@@ -14,6 +14,7 @@ from uuid import UUID
 
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from adinsights_orchestration.local.airbyte import problems
 from adinsights_orchestration.local.airbyte.faults import skew
@@ -34,6 +35,24 @@ Handler = Callable[[Request], Awaitable[Response]]
 
 class BadInputError(AirbyteError):
     """The request does not fit; `place` names the parameter or property."""
+
+
+class ShortLines:
+    """Refuses a request whose first line is longer than Airbyte's own server (Netty) reads."""
+
+    LONGEST = 4096
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers 414 without a body, or passes the request on."""
+        if scope["type"] == "http":
+            target = len(scope.get("raw_path") or b"") + 1 + len(scope["query_string"])
+            if len(scope["method"]) + 1 + target + len(" HTTP/1.1") > self.LONGEST:
+                await Response(status_code=414)(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
 
 
 @dataclass(frozen=True, slots=True)
