@@ -91,7 +91,6 @@ class Settler:
             lost = ledger.starting_since(connection, now - patience, _LOST_AT_MOST, only)
             if len(lost) > _AT_ONCE:  # by lot: those that cannot be listed must not take every turn
                 lost = self.rng.sample(lost, _AT_ONCE)
-            known = ledger.known_jobs(connection, lost)
         for intent in lost:
             if self.clock.left() <= 0:
                 return
@@ -100,7 +99,7 @@ class Settler:
             except ABOUT_ONE as error:
                 self._unreadable(intent, error)
                 continue
-            self._conclude(intent, jobs, known[intent.id], settled)
+            self._conclude(intent, jobs, settled)
 
     def _unreadable(self, intent: Intent, error: AirbyteError) -> None:
         now = self.clock.now()
@@ -112,8 +111,10 @@ class Settler:
                 why = f"the reply to its start was lost, and its connection's jobs cannot be listed: {error}"
                 ledger.apply_changes(connection, [intents.abandoned(intent, why)], now)
 
-    def _conclude(self, intent: Intent, jobs: Sequence[AirbyteJob], known: Collection[int], settled: Settled) -> None:
+    def _conclude(self, intent: Intent, jobs: Sequence[AirbyteJob], settled: Settled) -> None:
         now = self.clock.now()
+        with self.deps.store.begin() as connection:
+            known = ledger.known_jobs(connection, intent, [job.job_id for job in jobs])
         change = intents.searched(intent, jobs, known, self.deps.rules, now, self.rng)
         if change is None:
             return

@@ -369,6 +369,15 @@ def test_one_connection_is_claimed_once_however_many_intents_it_has(ops_store: O
         assert ledger.claim(connection, bound=9, limit=9, now=NOW, run_id="run-1") == []
 
 
+def test_of_a_connections_jobs_only_those_that_airbyte_lists_are_looked_at(ops_store: OpsStore) -> None:
+    record(ops_store, [job(1), job(2)])
+    with ops_store.begin() as connection:
+        ledger.plan(connection, [Planned(CONNECTION, META.partition_key, NOW + MINUTE)], NOW + MINUTE)
+        (claimed,) = ledger.claim(connection, bound=1, limit=1, now=NOW + MINUTE)
+        assert ledger.known_jobs(connection, claimed, [2, 3]) == {2}
+        assert ledger.known_jobs(connection, claimed, []) == set()
+
+
 @pytest.mark.parametrize(("bound", "limit", "taken"), [(0, 9, 0), (3, 9, 3), (9, 2, 2), (-1, 9, 0)])
 def test_claims_keep_to_the_bound_and_the_limit(ops_store: OpsStore, bound: int, limit: int, taken: int) -> None:
     with ops_store.begin() as connection:

@@ -7,10 +7,9 @@ start, or that another intent's start made, is never taken for that start's job.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import datetime
-from uuid import UUID
 
 import sqlalchemy as sa
 
@@ -175,24 +174,11 @@ def _text(value: object) -> str | None:
     return None if value is None else str(value)
 
 
-def known_jobs(connection: sa.Connection, intents: Iterable[Intent]) -> dict[int, set[int]]:
-    """Returns for each intent the jobs of its connection that its start cannot have made."""
-    wanted = {intent.id: intent for intent in intents}
-    if not wanted:
-        return {}
-    columns = (sync_job.c.connection_id, sync_job.c.job_id, sync_job.c.first_observed_at, sync_job.c.intent_id)
-    ids = {intent.connection_id for intent in wanted.values()}
-    by_connection: dict[UUID, list[tuple[int, datetime, int | None]]] = {}
-    for connection_id, *job in connection.execute(sa.select(*columns).where(sync_job.c.connection_id.in_(ids))):
-        by_connection.setdefault(connection_id, []).append((job[0], job[1], job[2]))
-    return {
-        intent.id: {
-            job_id
-            for job_id, first_seen, owner in by_connection.get(intent.connection_id, ())
-            if _known(intent, first_seen, owner)
-        }
-        for intent in wanted.values()
-    }
+def known_jobs(connection: sa.Connection, intent: Intent, listed: Collection[int]) -> set[int]:
+    """Returns which of the jobs that Airbyte lists for the intent's connection its start cannot have made."""
+    columns = (sync_job.c.job_id, sync_job.c.first_observed_at, sync_job.c.intent_id)
+    found = connection.execute(sa.select(*columns).where(sync_job.c.job_id.in_(listed)))
+    return {job_id for job_id, first_seen, owner in found if _known(intent, first_seen, owner)}
 
 
 def _known(intent: Intent, first_seen: datetime, owner: int | None) -> bool:
