@@ -279,7 +279,7 @@ class IngestionSettings(_Group):
     )
     retry_base_seconds: float = _setting(
         60.0,
-        "Delay before the second attempt; it doubles from there.",
+        "Delay before the second attempt; it doubles from there, up to 16 min, and stays as it is where it is longer.",
         unit="s",
         consequence="Five attempts at 60 s are spread over a quarter of an hour.",
         gt=0,

@@ -13,7 +13,8 @@ from datetime import timedelta
 
 from adinsights_orchestration.settings import IngestionSettings
 
-LONGEST_DELAY = timedelta(minutes=16)  # 60 s doubled four times: the delay before the fifth attempt
+# Starts that Airbyte does not take are tried again without end: it may be back for so long before they notice.
+LONGEST_DELAY = timedelta(minutes=16)
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +23,7 @@ class RetryPolicy:
 
     Attributes:
         max_attempts: Jobs per slot, the first included.
-        base: Delay before the second; it doubles from there.
+        base: Delay before the second; it doubles from there up to the longest, and a longer one stays as it is.
         jitter: Share of a delay that is random, either way.
     """
 

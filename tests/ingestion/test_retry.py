@@ -24,6 +24,16 @@ def test_an_airbyte_that_refuses_for_weeks_is_asked_at_the_longest_delay_and_ove
     assert RetryPolicy(base=timedelta(seconds=1258), jitter=0.0).delay(37, random.Random(1)).total_seconds() == 1258
 
 
+def test_the_setting_names_the_longest_delay() -> None:
+    minutes = int(LONGEST_DELAY.total_seconds() / 60)
+    said = IngestionSettings.model_fields["retry_base_seconds"].description or ""
+    assert f"up to {minutes} min, and stays as it is where it is longer" in said
+    slow = RetryPolicy(base=timedelta(minutes=10), jitter=0.0)
+    assert [slow.delay(failures, random.Random(1)) / LONGEST_DELAY for failures in (1, 2, 3)] == [10 / 16, 1, 1]
+    slower = RetryPolicy(base=timedelta(minutes=30), jitter=0.0)
+    assert {slower.delay(failures, random.Random(1)) for failures in (1, 2, 3)} == {timedelta(minutes=30)}
+
+
 @given(st.integers(0, 2000), st.floats(0, 0.5), st.integers(0, 2**32), st.integers(1, 3600))
 def test_jitter_stays_within_its_share_of_the_delay(failures: int, jitter: float, seed: int, base: int) -> None:
     policy = RetryPolicy(base=timedelta(seconds=base), jitter=jitter)
