@@ -164,18 +164,32 @@ def _target(target: MaterializationRef) -> AssetCheckEvaluationTargetMaterializa
 
 
 def report_checks(
-    instance: dg.DagsterInstance, key: dg.AssetKey, check_name: str, results: Iterable[CheckResult], *, at: datetime
+    instance: dg.DagsterInstance,
+    key: dg.AssetKey,
+    check_name: str,
+    results: Iterable[CheckResult],
+    *,
+    at: datetime,
+    by_run: str | None = None,
 ) -> int:
-    """Reports check results without a run and returns how many.
+    """Reports check results in batches and returns how many.
 
-    Each batch carries a made-up run id: Dagster allows one evaluation per check, partition and run id, and counts all
-    events without a run as one. The price is a run link in the UI that leads nowhere.
+    Dagster allows one evaluation per check, partition and run id, and counts all events without a run as one. So what
+    no run evaluated carries a made-up run id, another one each batch; the price is a run link that leads nowhere.
+
+    Args:
+        instance: Where to report.
+        key: The asset.
+        check_name: The check.
+        results: One of each partition at most, where a run reports them.
+        at: When it was evaluated.
+        by_run: The run that evaluated, if one did.
     """
     reported = 0
     for batch in _batches(results, _BATCH):
         partitions = [result.partition for result in batch if result.partition is not None]
         targets = latest_materializations(instance, key, partitions)
-        run_id = str(uuid.uuid4())
+        run_id = by_run or str(uuid.uuid4())
         entries = [
             _entry(
                 DagsterEvent(

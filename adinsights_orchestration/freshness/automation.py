@@ -13,7 +13,7 @@ from adinsights_orchestration.clock import Clock, TickClock, utc_now
 from adinsights_orchestration.dagster_internals import events
 from adinsights_orchestration.dagster_internals.types import AssetJob
 from adinsights_orchestration.environments import Automation
-from adinsights_orchestration.freshness import rendering, states, tick
+from adinsights_orchestration.freshness import rendering, tick
 from adinsights_orchestration.freshness.showing import Showing, Shown
 from adinsights_orchestration.freshness.sla import Sla, SlaTable, load_sla
 from adinsights_orchestration.freshness.tick import Evaluation
@@ -37,14 +37,14 @@ def build_freshness(
         settings: The settings of this process.
         store: The ops store.
         clock: The clock.
-        on_news: Called by a tick that found something to tell; must not raise.
+        on_news: Called by a tick or run that found something to tell; must not raise.
 
     Raises:
         ConfigurationError: The SLA table is wrong.
     """
     sla = load_sla(settings.environment, settings.freshness.sla_path)
     sensor = _sensor(settings, store, sla, clock, on_news)
-    checks = [_check(provider, store, sla, clock) for provider in Provider]
+    checks = [_check(provider, store, sla, clock, on_news) for provider in Provider]
     return dg.Definitions(
         assets=rendering.specs(settings, sla),
         asset_checks=checks,
@@ -147,24 +147,27 @@ def _job(checks: Sequence[dg.AssetChecksDefinition]) -> AssetJob:
     )
 
 
-def _check(provider: Provider, store: OpsStore, sla: SlaTable, clock: Clock) -> dg.AssetChecksDefinition:
+def _check(
+    provider: Provider, store: OpsStore, sla: SlaTable, clock: Clock, on_news: OnNews | None
+) -> dg.AssetChecksDefinition:
     spec = rendering.check_spec(provider)
 
     @dg.multi_asset_check(
         name=f"freshness_of_{provider.value}",
         specs=[spec],
         can_subset=True,
-        description="Judges the provider's connections now, whatever the last evaluation said.",
+        description="Judges the provider's connections now, and writes the check of each of its partitions.",
     )
     def freshness(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckEvaluation]:
-        evaluate_and_show(context.instance, store, sla, TickClock(clock(), BUDGET_SECONDS))
-        with store.begin() as connection:
-            found = [one for one in states.load_states(connection).values() if one.facts.provider is provider]
-        targets = events.latest_materializations(
-            context.instance, spec.asset_key, (one.facts.partition_key for one in found)
-        )
-        for one in found:
-            result = rendering.check_result(one)
-            yield events.check_evaluation(spec.asset_key, spec.name, result, targets.get(one.facts.partition_key))
+        tick_clock = TickClock(clock(), BUDGET_SECONDS)
+        evaluation = tick.run(store, sla, tick_clock.start)
+        if on_news is not None and evaluation.is_news:
+            on_news(context.instance)
+        showing = Showing(context.instance, store, sla[Sla.SYNC_AGE].warn_after)
+        judged = showing.show_provider(provider, tick_clock.start, by_run=context.run.run_id)
+        shown = showing.show(tick_clock, checks=False)
+        context.log.info(summary(evaluation, shown))
+        # One event through Dagster's own writer, for the run and the check as a whole; a thousand would take a minute.
+        yield events.check_evaluation(spec.asset_key, spec.name, rendering.check_of_all(judged), None)
 
     return freshness

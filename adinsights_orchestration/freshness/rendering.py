@@ -64,6 +64,13 @@ def check_result(state: ConnectionState) -> CheckResult:
     return CheckResult(facts.partition_key, verdict.state.passes, f"{verdict.state.value}: {verdict.detail}", metadata)
 
 
+def check_of_all(judged: Mapping[Freshness, int]) -> CheckResult:
+    """A provider's check as a whole, of no partition: red while any of its connections is; counts by state."""
+    failing = sum(count for state, count in judged.items() if not state.passes)
+    said = _counted(judged) or "It has no connections."
+    return CheckResult(None, not failing, said, {state.value: count for state, count in judged.items()})
+
+
 def watermark(mark: Watermark) -> Materialized:
     """A watermark as a materialization at the moment that it stands for; without active connections it says so."""
     worst = {"worst connection": dg.MetadataValue.text(mark.worst)} if mark.worst else {}
@@ -82,7 +89,7 @@ def table(counts: Mapping[Freshness, int], stalest: Sequence[ConnectionState], n
     counts = Counter(counts)
     return dg.AssetObservation(
         asset_key=CONNECTIONS,
-        description=", ".join(f"{counts[state]} {state.value}" for state in Freshness if counts[state]) or "none",
+        description=_counted(counts) or "none",
         metadata={
             "stalest": _rows(stalest),
             "shown": f"{len(stalest)} of {counts.total()}",
@@ -90,6 +97,10 @@ def table(counts: Mapping[Freshness, int], stalest: Sequence[ConnectionState], n
             "evaluated": dg.MetadataValue.timestamp(now),
         },
     )
+
+
+def _counted(counts: Mapping[Freshness, int]) -> str:
+    return ", ".join(f"{counts[state]} {state.value}" for state in Freshness if counts.get(state))
 
 
 def _rows(states: Sequence[ConnectionState]) -> dg.TableMetadataValue:

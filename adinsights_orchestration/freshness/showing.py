@@ -8,6 +8,7 @@ it, leaves a difference that the next tick finds, and writing something twice sa
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -21,7 +22,7 @@ from adinsights_orchestration.clock import TickClock
 from adinsights_orchestration.dagster_internals import events
 from adinsights_orchestration.freshness import rendering
 from adinsights_orchestration.freshness import states as kept
-from adinsights_orchestration.freshness.model import ConnectionState
+from adinsights_orchestration.freshness.model import ConnectionState, Freshness
 from adinsights_orchestration.freshness.states import Place
 from adinsights_orchestration.freshness.watermark import Delivered, Watermark, is_news, renewal_is_due, watermark_of
 from adinsights_orchestration.ops_store.store import OpsStore
@@ -68,12 +69,13 @@ class Showing:
     store: OpsStore
     warn_after: timedelta
 
-    def show(self, clock: TickClock) -> Shown:
+    def show(self, clock: TickClock, *, checks: bool = True) -> Shown:
         """Writes watermarks, the table and checks, the few that speak of many first.
 
         Args:
             clock: Starts at the moment of the evaluation; when its budget is used up, what is left of the checks waits
                 for the next tick, but for a first batch, so that each tick gets somewhere.
+            checks: Whether checks are shown too, or somebody else does that.
         """
         with self.store.exclusive(LOCK) as mine:
             if not mine:
@@ -88,8 +90,25 @@ class Showing:
             if table:
                 self._show_table(clock.start)
                 self._noted(last, clock.start, turned=place.turned, table_at=clock.start)
-            checks, left = self._show_checks(clock)
-        return Shown(checks, len(watermarks), table, left)
+            shown, left = self._show_checks(clock) if checks else (0, False)
+        return Shown(shown, len(watermarks), table, left)
+
+    def show_provider(self, provider: Provider, now: datetime, *, by_run: str) -> Counter[Freshness]:
+        """Writes the check of each of a provider's connections, whether it says something new or not.
+
+        Returns:
+            How many are in each state.
+        """
+        judged: Counter[Freshness] = Counter()
+        after = ""
+        while True:
+            with self.store.begin() as connection:
+                states = kept.states_after(connection, provider, after, _BATCH)
+            if not states:
+                return judged
+            self._show_checks_of(provider, states, now, by_run)
+            judged.update(one.verdict.state for one in states)
+            after = states[-1].facts.partition_key
 
     def _show_watermarks(self, last: _Last, place: Place, now: datetime) -> dict[Provider, Watermark]:
         """Reports the watermarks that are news; looks at connections only where one of them may be."""
@@ -130,11 +149,13 @@ class Showing:
                 self._show_checks_of(provider, [one for one in states if one.facts.provider is provider], clock.start)
             shown += len(states)
 
-    def _show_checks_of(self, provider: Provider, states: Sequence[ConnectionState], now: datetime) -> None:
+    def _show_checks_of(
+        self, provider: Provider, states: Sequence[ConnectionState], now: datetime, by_run: str | None = None
+    ) -> None:
         if not states:
             return
-        key = dg.AssetKey(provider.asset_path)
-        events.report_checks(self.instance, key, rendering.CHECK, map(rendering.check_result, states), at=now)
+        key, results = dg.AssetKey(provider.asset_path), map(rendering.check_result, states)
+        events.report_checks(self.instance, key, rendering.CHECK, results, at=now, by_run=by_run)
         with self.store.begin() as connection:
             kept.mark_shown(connection, states)
 

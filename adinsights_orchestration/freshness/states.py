@@ -116,6 +116,12 @@ def load_states(connection: sa.Connection, keys: Collection[str] | None = None) 
     return {row.partition_key: _state(row) for row in connection.execute(query)}
 
 
+def states_after(connection: sa.Connection, provider: Provider, after: str, limit: int) -> list[ConnectionState]:
+    """Returns a provider's connections behind a partition key, in the order of their keys."""
+    query = sa.select(connection_freshness).where(_ROWS.provider == provider.value, _ROWS.partition_key > after)
+    return [_state(row) for row in connection.execute(query.order_by(_ROWS.partition_key).limit(limit))]
+
+
 def unshown_states(connection: sa.Connection, limit: int) -> list[ConnectionState]:
     """Returns connections whose check in Dagster says something else, or was cleared by a sync; the worst first."""
     query = sa.select(connection_freshness).where(UNSHOWN)

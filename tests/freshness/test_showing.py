@@ -308,12 +308,40 @@ def test_a_person_may_run_the_job_and_gets_every_partition_judged_now(
     world.serve(META, OTHER)
     materialize(world, postgres_instance, META)
     world.now += 3 * HOUR
+    told: list[dg.DagsterInstance] = []
     settings = Settings(environment=Environment.PRODUCTION)
-    built = build_freshness(settings, world.store, clock=world.clock)
-    result = built.resolve_job_def(JOB).execute_in_process(instance=postgres_instance)
+    job = build_freshness(settings, world.store, clock=world.clock, on_news=told.append).resolve_job_def(JOB)
+    result = job.execute_in_process(instance=postgres_instance)
     assert result.success
-    found = {event.partition: event.passed for event in result.get_asset_check_evaluations()}
-    assert found == {META.partition_key: False, OTHER.partition_key: False}
+    for one in (META, OTHER):
+        [evaluation] = evaluations(postgres_instance, one)
+        assert (evaluation.run_id, evaluation.status.value) == (result.run_id, "FAILED")
+    assert is_current(postgres_instance, META)
+    assert watermarks(postgres_instance) != []
+    assert len(told) == 1, "whoever is alerted need not wait for the next tick"
+    again = job.execute_in_process(instance=postgres_instance)
+    assert [evaluation.run_id for evaluation in evaluations(postgres_instance, META)] == [again.run_id, result.run_id]
+    assert len(told) == 1
+
+
+def test_a_run_of_the_job_stores_one_event_per_provider_by_itself_however_many_connections_there_are(
+    world: World, postgres_instance: dg.DagsterInstance
+) -> None:
+    many = [connection(f"c{n:03}") for n in range(60)]
+    world.serve(GA4, *many)
+    world.sync(GA4)
+    settings = Settings(environment=Environment.PRODUCTION)
+    job = build_freshness(settings, world.store, clock=world.clock).resolve_job_def(JOB)
+    result = job.execute_in_process(instance=postgres_instance)
+    said = {each.asset_key.path[-1]: (each.partition, each.passed) for each in result.get_asset_check_evaluations()}
+    assert said == {provider.value: (None, True) for provider in Provider}
+    described = {each.asset_key.path[-1]: each.description for each in result.get_asset_check_evaluations()}
+    assert (described["meta"], described["ga4"]) == ("60 pending", "1 ok")
+    assert described["tiktok_ads"] == "It has no connections."
+    check = dg.AssetCheckKey(KEY, rendering.CHECK)
+    records = postgres_instance.event_log_storage.get_asset_check_execution_history(check, limit=1000)
+    assert {record.partition for record in records} == {None, *(one.partition_key for one in many)}
+    assert {record.status.value for record in records} == {"SUCCEEDED"}, "none stays planned"
 
 
 def test_the_tick_says_what_became_of_whom(world: World, postgres_instance: dg.DagsterInstance) -> None:
