@@ -117,7 +117,8 @@ def availability(
     window = spans.data(data).alias("span")
     sample = health_sample.c
     probed = sample.ok + sample.degraded + sample.down
-    said = sa.and_(sample.value_count > 0, sample.unknown == 0)
+    # A release before this one counted the figures of unknown readings too: such an hour says nothing that can be used.
+    said = sa.and_(sample.value_count > 0, sample.value_count <= probed)
     query = (
         sa.select(
             window.c.n,

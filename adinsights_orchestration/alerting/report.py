@@ -134,8 +134,8 @@ def _matter_began(incident: Incident, episode: int, fired: datetime) -> datetime
 
 def _cost(connection: sa.Connection, sla: SlaTable, began: datetime, ended: datetime) -> Cost:
     sample = health_sample.c
-    probed = sample.ok + sample.degraded + sample.down
-    query = sa.select(probed, sample.down, sample.value_count, sample.value_sum, sample.unknown, sample.component)
+    probed = (sample.ok + sample.degraded + sample.down).label("probed")
+    query = sa.select(probed, sample.down, sample.value_count, sample.value_sum, sample.component)
     minutes = query.where(
         sample.component.in_((Component.API.value, Component.BACKEND.value)),
         sample.resolution == Resolution.MINUTE.value,
@@ -145,10 +145,10 @@ def _cost(connection: sa.Connection, sla: SlaTable, began: datetime, ended: date
     bad: dict[datetime, float] = {}
     for row in connection.execute(minutes):
         is_rate = row.component == Component.API.value
-        if is_rate and row.value_count and not row.unknown:
+        if is_rate and 0 < row.value_count <= row.probed:
             share = row.value_sum / row.value_count / 100
-        elif not is_rate and row[0]:
-            share = row.down / row[0]
+        elif not is_rate and row.probed:
+            share = row.down / row.probed
         else:
             continue
         bad[row.at] = max(bad.get(row.at, 0.0), min(share, 1.0))

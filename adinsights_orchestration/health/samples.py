@@ -79,7 +79,8 @@ def prune(connection: sa.Connection, keep: Mapping[Resolution, timedelta], now: 
 
 def _rows(reading: Reading) -> Iterator[dict[str, Any]]:
     counts = {health.value: int(reading.health is health) for health in Health}
-    latency, value = reading.latency_ms, reading.value
+    # A figure that rests on too little is shown, and not counted: an hour that holds one is an hour all the same.
+    latency, value = reading.latency_ms, reading.value if reading.health is not Health.UNKNOWN else None
     for resolution in Resolution:
         yield {
             "component": reading.component.value,

@@ -39,7 +39,7 @@ from adinsights_orchestration.freshness.sla import Sla
 from adinsights_orchestration.health import samples
 from adinsights_orchestration.health.model import Component, Health, Reading
 from adinsights_orchestration.ops_store.findings import open_finding
-from adinsights_orchestration.ops_store.tables import dbt_invocation, sync_job
+from adinsights_orchestration.ops_store.tables import dbt_invocation, health_sample, sync_job
 from adinsights_orchestration.tenants import store as registry_store
 from adinsights_orchestration.tenants.model import (
     Connection,
@@ -290,6 +290,22 @@ def test_an_api_that_is_down_burns_its_budget_in_the_stored_readings_and_says_ho
     text = plant.shown()["availability_burning"]
     assert "[FIRING PAGE] The API's error budget burns" in text
     assert "SRE workbook" in text
+
+
+def test_one_reading_of_too_little_traffic_does_not_take_its_whole_hour_out_of_the_slow_windows(plant: Plant) -> None:
+    with plant.store.begin() as connection:
+        for hours in range(72):
+            at = NOON - hours * HOUR
+            bad = [Reading(Component.API, Health.DOWN, "x", "x", at - n * MINUTE, value=2.0) for n in range(1, 3)]
+            few = Reading(Component.API, Health.UNKNOWN, "too_few_requests", "x", at - 3 * MINUTE, value=100.0)
+            for reading in (*bad, few):
+                samples.add(connection, [reading])
+        seen = history.availability(connection, [24 * HOUR, 72 * HOUR], NOON)
+        assert {span: each.bad for span, each in seen.items()} == pytest.approx({24 * HOUR: 0.02, 72 * HOUR: 0.02})
+        connection.execute(
+            sa.update(health_sample).values(value_count=3, value_sum=104.0)
+        )  # as another release counted
+        assert history.availability(connection, [24 * HOUR], NOON) == {}
 
 
 def test_a_fresh_deployment_whose_first_reading_is_bad_does_not_burn_a_month() -> None:
