@@ -2,7 +2,8 @@
 
 Belongs here: running the application, and turning what went wrong into words and a code. Not here: commands.
 Exit codes: 0 done, 1 the command ran and something it was asked about is not well, 2 wrong use or a failure with a next
-step, 70 a defect, 130 interrupted.
+step, 70 a defect, 130 interrupted. `status` says with 2 that something is down, so its wrong use is 64 and its wrong
+configuration 78, as in sysexits.h.
 """
 
 from __future__ import annotations
@@ -12,11 +13,13 @@ import traceback
 from collections.abc import MutableMapping, Sequence
 
 from adinsights_orchestration.cli import environment_file
-from adinsights_orchestration.errors import AdinsightsError
+from adinsights_orchestration.cli.concluded import Concluded
+from adinsights_orchestration.errors import AdinsightsError, OpsStoreError
 from adinsights_orchestration.redaction import redact
 
 EXIT_NOT_WELL = 1
 EXIT_FAILURE = 2
+EXIT_USAGE, EXIT_CONFIGURATION = 64, 78  # of `status`
 EXIT_DEFECT = 70
 EXIT_INTERRUPTED = 130
 
@@ -37,10 +40,14 @@ def run(arguments: Sequence[str], environment: MutableMapping[str, str]) -> int:
         from adinsights_orchestration.cli.app import application
 
         return _code(application()(args=[*arguments], prog_name="adinsights", standalone_mode=True))
-    except SystemExit as ended:
+    except Concluded as ended:
         return _code(ended.code)
+    except SystemExit as ended:
+        code = _code(ended.code)
+        return EXIT_USAGE if code == EXIT_FAILURE and _is_status(arguments) else code
     except AdinsightsError as error:
-        return _failed(error, debug)
+        _tell(error, debug)
+        return _of_status(error) if _is_status(arguments) else EXIT_FAILURE
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     except Exception as error:  # noqa: BLE001  (the last place that can redact it)
@@ -53,14 +60,26 @@ def _code(value: object) -> int:
     return value if isinstance(value, int) else EXIT_FAILURE
 
 
-def _failed(error: AdinsightsError, debug: bool) -> int:
+def _is_status(arguments: Sequence[str]) -> bool:
+    return next((each for each in arguments if not each.startswith("-")), "") == "status"
+
+
+def _of_status(error: AdinsightsError) -> int:
+    """Without an ops store everything is down; whatever else keeps `status` from looking says nothing of that."""
+    from adinsights_orchestration.cli.selection import SelectionError
+
+    if isinstance(error, OpsStoreError):
+        return EXIT_FAILURE
+    return EXIT_USAGE if isinstance(error, SelectionError) else EXIT_CONFIGURATION
+
+
+def _tell(error: AdinsightsError, debug: bool) -> None:
     place = f"{error.place}: " if error.place else ""
     _red(f"{place}{error.problem}")
     if error.next_step:
         _red(f"  {error.next_step}")
     if debug:
         _traceback(error)
-    return EXIT_FAILURE
 
 
 def _defect(error: Exception, debug: bool) -> int:

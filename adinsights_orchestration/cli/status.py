@@ -1,7 +1,7 @@
 """`adinsights status`: how everything is, in one look and one exit code.
 
 Belongs here: laying the picture out for a terminal. Does not belong here: taking it (`status`).
-Exit codes: 0 ok, 1 degraded, 2 down.
+Exit codes: 0 ok, 1 degraded, 2 down; 64 wrong use, 78 wrong configuration.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from uuid import UUID
 import typer
 
 from adinsights_orchestration.cli import process
+from adinsights_orchestration.cli.concluded import Concluded
 from adinsights_orchestration.clock import utc_now
 from adinsights_orchestration.errors import OpsStoreError
 from adinsights_orchestration.redaction import redact
@@ -49,7 +50,7 @@ def status(
         process.print_json(to_json(found))
     else:
         _print(found)
-    raise typer.Exit(found.overall.exit_code)
+    raise Concluded(found.overall.exit_code)
 
 
 def _tenant(store: OpsStore, name: str | None) -> tuple[str, Collection[UUID]] | None:

@@ -75,8 +75,16 @@ def test_an_essential_component_that_is_down_is_exit_code_2(console: Console) ->
 
 def test_a_tenant_that_is_nobody_is_named_with_those_there_are(console: Console) -> None:
     answer = console.status("--tenant", "initech")
-    assert answer.code == 2
+    assert answer.code == 64
     assert answer.err.splitlines() == ["no tenant is 'initech'.", "  Known: acme, globex."]
+
+
+def test_wrong_use_and_a_wrong_setting_do_not_say_that_anything_is_down(console: Console) -> None:
+    assert console.status("--no-such-option").code == 64
+    assert console.status("--limit", "many").code == 64
+    console.environment.setenv("ADINSIGHTS_ENVIRONMENT", "produktion")
+    assert console.status().code == 78
+    assert console.command("runs", "--no-such-option").code == 2
 
 
 def test_an_ops_store_that_does_not_answer_is_exit_code_2_and_a_clear_line(console: Console) -> None:
