@@ -100,7 +100,7 @@ def _one_by_one(deps: Deps, instance: dg.DagsterInstance, sample: int) -> float:
         rows = [as_job_row(row) for row in connection.execute(job_rows().order_by(sync_job.c.job_id).limit(sample))]
     began = time.monotonic()
     for job in rows:
-        metadata = specs.sync_metadata(job, "benchmark", deps.settings)
+        metadata = specs.sync_metadata(job, None, deps.settings)
         key = specs.asset_key(job.provider)
         instance.report_runless_asset_event(
             dg.AssetMaterialization(key, partition=job.partition_key, metadata=metadata)

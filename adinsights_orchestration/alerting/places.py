@@ -5,15 +5,16 @@ Belongs here: addresses. Does not belong here: which alert links which (`rules`)
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from uuid import UUID
 
+from adinsights_orchestration.airbyte_pages import AirbytePages
 from adinsights_orchestration.alerting.message import Link
 from adinsights_orchestration.health.model import Component
 from adinsights_orchestration.settings import Settings
 from adinsights_orchestration.status.links import Links
-from adinsights_orchestration.tenants.model import Provider
+from adinsights_orchestration.tenants.model import Connection, Provider
 from adinsights_orchestration.topology.model import Dashboard, Topology
 
 MOST_DASHBOARDS = 5
@@ -25,20 +26,24 @@ class Places:
 
     Attributes:
         links: Dagster's UI and the runbook.
-        airbyte: Base URL of Airbyte's UI.
+        airbyte: Airbyte's UI.
         superset: Base URL of Superset; None where none is known.
         topology: The dashboards.
+        workspaces: The workspaces of connections, as far as the registry has them.
     """
 
     links: Links
-    airbyte: str
+    airbyte: AirbytePages
     superset: str | None = None
     topology: Topology | None = None
+    workspaces: Mapping[UUID, UUID] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, settings: Settings, topology: Topology | None) -> Places:
-        """The addresses of a deployment."""
-        return cls(Links.of(settings), settings.airbyte.ui_url.rstrip("/"), settings.health.superset_url, topology)
+    def of(cls, settings: Settings, topology: Topology | None, served: Iterable[Connection] = ()) -> Places:
+        """The addresses of a deployment with these connections."""
+        pages, superset = AirbytePages.of(settings.airbyte), settings.health.superset_url
+        workspaces = {one.connection_id: one.workspace_id for one in served if one.workspace_id is not None}
+        return cls(Links.of(settings), pages, superset, topology, workspaces)
 
     def runbook(self, section: str) -> Link:
         """A section of the runbook."""
@@ -68,8 +73,8 @@ class Places:
     ) -> Iterator[Link]:
         yield Link("Partition", self.links.partition(provider, partition))
         if connection_id is not None:
-            page = f"{self.airbyte}/connections/{connection_id}/timeline"
-            yield Link("Airbyte", page if job is None else f"{page}?openLogs=true&jobId={job}")
+            workspace = self.workspaces.get(connection_id)
+            yield Link("Airbyte", self.airbyte.connection(workspace, connection_id, job))
         yield from self.dashboards(provider)
         yield self.runbook(section)
 

@@ -163,5 +163,6 @@ class Standing:
         known = self.surroundings
         if known is None or any(one is not other for one, other in zip(known[0], made_of, strict=True)):
             self.memo = {}
-            self.surroundings = known = (made_of, Places.of(settings, topology), Graph(topology))
+            served = self.registry[1].values() if self.registry else ()
+            self.surroundings = known = (made_of, Places.of(settings, topology, served), Graph(topology))
         return known[1], known[2]

@@ -172,9 +172,9 @@ def tell_outcome(context: dg.OpExecutionContext | dg.AssetExecutionContext, deps
         context.log.info("%s: %s", outcome.partition_key, specs.describe(job))
         return  # a clear brings no data and says nothing about the last sync
     if job is not None and outcome.owned and outcome.succeeded:
-        metadata = specs.sync_metadata(job, outcome.connection.name, deps.settings)
+        metadata = specs.sync_metadata(job, outcome.connection, deps.settings)
         yield dg.AssetMaterialization(key, partition=outcome.partition_key, metadata=metadata)
-    checks = SyncChecks(context.instance, deps.store, deps.settings)
+    checks = SyncChecks(context.instance, deps.store, deps.settings, deps.registry)
     newest = checks.newest([outcome.partition_key]).get(outcome.partition_key)
     latest = events.latest_materializations(context.instance, key, [outcome.partition_key])
     result = _result(deps, outcome, newest)
@@ -190,7 +190,7 @@ def tell_outcome(context: dg.OpExecutionContext | dg.AssetExecutionContext, deps
 def _result(deps: Deps, outcome: SyncOutcome, newest: JobRow | None) -> CheckResult:
     if newest is None:
         return CheckResult(outcome.partition_key, passed=False, description=outcome.reason)
-    return specs.check_result(newest, deps.settings)
+    return specs.check_result(newest, outcome.connection, deps.settings)
 
 
 def shortened(failed: Mapping[str, str], most: int = 5) -> str:

@@ -63,6 +63,7 @@ class SyncChecks:
     instance: dg.DagsterInstance
     store: OpsStore
     settings: Settings
+    registry: Registry
 
     def newest(self, partitions: Iterable[str]) -> dict[str, JobRow]:
         """Returns each partition's newest job that is over: the one that its check has to speak of."""
@@ -84,8 +85,9 @@ class SyncChecks:
             said: The job that each partition's check speaks of now; 0 where it speaks of none.
             now: The moment of the evaluation.
         """
+        known = self.registry.by_partition() if said else {}
         while behind := [job for key, job in self.newest(said).items() if job.job_id != said[key]]:
-            results = (specs.check_result(job, self.settings) for job in behind)
+            results = (specs.check_result(job, known.get(job.partition_key), self.settings) for job in behind)
             events.report_checks(self.instance, specs.asset_key(provider), specs.SYNC_CHECK, results, at=now)
             said = {job.partition_key: job.job_id for job in behind}
 
@@ -144,8 +146,8 @@ class Reporter:
                 return None
             batch = ledger.begin_report_batch(connection, provider, [job.job_id for job in pending], cursor, now)
         brought = [job for job in batch.jobs if job.succeeded]
-        names = {one.partition_key: one.name for one in self.registry.connections}
-        found = (specs.materialized(job, names.get(job.partition_key, ""), self.settings) for job in brought)
+        known = self.registry.by_partition()
+        found = (specs.materialized(job, known.get(job.partition_key), self.settings) for job in brought)
         events.report_materializations(self.instance, specs.asset_key(provider), found)
         self._finish(batch, batch.jobs, now)
         return Reported(materialized=len(brought), failed=len(batch.jobs) - len(brought))
@@ -171,7 +173,7 @@ class Reporter:
 
     @property
     def _checks(self) -> SyncChecks:
-        return SyncChecks(self.instance, self.store, self.settings)
+        return SyncChecks(self.instance, self.store, self.settings, self.registry)
 
     def _is_over(self, run_id: str) -> bool:
         run = self.instance.get_run_by_id(run_id)

@@ -14,11 +14,12 @@ import dagster as dg
 from dagster_airbyte import AirbyteWorkspace
 from dagster_airbyte.translator import AirbyteMetadataSet
 
+from adinsights_orchestration.airbyte_pages import AirbytePages
 from adinsights_orchestration.dagster_internals.events import SYNC_ID_KEY, CheckResult, Materialized
 from adinsights_orchestration.ingestion.airbyte_models import StreamCount
 from adinsights_orchestration.ingestion.ledger.jobs import JobRow
 from adinsights_orchestration.settings import Settings
-from adinsights_orchestration.tenants.model import Provider
+from adinsights_orchestration.tenants.model import Connection, Provider
 from adinsights_orchestration.tenants.partitions import PARTITIONS
 
 GROUP = "ingestion"
@@ -95,18 +96,20 @@ def airbyte_workspace(settings: Settings) -> AirbyteWorkspace:
     )
 
 
-def materialized(job: JobRow, name: str, settings: Settings) -> Materialized:
-    """A finished sync as a materialization at the moment it ended."""
+def materialized(job: JobRow, connection: Connection | None, settings: Settings) -> Materialized:
+    """A finished sync, of a connection that the registry may not have any more, as a materialization when it ended."""
     assert job.ended_at is not None
-    return Materialized(job.partition_key, job.ended_at, sync_metadata(job, name, settings))
+    return Materialized(job.partition_key, job.ended_at, sync_metadata(job, connection, settings))
 
 
-def sync_metadata(job: JobRow, name: str, settings: Settings) -> dict[str, Any]:
+def sync_metadata(job: JobRow, connection: Connection | None, settings: Settings) -> dict[str, Any]:
     """What a person wants to know of a finished sync: how much, how long, and where to look."""
     metadata: dict[str, Any] = {
-        **AirbyteMetadataSet(connection_id=str(job.connection_id), connection_name=name),
+        **AirbyteMetadataSet(
+            connection_id=str(job.connection_id), connection_name=connection.name if connection else ""
+        ),
         SYNC_ID_KEY: job.job_id,
-        "airbyte/job": dg.MetadataValue.url(job_url(job, settings)),
+        "airbyte/job": dg.MetadataValue.url(job_url(job, connection, settings)),
         "airbyte/job_type": job.job_type,
         "started": dg.MetadataValue.timestamp(job.started_at),
         "started by": job.started_by,
@@ -124,9 +127,9 @@ def sync_metadata(job: JobRow, name: str, settings: Settings) -> dict[str, Any]:
     return metadata
 
 
-def check_result(job: JobRow, settings: Settings) -> CheckResult:
+def check_result(job: JobRow, connection: Connection | None, settings: Settings) -> CheckResult:
     """How the connection's last sync ended, for its `sync` check."""
-    metadata = {SYNC_ID_KEY: job.job_id, "airbyte/job": dg.MetadataValue.url(job_url(job, settings))}
+    metadata = {SYNC_ID_KEY: job.job_id, "airbyte/job": dg.MetadataValue.url(job_url(job, connection, settings))}
     return CheckResult(job.partition_key, job.succeeded, describe(job), metadata)
 
 
@@ -139,9 +142,10 @@ def describe(job: JobRow) -> str:
     return f"Airbyte job {job.job_id} {job.status}{origin}: {job.reason}"
 
 
-def job_url(job: JobRow, settings: Settings) -> str:
+def job_url(job: JobRow, connection: Connection | None, settings: Settings) -> str:
     """The job's page in Airbyte's UI."""
-    return f"{settings.airbyte.ui_url}/connections/{job.connection_id}/timeline?openLogs=true&jobId={job.job_id}"
+    workspace = connection.workspace_id if connection else None
+    return AirbytePages.of(settings.airbyte).connection(workspace, job.connection_id, job.job_id)
 
 
 def _streams_table(streams: Sequence[StreamCount]) -> dg.TableMetadataValue:

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from uuid import UUID
+
+import pytest
 
 from adinsights_orchestration.alerting.places import Places
 from adinsights_orchestration.alerting.rules.catalog import RULES
 from adinsights_orchestration.alerting.rules.rule import RULE_FAILED
-from adinsights_orchestration.settings import Settings
-from adinsights_orchestration.tenants.model import Provider
+from adinsights_orchestration.settings import AirbyteSettings, Settings
+from adinsights_orchestration.tenants.model import Connection, Provider, Schedule, ScheduleType
 from adinsights_orchestration.topology.model import Dashboard, Topology
 from tests.repository.checkout import ROOT
 
 ALERTING = ROOT / "adinsights_orchestration" / "alerting"
 CONNECTION = UUID("1f0c2a9b-0000-4000-8000-000000000001")
+WORKSPACE, OTHER = UUID("1f0c2a9b-0000-4000-8000-000000000002"), UUID("1f0c2a9b-0000-4000-8000-000000000003")
 
 
 def _slugs(page: str) -> set[str]:
@@ -35,15 +39,41 @@ def test_a_connection_links_its_partition_its_job_its_dashboards_and_the_runbook
         Dashboard("superset/web", "Web", ("ga4",), path="/superset/dashboard/web/"),
     )
     settings = Settings()
-    places = Places.of(settings, Topology("pipelines", dashboards=dashboards))
-    places = Places(places.links, places.airbyte, "https://bi.example.com/", places.topology)
+    places = Places.of(settings, Topology("pipelines", dashboards=dashboards), [_served(WORKSPACE)])
+    places = replace(places, superset="https://bi.example.com/")
     links = {link.label: link.url for link in places.connection(Provider.META, "acme/m 1", CONNECTION, 7, "x")}
     assert links == {
         "Partition": f"{settings.dagster.ui_url}/assets/airbyte/meta?view=partitions&partition=acme%2Fm%201",
-        "Airbyte": f"{settings.airbyte.ui_url}/connections/{CONNECTION}/timeline?openLogs=true&jobId=7",
+        "Airbyte": f"{settings.airbyte.ui_url}/workspaces/{WORKSPACE}/connections/{CONNECTION}/timeline"
+        "?openLogs=true&jobId=7",
         "Spend": "https://bi.example.com/superset/dashboard/spend/",
         "Runbook": f"{settings.runbook_url}#x",
     }
+
+
+@pytest.mark.parametrize(
+    ("registered", "configured", "shown"),
+    [
+        (WORKSPACE, (), WORKSPACE),
+        (WORKSPACE, (OTHER,), WORKSPACE),
+        (None, (OTHER,), OTHER),
+        (None, (OTHER, WORKSPACE), None),
+        (None, (), None),
+    ],
+)
+def test_a_page_in_airbyte_is_of_the_workspace_that_is_known_else_its_start_page(
+    registered: UUID | None, configured: tuple[UUID, ...], shown: UUID | None
+) -> None:
+    settings = Settings(airbyte=AirbyteSettings(ui_url="https://airbyte.example.com/", workspace_ids=configured))
+    places = Places.of(settings, None, [_served(registered)])
+    links = {link.label: link.url for link in places.connection(Provider.META, "acme/m", CONNECTION, None, "x")}
+    page = f"/workspaces/{shown}/connections/{CONNECTION}/timeline" if shown else ""
+    assert links["Airbyte"] == f"https://airbyte.example.com{page}"
+
+
+def _served(workspace_id: UUID | None) -> Connection:
+    schedule = Schedule(ScheduleType.MANUAL)
+    return Connection(CONNECTION, CONNECTION, Provider.META, "Meta", CONNECTION, schedule, workspace_id)
 
 
 def test_every_rule_has_its_row_in_the_table_and_every_row_its_rule() -> None:

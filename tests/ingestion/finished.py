@@ -22,7 +22,7 @@ def connection(name: str, provider: Provider = Provider.META) -> Connection:
     row = uuid5(SPACE, f"{provider}/{name}")
     key = f"acme/{name}-{str(row)[:8]}"
     schedule = Schedule(ScheduleType.INTERVAL, interval=timedelta(hours=1))
-    return Connection(row, TENANT.id, provider, name, row, schedule, partition_key=key)
+    return Connection(row, TENANT.id, provider, name, row, schedule, uuid5(SPACE, "workspace"), partition_key=key)
 
 
 def registry(connections: Iterable[Connection]) -> Registry:

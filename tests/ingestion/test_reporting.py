@@ -56,7 +56,8 @@ def test_a_finished_sync_becomes_a_materialization_at_the_time_it_ended(
     assert values["dagster-airbyte/connection_id"] == str(meta.connection_id)
     assert values["dagster-airbyte/connection_name"] == "meta"
     assert values["duration_seconds"] == 120
-    assert f"jobId={7}" in str(values["airbyte/job"])
+    page = f"/workspaces/{meta.workspace_id}/connections/{meta.connection_id}/timeline?openLogs=true&jobId=7"
+    assert str(values["airbyte/job"]).endswith(page)
 
 
 def test_a_failed_sync_fails_its_partitions_check_with_airbytes_reason_and_materializes_nothing(

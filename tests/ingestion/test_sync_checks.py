@@ -143,7 +143,8 @@ def test_a_newer_job_that_somebody_else_reports_meanwhile_has_the_last_word(
         with ops_store.begin() as transaction:
             transaction.execute(sa.update(sync_job).where(sync_job.c.job_id == 2).values(report_state="reported"))
             row = ledger.jobs_by_id(transaction, [2])[2]
-        events.report_checks(postgres_instance, META, specs.SYNC_CHECK, [specs.check_result(row, Settings())], at=NOW)
+        result = specs.check_result(row, None, Settings())
+        events.report_checks(postgres_instance, META, specs.SYNC_CHECK, [result], at=NOW)
 
     reporter(postgres_instance, RacedStore(ops_store, after, run_reports), "meta").report(NOW)
     if not theirs:

@@ -19,7 +19,7 @@ def _page(server: AirbyteServer, path: str) -> httpx.Response:
 def test_a_connection_s_page_shows_its_jobs_and_of_the_one_that_is_asked_for_why_it_failed() -> None:
     gate = Gate("someone", "a secret")
     with airbyte_server(gate=gate, script=failing(TRANSIENT)) as server:
-        timeline = f"/connections/{server.connection.id}/timeline"
+        timeline = f"/workspaces/{server.workspace_id}/connections/{server.connection.id}/timeline"
         assert "It has not synced yet." in _page(server, timeline).text, "people need no token"
         assert httpx.get(f"{server.url}/api/public/v1/jobs").status_code == 401
         job = server.world.start(server.connection.id, ConfigType.SYNC)
@@ -31,8 +31,14 @@ def test_a_connection_s_page_shows_its_jobs_and_of_the_one_that_is_asked_for_why
 
 
 def test_what_is_no_connection_has_no_page(airbyte: AirbyteServer) -> None:
+    workspace, connection = airbyte.workspace_id, airbyte.connection.id
     for name in ("5e0c1f3a-0000-4000-8000-000000000000", "x"):
-        assert _page(airbyte, f"/connections/{name}/timeline").status_code == 404
+        assert _page(airbyte, f"/workspaces/{workspace}/connections/{name}/timeline").status_code == 404
+        assert _page(airbyte, f"/workspaces/{name}/connections/{connection}/timeline").status_code == 404
+
+
+def test_an_address_without_its_workspace_leads_to_the_start_page(airbyte: AirbyteServer) -> None:
+    assert _page(airbyte, f"/connections/{airbyte.connection.id}/timeline").text.startswith("Airbyte (local")
 
 
 def test_a_dashboard_has_a_page_that_says_which_it_is_and_shows_a_name_as_text() -> None:

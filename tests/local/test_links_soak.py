@@ -89,6 +89,8 @@ def test_the_links_of_messages_open_what_they_name(site: Site, tmp_path: Path) -
     job = words_of(links["Airbyte"], tmp_path, "airbyte")
     number = links["Airbyte"].rpartition("=")[2]
     assert re.search(rf"Job {number}: sync, failed, .* Attempt 1, failed: The token was revoked\.", job), job
+    elsewhere = words_of(re.sub(r"/workspaces/[^/]+", "", links["Airbyte"]), tmp_path, "no_workspace")
+    assert f"Job {number}" not in elsewhere, "another address would show it too, and prove nothing"
 
     assert "Campaign pacing Superset" in words_of(links["Campaign pacing"], tmp_path, "dashboard")
 

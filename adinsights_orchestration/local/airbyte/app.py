@@ -106,9 +106,9 @@ def _routes(world: AirbyteWorld, gate: Gate, discover: Discover | None) -> list[
     return [
         Mount("/api/public/v1", app=Router(public_routes)),
         Mount("/api/v1", app=Router(config_routes)),
-        Route("/", _front_page, methods=["GET"]),
-        Route("/workspaces/{rest:path}", _front_page, methods=["GET"]),
         timeline_route(world),
+        # Airbyte's UI too answers whatever it does not have with a start page, and never with 404.
+        Route("/{rest:path}", _front_page, methods=["GET"]),
     ]
 
 
@@ -138,7 +138,7 @@ async def _config_health(_: Request) -> Response:
 
 
 async def _front_page(_: Request) -> Response:
-    pages = "a page for each connection at connections/ID/timeline, its APIs below api/"
+    pages = "a page for each connection at workspaces/ID/connections/ID/timeline, its APIs below api/"
     return PlainTextResponse(f"Airbyte (local stand-in): {pages}.\n")
 
 

@@ -28,20 +28,27 @@ article.asked {{ border-color: #615eff; background: #f6f6ff }} pre {{ white-spac
 
 def timeline_route(world: AirbyteWorld) -> Route:
     """Returns the page's route; `openLogs=true&jobId=7` shows that job's attempts, as Airbyte does."""
-    return Route("/connections/{id}/{tab:path}", _timeline(world), methods=["GET"])
+    return Route("/workspaces/{workspace}/connections/{id}/timeline", _timeline(world), methods=["GET"])
 
 
 def _timeline(world: AirbyteWorld) -> Callable[[Request], Awaitable[Response]]:
     async def timeline(request: Request) -> Response:
         try:
             connection = world.resources.connection(UUID(request.path_params["id"]))
+            workspace = UUID(request.path_params["workspace"])
         except (ValueError, NotFoundError):
-            return HTMLResponse("<h1>There is no such connection.</h1>", 404)
+            return _nothing()
+        if workspace != connection.workspace_id:
+            return _nothing()
         newest = JobQuery(connection_id=connection.id, order_by="createdAt", descending=True, limit=JOBS_SHOWN)
         asked = request.query_params.get("jobId") if request.query_params.get("openLogs") == "true" else None
         return HTMLResponse(_page(connection, world.list_jobs(newest), asked))
 
     return timeline
+
+
+def _nothing() -> Response:
+    return HTMLResponse("<h1>There is no such connection in this workspace.</h1>", 404)
 
 
 def _page(connection: AirbyteConnection, jobs: list[Job], asked: str | None) -> str:
