@@ -2,12 +2,11 @@
 
 Belongs here: when it is said. Does not belong here: reading definitions (`read`), rows (`store`). The first tick after
 a load publishes or confirms; every later one only looks whether what is in force still is what this load said, so
-that a restored or emptied ops store gets it back by itself.
+that a restored or emptied ops store gets it back by itself. What another load put in force later stays: two servers of
+different releases, as in a rolling deployment, would else take turns for ever.
 """
 
 from __future__ import annotations
-
-import uuid
 
 import dagster as dg
 
@@ -30,7 +29,7 @@ def build_topology(settings: Settings, store: OpsStore, *, clock: Clock = utc_no
     unattended = declared(settings, Automation.TOPOLOGY)
     if unattended is None:
         return dg.Definitions()
-    load = uuid.uuid4().hex  # definitions are built once a load
+    said: list[int] = []  # the row that this load put in force: definitions are built once a load
 
     @dg.sensor(
         name=Automation.TOPOLOGY.value,
@@ -42,39 +41,44 @@ def build_topology(settings: Settings, store: OpsStore, *, clock: Clock = utc_no
     )
     @correlated
     def topology_publish(context: dg.SensorEvaluationContext) -> dg.SensorResult:
-        told = tell(store, _topology(context), first=context.cursor != load, clock=clock)
-        done = None if told is None else load
-        return dg.SensorResult(skip_reason=told or "another tick is publishing", cursor=done)
+        told, row = tell(store, _topology(context), said[-1] if said else None, clock=clock)
+        said[:] = said if row is None else [row]
+        return dg.SensorResult(skip_reason=told)
 
     return dg.Definitions(sensors=[topology_publish])
 
 
-def tell(store: OpsStore, topology: Topology, *, first: bool, clock: Clock) -> str | None:
+def tell(store: OpsStore, topology: Topology, said: int | None, *, clock: Clock) -> tuple[str, int | None]:
     """Publishes or confirms the topology where that is called for.
 
     Args:
         store: The ops store.
         topology: What the location consists of.
-        first: Whether this load has not said it yet.
+        said: The row that this load put in force; None when it has not said anything yet.
         clock: The clock.
 
     Returns:
-        What was done, in one line; None when another tick is at it.
+        What was done, in one line, and the row; None for it where nothing was written.
 
     Raises:
         OpsStoreError: The ops store does not answer; the next tick tries again.
     """
     with store.begin() as connection:
-        current = kept.published_digest(connection) == digest_of(topology)
-    if current and not first:
-        return "unchanged"
+        current = kept.newest(connection)
+    if said is not None and current is not None:
+        if current.digest == digest_of(topology):
+            return "unchanged", None
+        if current.number > said:
+            return "another load has published since; reload this location to put its topology in force", None
     with store.exclusive(LOCK) as mine:
         if not mine:
-            return None
+            return "another tick is publishing", None
         with store.begin() as connection:
             done = kept.publish(connection, topology, clock())
+            current = kept.newest(connection)
+    assert current is not None
     sizes = f"{len(topology.assets)} assets, {len(topology.dashboards)} dashboards, {len(topology.jobs)} jobs"
-    return f"{done}: {sizes}"
+    return f"{done}: {sizes}", current.number
 
 
 def _topology(context: dg.SensorEvaluationContext) -> Topology:

@@ -51,9 +51,18 @@ class LoadedTopology:
     note: str = ""
 
 
-def published_digest(connection: sa.Connection) -> str | None:
-    """Returns the digest of the newest row, whatever its version; None before the first."""
-    return connection.execute(sa.select(rows.c.digest).order_by(rows.c.id.desc()).limit(1)).scalar()
+@dataclass(frozen=True, slots=True)
+class Newest:
+    """The newest row, whatever its version; of two rows the one with the greater number is the newer."""
+
+    number: int
+    digest: str
+
+
+def newest(connection: sa.Connection) -> Newest | None:
+    """Returns the newest row; None before the first."""
+    row = connection.execute(sa.select(rows.c.id, rows.c.digest).order_by(rows.c.id.desc()).limit(1)).one_or_none()
+    return None if row is None else Newest(row.id, row.digest)
 
 
 def publish(connection: sa.Connection, topology: Topology, now: datetime) -> Published:
@@ -68,7 +77,8 @@ def publish(connection: sa.Connection, topology: Topology, now: datetime) -> Pub
         now: The moment.
     """
     digest = digest_of(topology)
-    if published_digest(connection) == digest:
+    current = newest(connection)
+    if current is not None and current.digest == digest:
         connection.execute(sa.update(rows).where(rows.c.digest == digest).values(confirmed_at=now))
         return Published.CONFIRMED
     connection.execute(sa.delete(rows).where(rows.c.digest == digest))

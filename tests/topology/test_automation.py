@@ -82,6 +82,31 @@ def test_an_ops_store_that_lost_the_row_gets_it_back_without_a_load(ops_store: O
     assert _in_force(ops_store).topology is not None
 
 
+def test_two_servers_of_different_releases_do_not_take_turns(ops_store: OpsStore) -> None:
+    old, new = Load(ops_store, "a"), Load(ops_store, "a", "b")
+    old.tick()
+    new.cursor = old.cursor
+    assert new.tick().startswith("new: 2 assets")
+    said = set()
+    for _ in range(3):
+        for load, other in ((old, new), (new, old)):
+            load.cursor = other.cursor  # the daemon keeps one for both
+            said.add(load.tick())
+    assert said == {"unchanged", "another load has published since; reload this location to put its topology in force"}
+    topology = _in_force(ops_store).topology
+    assert topology is not None
+    assert len(topology.assets) == 2
+
+
+def test_a_restored_ops_store_that_holds_an_older_topology_gets_this_load_s_back(ops_store: OpsStore) -> None:
+    Load(ops_store, "a").tick()
+    load = Load(ops_store, "a", "b")
+    load.tick()
+    with ops_store.begin() as connection:  # as a backup of before had it
+        connection.execute(sa.delete(rows).where(rows.c.id == sa.select(sa.func.max(rows.c.id)).scalar_subquery()))
+    assert load.tick().startswith("new: 2 assets")
+
+
 def test_a_second_tick_at_once_does_nothing_and_the_load_still_has_to_say_it(ops_store: OpsStore) -> None:
     load = Load(ops_store, "a")
     with ops_store.exclusive(LOCK) as mine:
