@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from prometheus_client.parser import text_string_to_metric_families
 
+from adinsights_orchestration.health import prometheus
 from adinsights_orchestration.health.error_rate import (
     NOTHING,
     Counters,
@@ -254,6 +257,57 @@ def test_the_selected_counter_is_taken_out_of_the_text_format() -> None:
     found = parse(TEXT, "backend", SELECTION, START)
     assert found.started == 1.7e9
     assert sorted((one.count, one.is_error) for one in found.series.values()) == [(3, True), (10, True), (120, False)]
+
+
+def _parsed_as_a_whole(text: str) -> tuple[list[tuple[float, bool]], float | None]:
+    """What the parser makes of the whole text, as an oracle."""
+    samples = [one for family in text_string_to_metric_families(text) for one in family.samples]
+    counters = [(one.value, one.labels["status"] == "500") for one in samples if one.name == "responses_total"]
+    return sorted(counters), next((one.value for one in samples if one.name == "process_start_time_seconds"), None)
+
+
+LINES = st.sampled_from(
+    [
+        "# HELP responses_total Responses, \\n escaped.",
+        "# TYPE responses_total counter",
+        "# TYPE responses counter",
+        '  responses_total{status="200",method="GET"} 5',
+        '\tresponses_total{status="500"} 2 1395066363000',
+        'responses_total_more{status="500"} 9',
+        'responses_total:rate{status="500"} 9',
+        'my_responses_total{status="500"} 9',
+        'other{text="responses_total{status=500} 9"} 1',
+        "# EOF",
+        "",
+        "process_start_time_seconds 1.7e9",
+        "process_start_time_seconds_other 3",
+        "# TYPE latency histogram",
+        'latency_bucket{le="0.1"} 7',
+        "responses_created 1.0",
+    ]
+)
+
+
+@given(st.lists(LINES, max_size=25, unique=True))
+def test_of_the_lines_that_are_not_asked_for_none_is_parsed_and_none_is_missed(lines: list[str]) -> None:
+    text = "\n".join(['responses_total{status="200"} 1', *lines]) + "\n"
+    found = parse(text, "backend", SELECTION, START)
+    assert (sorted((one.count, one.is_error) for one in found.series.values()), found.started) == _parsed_as_a_whole(
+        text
+    )
+
+
+def test_a_large_scrape_costs_the_parser_only_the_lines_that_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    parsed: list[str] = []
+
+    def noted(text: str) -> Any:
+        parsed.append(text)
+        return text_string_to_metric_families(text)
+
+    monkeypatch.setattr(prometheus, "text_string_to_metric_families", noted)
+    others = "".join(f'latency_bucket{{le="0.1",view="v{n}"}} {n}\n' for n in range(50_000))
+    assert parse(others + TEXT, "backend", SELECTION, START).series
+    assert len(parsed[0]) < len(TEXT) < 1000
 
 
 def test_labels_choose_among_the_series() -> None:
