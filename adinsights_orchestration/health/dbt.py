@@ -190,7 +190,7 @@ def _judged(
     return DbtHealth(
         health=health,
         state=state,
-        detail=_detail(state, age, limit, failing, untouched, failures),
+        detail=_detail(state, age, now - completed[0].generated_at, limit, failing, untouched, failures),
         generated_at=completed[0].generated_at,
         age=age,
         stale_after=limit,
@@ -224,6 +224,7 @@ def _failures_in_a_row(completed: Sequence[Invocation]) -> int:
 def _detail(
     state: DbtState,
     age: timedelta,
+    latest: timedelta,
     limit: timedelta,
     failing: Sequence[str],
     untouched: Sequence[str],
@@ -232,7 +233,7 @@ def _detail(
     runs = f"{failures} failed builds in a row" if failures > 1 else ""
     since = f"no build has succeeded for {_hours(age)}" if failures else f"latest build {_hours(age)} ago"
     if state is DbtState.FAILING:
-        return f"failing: {_named(failing)}; {runs or since}"
+        return f"failing: {_named(failing)}; {runs or f'latest build {_hours(latest)} ago'}"
     beside = f"; {runs}" if runs else ""
     if state is DbtState.STALE:
         said = f"not built for up to {_hours(age)}: {_named(untouched)}" if untouched else since

@@ -77,7 +77,7 @@ def test_a_failing_model_is_named_and_two_failed_builds_in_a_row_are_down() -> N
         Health.DEGRADED,
         ("model.adinsights.stg_meta",),
     )
-    assert "stg_meta" in once.detail
+    assert once.detail == "failing: stg_meta; latest build 1.0 h ago"
     twice = judged(build(HOUR, succeeded=False), build(2 * HOUR, succeeded=False), models=bad)
     assert (twice.health, twice.failures) == (Health.DOWN, 2)
 
