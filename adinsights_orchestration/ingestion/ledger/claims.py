@@ -21,6 +21,7 @@ from adinsights_orchestration.ops_store.tables import sync_intent
 PERSON_WAITS = timedelta(minutes=2)
 # Scheduled ones keep places for so long after they could have started: where nobody starts them, people need not wait.
 SCHEDULE_WAITS = timedelta(days=1)
+_Counts = tuple[int, int, int, int]
 _LOCK = sa.select(sa.func.pg_advisory_xact_lock(sa.func.hashtextextended("adinsights_ops:claim", 0)))
 _now = sa.bindparam("now", type_=sa.DateTime(timezone=True))
 
@@ -41,7 +42,8 @@ def claim(
         The intents, `starting`, oldest first.
     """
     connection.execute(_LOCK)
-    room = min(shares(connection, bound, now).room(people=run_id is not None), limit)
+    others = _OF_PEOPLE if run_id is None else _OF_SCHEDULES
+    room = min(_shares(connection, others, bound, now).room(people=run_id is not None), limit)
     if room <= 0:
         return []
     if run_id is None:
@@ -53,8 +55,12 @@ def claim(
 
 def shares(connection: sa.Connection, bound: int, now: datetime) -> Shares:
     """Returns who runs and who waits, of all processes together."""
+    return _shares(connection, _OF_BOTH, bound, now)
+
+
+def _shares(connection: sa.Connection, statement: sa.Select[_Counts], bound: int, now: datetime) -> Shares:
     moments = {"now": now, "asked_since": now - PERSON_WAITS, "ready_since": now - SCHEDULE_WAITS}
-    people_run, schedules_run, people_wait, schedules_wait = connection.execute(_SHARES, moments).one()
+    people_run, schedules_run, people_wait, schedules_wait = connection.execute(statement, moments).one()
     last = connection.execute(_NEWEST_IS_PEOPLES).scalar_one_or_none() if bound == 1 else None
     return Shares(bound, Demand(people_run, people_wait), Demand(schedules_run, schedules_wait), bool(last))
 
@@ -62,10 +68,11 @@ def shares(connection: sa.Connection, bound: int, now: datetime) -> Shares:
 _may_start = sa.or_(sync_intent.c.not_before.is_(None), sync_intent.c.not_before <= _now)
 
 
-def _shares_statement() -> sa.Select[tuple[int, int, int, int]]:
-    """Connections that run and that could start, of people and of schedules.
+def _shares_statement(*, people: bool = True, schedules: bool = True) -> sa.Select[_Counts]:
+    """Connections that run and that could start, of people and of schedules; who could start only of those asked about.
 
-    A person who follows a scheduled sync takes no place beside it. What waits for its own connection could not start.
+    A claim asks only about the other side, so that the trigger's does not count thousands of its own each time. A
+    person who follows a scheduled sync takes no place beside it. What waits for its own connection could not start.
     """
     per_connection = (
         sa.select(sync_intent.c.connection_id, sa.func.bool_and(sync_intent.c.run_id.is_not(None)).label("only_people"))
@@ -84,12 +91,14 @@ def _shares_statement() -> sa.Select[tuple[int, int, int, int]]:
         running.where(per_connection.c.only_people).scalar_subquery(),
         running.where(~per_connection.c.only_people).scalar_subquery(),
         # A run that waits says so every few seconds.
-        ready.where(sync_intent.c.run_id.is_not(None), asked).scalar_subquery(),
-        ready.where(sync_intent.c.run_id.is_(None), due).scalar_subquery(),
+        ready.where(sync_intent.c.run_id.is_not(None), asked).scalar_subquery() if people else sa.literal(0),
+        ready.where(sync_intent.c.run_id.is_(None), due).scalar_subquery() if schedules else sa.literal(0),
     )
 
 
-_SHARES = _shares_statement()
+_OF_BOTH = _shares_statement()
+_OF_PEOPLE = _shares_statement(schedules=False)
+_OF_SCHEDULES = _shares_statement(people=False)
 _NEWEST_IS_PEOPLES = (
     sa.select(sync_intent.c.run_id.is_not(None))
     .where(sync_intent.c.posted_at.is_not(None))
