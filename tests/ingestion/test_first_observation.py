@@ -29,6 +29,7 @@ def test_what_others_synced_minutes_ago_is_not_started_again_by_a_new_deployment
 def test_an_airbyte_that_is_away_at_first_is_waited_for_and_the_tick_says_so(ops_store: OpsStore) -> None:
     with an_ingestion(ops_store, observed=False) as one:
         one.server.set("down", True)
+        one.configure(ingestion={"tick_budget_seconds": 5.0})  # which is what a server that is down costs a tick
         for _ in range(2):
             assert one.observe().problem
             said = trigger_summary(one.trigger())
