@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import dagster as dg
 import pytest
 
+from adinsights_orchestration.alerting import disks
 from adinsights_orchestration.ops_store.store import OpsStore
 from tests.alerting.plant import Plant
 from tests.conftest import PostgresServer, dagster_instance_on
@@ -21,3 +22,9 @@ def instance(postgres_server: PostgresServer) -> Iterator[dg.DagsterInstance]:
 @pytest.fixture
 def plant(ops_store: OpsStore, instance: dg.DagsterInstance) -> Plant:
     return Plant(ops_store, instance)
+
+
+@pytest.fixture(autouse=True)
+def no_disk_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """How full the disk is that tests run on is nobody's incident."""
+    monkeypatch.setattr(disks, "folders", lambda _settings: [])
