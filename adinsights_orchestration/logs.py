@@ -45,11 +45,6 @@ def bound(**fields: object) -> AbstractContextManager[None]:
     return structlog.contextvars.bound_contextvars(**fields)
 
 
-def bind(**fields: object) -> None:
-    """Adds fields to every later line of this thread or task."""
-    structlog.contextvars.bind_contextvars(**fields)
-
-
 def new_correlation_id() -> str:
     """Returns an id that ties the lines of one tick, command or request together across processes."""
     return uuid.uuid4().hex[:16]
