@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
+from adinsights_orchestration.audit_log.alerts import set_off_by
 from adinsights_orchestration.audit_log.archive import reporting, showing
 from adinsights_orchestration.audit_log.archive.report import ArchiveReport
 from adinsights_orchestration.audit_log.archive.showing import KEY
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
 OWNER = "platform-eng@example.com"  # runbook: contacts
 ALL_ARCHIVED, CHAIN_INTACT = "every_closed_day_archived", "chain_intact"
 _RUNBOOK = "the-audit-log-is-not-archived-or-not-deleted"
-_SET_OFF = ("rule=~audit_log_late|audit_log_failed", f"resource=~{KEY.to_user_string()}.*")
 _LOOKED_AT_AGAIN = 3  # closed days that each night looks at again, for rows that were committed late
 _TOLD_EVERY_SECONDS = 10.0
 _READ_BACK_DAILY = 7  # the newest days, read back from the store every night
@@ -91,7 +91,7 @@ def _asset(settings: Settings, store: OpsStore, clock: Clock, quietly: Quietly) 
             # Whoever executes the checks alone names no day, and asks for nothing to be archived.
             if context.selected_asset_keys:
                 try:
-                    with quietly(*_SET_OFF, author=actor_of(context.run.tags), reason="days are being archived"):
+                    with quietly(*set_off_by(KEY), author=actor_of(context.run.tags), reason="days are being archived"):
                         _archive(context, settings, store, clock, reports)
                 except AdinsightsError as error:
                     failure = error

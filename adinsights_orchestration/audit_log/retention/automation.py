@@ -12,6 +12,7 @@ from contextlib import nullcontext
 import dagster as dg
 from pydantic import Field
 
+from adinsights_orchestration.audit_log.alerts import set_off_by
 from adinsights_orchestration.audit_log.archive.showing import picture
 from adinsights_orchestration.audit_log.dry_runs import outcome
 from adinsights_orchestration.audit_log.journal import actor_of
@@ -42,7 +43,6 @@ from adinsights_orchestration.unattended import Quietly, as_ever, declared, queu
 OWNER = "platform-eng@example.com"  # runbook: contacts
 TOO_OLD, VANISHED = "no_row_past_its_window", "no_row_vanished"
 _RUNBOOK = "the-audit-logs-retention"
-_SET_OFF = ("rule=~audit_log_late|audit_log_failed", f"resource=~{KEY.to_user_string()}.*")
 _SHOWN = 20
 
 
@@ -131,7 +131,7 @@ def _asset(
             actor = actor_of(context.run.tags)
             go = not config.dry_run
             run = Retention(settings, store, AUDIT_LOG, clock, actor, rearchive, go, unproven)
-            with quietly(*_SET_OFF, author=actor, reason="retention is at work") if go else nullcontext():
+            with quietly(*set_off_by(KEY), author=actor, reason="retention is at work") if go else nullcontext():
                 reports.append(run.run())
                 reports += [Retention(settings, store, each, clock, actor, None, go).run() for each in own]
             for report in reports:
