@@ -13,7 +13,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 from uuid import UUID
 
@@ -22,6 +21,7 @@ import duckdb
 from adinsights_orchestration.audit_log import digest
 from adinsights_orchestration.audit_log.bookkeeping.manifest import hash_of
 from adinsights_orchestration.audit_log.model import DataFile
+from adinsights_orchestration.audit_log.reading.scratch import private_folder
 from adinsights_orchestration.audit_log.source import NOBODY, Column, Source
 from adinsights_orchestration.audit_log.store.contract import Store
 from adinsights_orchestration.audit_log.store.errors import MissingObjectError
@@ -77,8 +77,8 @@ def contents(
 
 def contents_of_bytes(source: Source, columns: Sequence[Column], content: bytes) -> dict[tuple[UUID, date], Held]:
     """What an object holds that is not in the store yet, by tenant and day."""
-    with TemporaryDirectory(prefix="adinsights-audit-") as folder, database() as connection:
-        path = Path(folder) / "0.parquet"
+    with private_folder() as folder, database() as connection:
+        path = folder / "0.parquet"
         path.write_bytes(content)
         read = _read(connection, source, columns, [str(path)])
         return {(tenant, day): Held(rows, portable) for _, tenant, day, rows, portable in read}
@@ -87,11 +87,11 @@ def contents_of_bytes(source: Source, columns: Sequence[Column], content: bytes)
 @contextmanager
 def fetched(store: Store, files: Sequence[DataFile], at_once: int) -> Iterator[dict[str, Path]]:
     """The files' bytes, checked, in a private folder for the body's time; by key."""
-    with TemporaryDirectory(prefix="adinsights-audit-") as folder:  # made for us alone, mode 0700
+    with private_folder() as folder:
 
         def take(numbered: tuple[int, DataFile]) -> tuple[str, Path]:
             number, file = numbered
-            path = Path(folder) / f"{number}.parquet"
+            path = folder / f"{number}.parquet"
             path.write_bytes(fetch(store, file))
             return file.key, path
 
@@ -158,8 +158,8 @@ def unreadable(
 
 def rows_of_bytes(content: bytes) -> int:
     """How many rows an object holds of which nobody knows anything; 0 where it is no Parquet."""
-    with TemporaryDirectory(prefix="adinsights-audit-") as folder, database() as connection:
-        path = Path(folder) / "0.parquet"
+    with private_folder() as folder, database() as connection:
+        path = folder / "0.parquet"
         path.write_bytes(content)
         try:
             found = connection.execute("select count(*) from read_parquet(?)", [str(path)]).fetchone()
