@@ -24,7 +24,7 @@ def build_pipelines(settings: Settings, store: OpsStore | None = None) -> dg.Def
         settings: The settings of this process.
         store: The ops store to use instead of the settings' own, for tests.
     """
-    from adinsights_orchestration.alerting import maintenance
+    from adinsights_orchestration.alerting.operating import maintenance
     from adinsights_orchestration.audit_log.archive.automation import build_archive
     from adinsights_orchestration.audit_log.leaving.automation import build_archive_life
     from adinsights_orchestration.audit_log.own_history import OWN_HISTORY
@@ -72,8 +72,8 @@ def build_monitoring(settings: Settings, store: OpsStore | None = None) -> dg.De
         settings: The settings of this process.
         store: The ops store to use instead of the settings' own, for tests.
     """
-    from adinsights_orchestration.alerting.alerter import build_alerter
-    from adinsights_orchestration.alerting.automation import build_alerting
+    from adinsights_orchestration.alerting.running.alerter import build_alerter
+    from adinsights_orchestration.alerting.running.automation import build_alerting
     from adinsights_orchestration.freshness.automation import build_freshness
     from adinsights_orchestration.health.automation import build_health
     from adinsights_orchestration.status.automation import build_overview

@@ -15,11 +15,7 @@ from dagster._core.definitions.run_request import InstigatorType
 from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteInstigatorOrigin, RemoteRepositoryOrigin
 from dagster._core.scheduler.instigation import InstigatorState, InstigatorStatus, SensorInstigatorData
 
-from adinsights_orchestration.alerting import deliver
-from adinsights_orchestration.alerting.alerter import Alerter, default_policies, evaluate_once
-from adinsights_orchestration.alerting.evaluate import Evaluation
-from adinsights_orchestration.alerting.message import Message
-from adinsights_orchestration.alerting.sinks import (
+from adinsights_orchestration.alerting.channels.sinks import (
     Absent,
     Attempted,
     LookedUp,
@@ -30,7 +26,11 @@ from adinsights_orchestration.alerting.sinks import (
     Sinks,
     Traits,
 )
-from adinsights_orchestration.alerting.standing import Standing
+from adinsights_orchestration.alerting.delivery import deliver
+from adinsights_orchestration.alerting.evaluation.evaluate import Evaluation
+from adinsights_orchestration.alerting.gathering.standing import Standing
+from adinsights_orchestration.alerting.message import Message
+from adinsights_orchestration.alerting.running.alerter import Alerter, default_policies, evaluate_once
 from adinsights_orchestration.clock import TickClock
 from adinsights_orchestration.environments import Automation, Environment
 from adinsights_orchestration.freshness import tick as freshness

@@ -32,10 +32,10 @@ from typing import Any
 import sqlalchemy as sa
 from pydantic import SecretStr
 
+from adinsights_orchestration.alerting.channels.sinks import Attempted, Later, LookedUp, Notice, Outcome, Sent, Sink
+from adinsights_orchestration.alerting.channels.slack import SlackSink, make_client
 from adinsights_orchestration.alerting.message import Message
 from adinsights_orchestration.alerting.message import Standing as Fires
-from adinsights_orchestration.alerting.sinks import Attempted, Later, LookedUp, Notice, Outcome, Sent, Sink
-from adinsights_orchestration.alerting.slack import SlackSink, make_client
 from adinsights_orchestration.clock import TickClock, utc_now
 from adinsights_orchestration.freshness.automation import BUDGET_SECONDS, evaluate_and_show
 from adinsights_orchestration.local.knobs import Knobs

@@ -1,6 +1,6 @@
 """Whose an alert is, and what a tenant's customers notice of it, in words that need no knowledge of how it is built.
 
-Belongs here: teams, and sentences by rule and component, pure. Does not belong here: who reads them (`configuration`),
+Belongs here: teams, and sentences by rule and component, pure. Does not belong here: who reads them (`alert_file`),
 how they are set (`mail_message`). Marketing Operations answers customers: it needs to know what they see, not which
 job failed.
 """

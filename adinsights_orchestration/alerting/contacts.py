@@ -1,7 +1,7 @@
 """Contacts: who is reached under an owner's name, and in whose words.
 
 Belongs here: owners, their addresses, reading both from the alert file. Does not belong here: when they are told
-(`configuration`), sending mail (`mail`).
+(`alert_file`), sending mail (`mail`).
 """
 
 from __future__ import annotations

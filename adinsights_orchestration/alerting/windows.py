@@ -1,7 +1,7 @@
 """Quiet times that are written down ahead: once, or again and again.
 
 Belongs here: when such a time is in force, and which of them contradict each other; pure. Does not belong here: reading
-them from a file (`configuration`), what a quiet time does (`notify`), those that people and jobs ask for (`hands`,
+them from a file (`alert_file`), what a quiet time does (`notify`), those that people and jobs ask for (`hands`,
 `maintenance`). A recurring one is a cron expression for its beginnings and how long each lasts: the same expressions as
 schedules have, read in its own timezone.
 """

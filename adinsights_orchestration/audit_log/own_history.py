@@ -80,8 +80,8 @@ PRUNED_BY_THEIR_OWN: Mapping[str, str] = {
     "registry_snapshot": "tenants.store",
     "topology": "topology.store",
     "health_sample": "health.samples",
-    "alert_event": "alerting.rows",
-    "alert_outbox": "alerting.outbox",
+    "alert_event": "alerting.bookkeeping.rows",
+    "alert_outbox": "alerting.bookkeeping.outbox",
 }
 # Bounded by what there is to know about, and not by time.
 STANDING: Mapping[str, str] = {

@@ -1,6 +1,6 @@
 """`adinsights alerts`: what is wrong, who has it in hand, and what nobody wants to hear of for a while.
 
-Belongs here: showing, and asking for what `alerting.hands` does. Does not belong here: rules, messages, channels.
+Belongs here: showing, and asking for what `alerting.operating` does. Does not belong here: rules, messages, channels.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _ByOption = Annotated[str | None, typer.Option("--by", help="Who you are; your l
 @app.command("list")
 def list_alerts(as_json: process.JsonOption = False) -> None:
     """List what is wrong now, the most urgent first, and the silences in force."""
-    from adinsights_orchestration.alerting import hands
+    from adinsights_orchestration.alerting.operating import hands
 
     store, now = process.open_ops_store(process.settings()), utc_now()
     found, quiet, at = hands.open_incidents(store), hands.silences(store, now), hands.last_evaluation(store)
@@ -60,7 +60,8 @@ def show(
     as_json: process.JsonOption = False,
 ) -> None:
     """Show one alert: everything that is known, its links, and what happened to it."""
-    from adinsights_orchestration.alerting import hands, wording
+    from adinsights_orchestration.alerting.operating import hands
+    from adinsights_orchestration.alerting.telling import wording
 
     found = hands.story(process.open_ops_store(process.settings()), incident)
     item = wording.item(found.incident, utc_now())
@@ -84,7 +85,7 @@ def ack(
     by: _ByOption = None,
 ) -> None:
     """Take an alert on: no repeats and no escalation, until it gets worse."""
-    from adinsights_orchestration.alerting import hands
+    from adinsights_orchestration.alerting.operating import hands
 
     store = process.open_ops_store(process.settings())
     done = hands.acknowledge(store, incident, by or getpass.getuser(), utc_now())
@@ -99,7 +100,7 @@ def silence(
     by: _ByOption = None,
 ) -> None:
     """Keep what matches quiet for a while; what still fires at the end is told then."""
-    from adinsights_orchestration.alerting import hands
+    from adinsights_orchestration.alerting.operating import hands
 
     store, now = process.open_ops_store(process.settings()), utc_now()
     made = hands.silence(store, matchers, _span(lasts), by or getpass.getuser(), reason, now)
@@ -113,7 +114,7 @@ def unsilence(
     by: _ByOption = None,
 ) -> None:
     """End a silence now."""
-    from adinsights_orchestration.alerting import hands
+    from adinsights_orchestration.alerting.operating import hands
 
     store = process.open_ops_store(process.settings())
     if not hands.unsilence(store, number, by or getpass.getuser(), utc_now()):
@@ -128,8 +129,8 @@ def try_channels(
     as_json: process.JsonOption = False,
 ) -> None:
     """Send a test message through every channel and say what came of it. Exit code 1: one did not take it."""
-    from adinsights_orchestration.alerting.channels import configured_sinks
-    from adinsights_orchestration.alerting.trial import trial_message, try_sinks
+    from adinsights_orchestration.alerting.delivery.opening import configured_sinks
+    from adinsights_orchestration.alerting.operating.trial import trial_message, try_sinks
 
     settings = process.settings()
     message = trial_message(settings.environment, by or getpass.getuser(), utc_now())
@@ -148,7 +149,7 @@ def replay(
     as_json: process.JsonOption = False,
 ) -> None:
     """Say again what channels refused for good, or, with an id, the message that the alert belongs to."""
-    from adinsights_orchestration.alerting import replay as again
+    from adinsights_orchestration.alerting.operating import replay as again
 
     store, who, now = process.open_ops_store(process.settings()), by or getpass.getuser(), utc_now()
     if incident is not None:

@@ -22,7 +22,7 @@ def healthcheck(
     as_json: process.JsonOption = False,
 ) -> None:
     """Whether alerts are evaluated and delivered. Exit code 0: yes, 1: no, 2: the ops store does not answer."""
-    from adinsights_orchestration.alerting.pulse import pulses
+    from adinsights_orchestration.alerting.running.pulse import pulses
     from adinsights_orchestration.freshness.sla import load_sla
 
     settings = process.settings()

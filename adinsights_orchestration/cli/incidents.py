@@ -1,6 +1,6 @@
 """`adinsights incidents`: the report that starts a root-cause ticket.
 
-Belongs here: printing it. Does not belong here: what it says (`alerting.report`).
+Belongs here: printing it. Does not belong here: what it says (`alerting.operating.report`).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def report(
     episode: Annotated[int | None, typer.Option("--episode", min=1, help="Which time; the newest else.")] = None,
 ) -> None:
     """Print what happened in an incident, as Markdown: what and when, who was told, runs, and what it cost."""
-    from adinsights_orchestration.alerting.report import markdown, read_report
+    from adinsights_orchestration.alerting.operating.report import markdown, read_report
     from adinsights_orchestration.freshness.sla import load_sla
 
     settings = process.settings()

@@ -12,8 +12,7 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from uuid import UUID
 
-from adinsights_orchestration.alerting.message import Message
-from adinsights_orchestration.alerting.sinks import (
+from adinsights_orchestration.alerting.channels.sinks import (
     Absent,
     Attempted,
     Found,
@@ -27,6 +26,7 @@ from adinsights_orchestration.alerting.sinks import (
     Traits,
     Uncertain,
 )
+from adinsights_orchestration.alerting.message import Message
 
 
 class Fault(StrEnum):

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import dagster as dg
 import pytest
 
-from adinsights_orchestration.alerting import disks
+from adinsights_orchestration.alerting.gathering import disks
 from adinsights_orchestration.ops_store.store import OpsStore
 from tests.alerting.plant import Plant
 from tests.conftest import PostgresServer, dagster_instance_on

@@ -20,15 +20,7 @@ from typing import Any
 import sqlalchemy as sa
 from pydantic import SecretStr
 
-from adinsights_orchestration.alerting import deliver, evaluate
-from adinsights_orchestration.alerting.evaluate import Memory, Policies
-from adinsights_orchestration.alerting.facts import Facts
-from adinsights_orchestration.alerting.grouping import Options
-from adinsights_orchestration.alerting.matching import Routes
-from adinsights_orchestration.alerting.model import Finding
-from adinsights_orchestration.alerting.places import Places
-from adinsights_orchestration.alerting.rules.rule import Rule, Verdict
-from adinsights_orchestration.alerting.sinks import (
+from adinsights_orchestration.alerting.channels.sinks import (
     Absent,
     Attempted,
     Found,
@@ -39,6 +31,15 @@ from adinsights_orchestration.alerting.sinks import (
     Sinks,
     Traits,
 )
+from adinsights_orchestration.alerting.delivery import deliver
+from adinsights_orchestration.alerting.evaluation import evaluate
+from adinsights_orchestration.alerting.evaluation.evaluate import Memory, Policies
+from adinsights_orchestration.alerting.facts import Facts
+from adinsights_orchestration.alerting.matching import Routes
+from adinsights_orchestration.alerting.model import Finding
+from adinsights_orchestration.alerting.places import Places
+from adinsights_orchestration.alerting.rules.rule import Rule, Verdict
+from adinsights_orchestration.alerting.telling.grouping import Options
 from adinsights_orchestration.clock import TickClock
 from adinsights_orchestration.environments import Environment
 from adinsights_orchestration.freshness.sla import load_sla

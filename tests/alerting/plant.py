@@ -9,13 +9,13 @@ from uuid import UUID, uuid4
 import dagster as dg
 import sqlalchemy as sa
 
-from adinsights_orchestration.alerting import deliver
-from adinsights_orchestration.alerting.alerter import build_alerter, default_policies, evaluate_once
-from adinsights_orchestration.alerting.automation import build_alerting
-from adinsights_orchestration.alerting.evaluate import Evaluation
+from adinsights_orchestration.alerting.channels.sinks import Sinks
+from adinsights_orchestration.alerting.delivery import deliver
+from adinsights_orchestration.alerting.evaluation.evaluate import Evaluation
+from adinsights_orchestration.alerting.gathering.standing import Standing
 from adinsights_orchestration.alerting.message import plain_text
-from adinsights_orchestration.alerting.sinks import Sinks
-from adinsights_orchestration.alerting.standing import Standing
+from adinsights_orchestration.alerting.running.alerter import build_alerter, default_policies, evaluate_once
+from adinsights_orchestration.alerting.running.automation import build_alerting
 from adinsights_orchestration.clock import Clock, TickClock
 from adinsights_orchestration.environments import Environment
 from adinsights_orchestration.freshness.sla import load_sla

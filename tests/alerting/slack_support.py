@@ -10,9 +10,9 @@ from uuid import UUID, uuid4
 
 from pydantic import SecretStr
 
+from adinsights_orchestration.alerting.channels.sinks import Attempted, Notice
+from adinsights_orchestration.alerting.channels.slack import SlackSink, make_client
 from adinsights_orchestration.alerting.message import Item, Link, Message, Severity, Standing
-from adinsights_orchestration.alerting.sinks import Attempted, Notice
-from adinsights_orchestration.alerting.slack import SlackSink, make_client
 from adinsights_orchestration.clock import utc_now
 from adinsights_orchestration.local.knobs import Knobs
 from adinsights_orchestration.local.serving import running

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from adinsights_orchestration.alerting.engine import After, Before, Surroundings, advance
-from adinsights_orchestration.alerting.grouping import Group, Op, Options, Order
-from adinsights_orchestration.alerting.incidents import acknowledge
+from adinsights_orchestration.alerting.evaluation.engine import After, Before, Surroundings, advance
+from adinsights_orchestration.alerting.evaluation.incidents import acknowledge
 from adinsights_orchestration.alerting.matching import Routes
 from adinsights_orchestration.alerting.message import Severity
 from adinsights_orchestration.alerting.model import Absent, Finding, Incident, Unknown
+from adinsights_orchestration.alerting.telling.grouping import Group, Op, Options, Order
 
 NOON = datetime(2026, 3, 10, 12, 0, tzinfo=UTC)
 

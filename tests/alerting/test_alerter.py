@@ -12,9 +12,9 @@ from dagster._core.definitions.run_request import InstigatorType
 from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteInstigatorOrigin, RemoteRepositoryOrigin
 from dagster._core.scheduler.instigation import InstigatorState, InstigatorStatus, SensorInstigatorData
 
-from adinsights_orchestration.alerting.alerter import Alerter
-from adinsights_orchestration.alerting.evaluate import LOCK
-from adinsights_orchestration.alerting.sinks import Traits
+from adinsights_orchestration.alerting.channels.sinks import Traits
+from adinsights_orchestration.alerting.evaluation.evaluate import LOCK
+from adinsights_orchestration.alerting.running.alerter import Alerter
 from adinsights_orchestration.build import build_monitoring
 from adinsights_orchestration.environments import Automation, Environment
 from adinsights_orchestration.ops_store.alert_tables import alert_outbox

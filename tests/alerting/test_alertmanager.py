@@ -15,10 +15,10 @@ from typing import Any
 
 import pytest
 
-from adinsights_orchestration.alerting.grouping import Op, Options, Timing
 from adinsights_orchestration.alerting.inhibition import Inhibition
 from adinsights_orchestration.alerting.matching import Matcher, Routes, Silence
 from adinsights_orchestration.alerting.model import Finding
+from adinsights_orchestration.alerting.telling.grouping import Op, Options, Timing
 from tests.alerting.alertmanager import Oracle, Told, find_alertmanager, running
 from tests.alerting.support import NOON, World, finding
 

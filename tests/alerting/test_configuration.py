@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from adinsights_orchestration.alerting.channels import build_sinks, policies_of
-from adinsights_orchestration.alerting.configuration import SHIPPED, build_config, load_alerts
+from adinsights_orchestration.alerting.configuration.alert_file import SHIPPED, build_config, load_alerts
+from adinsights_orchestration.alerting.delivery.opening import build_sinks, policies_of
 from adinsights_orchestration.alerting.message import Severity
 from adinsights_orchestration.alerting.windows import in_force
 from adinsights_orchestration.errors import ConfigurationError

@@ -7,7 +7,7 @@ from datetime import timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adinsights_orchestration.alerting.dagster_events import ASSET_JOB, JobsSeen, fold, job_name, stopped
+from adinsights_orchestration.alerting.gathering.dagster_events import ASSET_JOB, JobsSeen, fold, job_name, stopped
 from adinsights_orchestration.dagster_internals.outcomes import Automation, RunEnd
 from tests.alerting.support import NOON
 

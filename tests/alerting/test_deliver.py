@@ -9,13 +9,14 @@ from datetime import timedelta
 import pytest
 import sqlalchemy as sa
 
-from adinsights_orchestration.alerting import deliver, outbox
-from adinsights_orchestration.alerting.deliver import UNDELIVERABLE, Delivered
-from adinsights_orchestration.alerting.grouping import Group, Op, Options, Order
+from adinsights_orchestration.alerting.bookkeeping import outbox
+from adinsights_orchestration.alerting.bookkeeping.rows import load_groups, save_groups
+from adinsights_orchestration.alerting.channels.sinks import Notice, Outcome, Sink, Sinks, Traits, log_only
+from adinsights_orchestration.alerting.delivery import deliver
+from adinsights_orchestration.alerting.delivery.deliver import UNDELIVERABLE, Delivered
 from adinsights_orchestration.alerting.matching import Routes
 from adinsights_orchestration.alerting.message import Severity, Standing, plain_text
-from adinsights_orchestration.alerting.rows import load_groups, save_groups
-from adinsights_orchestration.alerting.sinks import Notice, Outcome, Sink, Sinks, Traits, log_only
+from adinsights_orchestration.alerting.telling.grouping import Group, Op, Options, Order
 from adinsights_orchestration.clock import TickClock
 from adinsights_orchestration.ops_store.alert_tables import alert_outbox
 from adinsights_orchestration.ops_store.findings import open_findings

@@ -10,8 +10,9 @@ import dagster as dg
 import pytest
 import sqlalchemy as sa
 
-from adinsights_orchestration.alerting import evaluate, rows
-from adinsights_orchestration.alerting.evaluate import Policies
+from adinsights_orchestration.alerting.bookkeeping import rows
+from adinsights_orchestration.alerting.evaluation import evaluate
+from adinsights_orchestration.alerting.evaluation.evaluate import Policies
 from adinsights_orchestration.alerting.facts import Facts
 from adinsights_orchestration.alerting.matching import Matcher, Silence
 from adinsights_orchestration.alerting.model import State

@@ -6,12 +6,13 @@ from datetime import timedelta
 
 import pytest
 
-from adinsights_orchestration.alerting import hands, outbox, rows
-from adinsights_orchestration.alerting.engine import Before, Surroundings, advance
-from adinsights_orchestration.alerting.grouping import Op, Options
+from adinsights_orchestration.alerting.bookkeeping import outbox, rows
+from adinsights_orchestration.alerting.evaluation.engine import Before, Surroundings, advance
 from adinsights_orchestration.alerting.matching import Routes
 from adinsights_orchestration.alerting.message import Severity, Standing
 from adinsights_orchestration.alerting.model import Absent, Finding
+from adinsights_orchestration.alerting.operating import hands
+from adinsights_orchestration.alerting.telling.grouping import Op, Options
 from adinsights_orchestration.errors import ConfigurationError
 from adinsights_orchestration.ops_store.store import OpsStore
 from tests.alerting.support import NOON, finding

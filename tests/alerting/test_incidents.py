@@ -9,7 +9,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from adinsights_orchestration.alerting.incidents import acknowledge, new, step
+from adinsights_orchestration.alerting.evaluation.incidents import acknowledge, new, step
 from adinsights_orchestration.alerting.message import Severity
 from adinsights_orchestration.alerting.model import (
     Absent,

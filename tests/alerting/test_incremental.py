@@ -19,18 +19,20 @@ import pytest
 import sqlalchemy as sa
 from pydantic import SecretStr
 
-from adinsights_orchestration.alerting import deliver, engine, evaluate, hands
-from adinsights_orchestration.alerting.evaluate import Evaluation, Memory, Policies
+from adinsights_orchestration.alerting.channels.sinks import Sinks
+from adinsights_orchestration.alerting.delivery import deliver
+from adinsights_orchestration.alerting.evaluation import engine, evaluate
+from adinsights_orchestration.alerting.evaluation.evaluate import Evaluation, Memory, Policies
 from adinsights_orchestration.alerting.facts import Facts
-from adinsights_orchestration.alerting.grouping import Escalation, Options, Storm, Timing
+from adinsights_orchestration.alerting.gathering.standing import Standing
 from adinsights_orchestration.alerting.inhibition import Graph, Inhibition
 from adinsights_orchestration.alerting.matching import Hours, Matcher, Quiet, Route, Routes, Silence
 from adinsights_orchestration.alerting.message import Severity
 from adinsights_orchestration.alerting.model import Finding, Flap, Policy
+from adinsights_orchestration.alerting.operating import hands
 from adinsights_orchestration.alerting.places import Places
 from adinsights_orchestration.alerting.rules.rule import Rule, Verdict
-from adinsights_orchestration.alerting.sinks import Sinks
-from adinsights_orchestration.alerting.standing import Standing
+from adinsights_orchestration.alerting.telling.grouping import Escalation, Options, Storm, Timing
 from adinsights_orchestration.alerting.windows import Window
 from adinsights_orchestration.clock import TickClock
 from adinsights_orchestration.environments import Environment

@@ -14,9 +14,9 @@ import pytest
 import trustme
 from pydantic import SecretStr
 
-from adinsights_orchestration.alerting.mail import MailSink
+from adinsights_orchestration.alerting.channels.mail import MailSink
+from adinsights_orchestration.alerting.channels.sinks import Later, Notice, Outcome, Refused, Sent, Uncertain
 from adinsights_orchestration.alerting.message import Link, Message, Standing
-from adinsights_orchestration.alerting.sinks import Later, Notice, Outcome, Refused, Sent, Uncertain
 from adinsights_orchestration.local import mail as local_mail
 from adinsights_orchestration.local.knobs import KnobArea, Knobs
 from adinsights_orchestration.settings import SmtpSecurity, SmtpSettings

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from adinsights_orchestration.alerting.grouping import Escalation, Op, Options, Reason, Storm, Timing
 from adinsights_orchestration.alerting.inhibition import Graph, Inhibition
 from adinsights_orchestration.alerting.matching import Hours, Matcher, Route, Routes, Silence
 from adinsights_orchestration.alerting.message import Severity, Standing, plain_text
 from adinsights_orchestration.alerting.model import Finding
+from adinsights_orchestration.alerting.telling.grouping import Escalation, Op, Options, Reason, Storm, Timing
 from adinsights_orchestration.errors import ConfigurationError
 from adinsights_orchestration.topology.model import Asset, Topology
 from tests.alerting.support import NOON, World, finding

@@ -16,14 +16,15 @@ from pydantic import SecretStr
 from starlette.applications import Starlette
 from starlette.routing import Mount
 
-from adinsights_orchestration.alerting import hands, replay, rows
-from adinsights_orchestration.alerting.automation import JOB
-from adinsights_orchestration.alerting.backend_rules import run_backend_rules
-from adinsights_orchestration.alerting.ping import DeadMansPing
-from adinsights_orchestration.alerting.pulse import pulses
-from adinsights_orchestration.alerting.report import markdown, read_report
-from adinsights_orchestration.alerting.sinks import LogSink, Sinks
-from adinsights_orchestration.alerting.trial import trial_message, try_sinks
+from adinsights_orchestration.alerting.bookkeeping import rows
+from adinsights_orchestration.alerting.channels.sinks import LogSink, Sinks
+from adinsights_orchestration.alerting.operating import hands, replay
+from adinsights_orchestration.alerting.operating.report import markdown, read_report
+from adinsights_orchestration.alerting.operating.trial import trial_message, try_sinks
+from adinsights_orchestration.alerting.running.automation import JOB
+from adinsights_orchestration.alerting.running.backend_rules import run_backend_rules
+from adinsights_orchestration.alerting.running.ping import DeadMansPing
+from adinsights_orchestration.alerting.running.pulse import pulses
 from adinsights_orchestration.environments import Environment
 from adinsights_orchestration.errors import ConfigurationError
 from adinsights_orchestration.health import samples

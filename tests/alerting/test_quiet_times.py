@@ -13,12 +13,12 @@ import sqlalchemy as sa
 import yaml
 from pydantic import SecretStr
 
-from adinsights_orchestration.alerting import maintenance
-from adinsights_orchestration.alerting.digest import Digest
-from adinsights_orchestration.alerting.grouping import Options, Timing
-from adinsights_orchestration.alerting.hands import silences
 from adinsights_orchestration.alerting.matching import Hours, Matcher
 from adinsights_orchestration.alerting.message import Severity, plain_text
+from adinsights_orchestration.alerting.operating import maintenance
+from adinsights_orchestration.alerting.operating.hands import silences
+from adinsights_orchestration.alerting.telling.digest import Digest
+from adinsights_orchestration.alerting.telling.grouping import Options, Timing
 from adinsights_orchestration.errors import ConfigurationError
 from adinsights_orchestration.ops_store.store import OpsStore
 from adinsights_orchestration.settings import PROJECT_ROOT, OpsStoreSettings

@@ -14,7 +14,6 @@ import pytest
 import sqlalchemy as sa
 from dagster._core.test_utils import freeze_time
 
-from adinsights_orchestration.alerting import disks, history
 from adinsights_orchestration.alerting.facts import (
     Availability,
     CheckKey,
@@ -26,7 +25,7 @@ from adinsights_orchestration.alerting.facts import (
     NightDone,
     ProviderFact,
 )
-from adinsights_orchestration.alerting.grouping import Options
+from adinsights_orchestration.alerting.gathering import disks, history
 from adinsights_orchestration.alerting.matching import Routes
 from adinsights_orchestration.alerting.message import Severity
 from adinsights_orchestration.alerting.model import Finding
@@ -34,6 +33,7 @@ from adinsights_orchestration.alerting.night import night_at
 from adinsights_orchestration.alerting.places import Places
 from adinsights_orchestration.alerting.rules import budget, connections, data, others, upkeep
 from adinsights_orchestration.alerting.rules.catalog import INHIBITIONS
+from adinsights_orchestration.alerting.telling.grouping import Options
 from adinsights_orchestration.freshness.model import Freshness
 from adinsights_orchestration.freshness.sla import Sla
 from adinsights_orchestration.health import samples

@@ -8,8 +8,8 @@ from datetime import timedelta
 
 import pytest
 
+from adinsights_orchestration.alerting.channels.sinks import Absent, Found, Gone, Later, Refused, Sent, Uncertain
 from adinsights_orchestration.alerting.message import Severity, Standing, moment
-from adinsights_orchestration.alerting.sinks import Absent, Found, Gone, Later, Refused, Sent, Uncertain
 from adinsights_orchestration.clock import utc_now
 from tests.alerting.slack_support import CHANNEL, NOON, LocalSlack, a_message, a_moment_ago, a_notice, local_slack
 from tests.conftest import free_port

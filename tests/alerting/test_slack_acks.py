@@ -7,15 +7,17 @@ from datetime import timedelta
 
 import pytest
 
-from adinsights_orchestration.alerting import deliver, hands, outbox, rows
-from adinsights_orchestration.alerting.engine import Before, Surroundings, advance
-from adinsights_orchestration.alerting.grouping import Options
+from adinsights_orchestration.alerting.bookkeeping import outbox, rows
+from adinsights_orchestration.alerting.channels.sinks import Sinks
+from adinsights_orchestration.alerting.channels.slack import make_client
+from adinsights_orchestration.alerting.delivery import deliver
+from adinsights_orchestration.alerting.evaluation.engine import Before, Surroundings, advance
 from adinsights_orchestration.alerting.matching import Routes
 from adinsights_orchestration.alerting.message import Severity
 from adinsights_orchestration.alerting.model import Absent, Finding
-from adinsights_orchestration.alerting.sinks import Sinks
-from adinsights_orchestration.alerting.slack import make_client
-from adinsights_orchestration.alerting.slack_acks import Acknowledgements
+from adinsights_orchestration.alerting.operating import hands
+from adinsights_orchestration.alerting.operating.slack_acks import Acknowledgements
+from adinsights_orchestration.alerting.telling.grouping import Options
 from adinsights_orchestration.clock import TickClock
 from adinsights_orchestration.local.slack.world import BOT
 from adinsights_orchestration.ops_store.store import OpsStore

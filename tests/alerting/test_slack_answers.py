@@ -11,8 +11,8 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from adinsights_orchestration.alerting.sinks import Notice, Uncertain
-from adinsights_orchestration.alerting.slack import SlackSink, make_client
+from adinsights_orchestration.alerting.channels.sinks import Notice, Uncertain
+from adinsights_orchestration.alerting.channels.slack import SlackSink, make_client
 from adinsights_orchestration.local.serving import running
 from adinsights_orchestration.settings import SlackSettings
 from tests.alerting.support import World, finding

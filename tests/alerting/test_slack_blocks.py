@@ -10,9 +10,9 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from adinsights_orchestration.alerting import slack_blocks
+from adinsights_orchestration.alerting.channels import slack_blocks
+from adinsights_orchestration.alerting.channels.slack_blocks import Rendered, escape, first_message, safe, story_line
 from adinsights_orchestration.alerting.message import Item, Link, Message, Severity, Standing
-from adinsights_orchestration.alerting.slack_blocks import Rendered, escape, first_message, safe, story_line
 from tests.alerting.slack_support import NOON, a_message
 
 _NASTY = st.sampled_from(

@@ -13,14 +13,14 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from adinsights_orchestration.alerting import slack_blocks
-from adinsights_orchestration.alerting.evaluate import Policies
-from adinsights_orchestration.alerting.grouping import Op, Options
+from adinsights_orchestration.alerting.channels import slack_blocks
+from adinsights_orchestration.alerting.channels.sinks import Attempted, LookedUp, Notice, Outcome, Sinks, Traits
+from adinsights_orchestration.alerting.channels.slack import SlackSink, make_client
+from adinsights_orchestration.alerting.evaluation.evaluate import Policies
 from adinsights_orchestration.alerting.matching import Routes
 from adinsights_orchestration.alerting.message import Message
 from adinsights_orchestration.alerting.rules.rule import Rule
-from adinsights_orchestration.alerting.sinks import Attempted, LookedUp, Notice, Outcome, Sinks, Traits
-from adinsights_orchestration.alerting.slack import SlackSink, make_client
+from adinsights_orchestration.alerting.telling.grouping import Op, Options
 from adinsights_orchestration.ops_store.store import OpsStore
 from tests.alerting.channel import Fault
 from tests.alerting.slack_support import CHANNEL, LocalSlack, local_slack

@@ -13,10 +13,11 @@ import pytest
 import sqlalchemy as sa
 from pydantic import SecretStr
 
-from adinsights_orchestration.alerting import hands, rows
-from adinsights_orchestration.alerting.alerter import evaluate_once
+from adinsights_orchestration.alerting.bookkeeping import rows
+from adinsights_orchestration.alerting.gathering.standing import Standing
 from adinsights_orchestration.alerting.model import Incident
-from adinsights_orchestration.alerting.standing import Standing
+from adinsights_orchestration.alerting.operating import hands
+from adinsights_orchestration.alerting.running.alerter import evaluate_once
 from adinsights_orchestration.errors import AdinsightsError
 from adinsights_orchestration.ops_store.alert_tables import alert_incident
 from adinsights_orchestration.ops_store.store import OpsStore

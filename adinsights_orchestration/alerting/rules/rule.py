@@ -18,6 +18,7 @@ from adinsights_orchestration.alerting.model import Absent, Finding, Incident, O
 RULE_FAILED = "alert_rule_failed"
 PLATFORM_ENG = "platform-eng@example.com"  # runbook: contacts
 DATA_ENG = "data-eng@example.com"
+STORM_RULE = "alert_storm"  # the finding that speaks for the groups that are held back
 
 
 @dataclass(frozen=True, slots=True)

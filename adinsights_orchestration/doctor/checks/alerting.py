@@ -1,17 +1,17 @@
 """Whether alerts reach somebody: the alert file, Slack, and the mail server.
 
 Belongs here: verdicts. Does not belong here: reading the file (`alerting.configuration`), the mail's dialogue
-(`alerting.mail`).
+(`alerting.channels.mail`).
 """
 
 from __future__ import annotations
 
 import smtplib
 
-from adinsights_orchestration.alerting.channels import build_sinks, kind_of, reached
-from adinsights_orchestration.alerting.configuration import load_alerts
-from adinsights_orchestration.alerting.mail import NoEncryptionError, dialogue
-from adinsights_orchestration.alerting.slack import ERRORS, SCOPES, channel_id, make_client, meaning_of
+from adinsights_orchestration.alerting.channels.mail import NoEncryptionError, dialogue
+from adinsights_orchestration.alerting.channels.slack import ERRORS, SCOPES, channel_id, make_client, meaning_of
+from adinsights_orchestration.alerting.configuration.alert_file import load_alerts
+from adinsights_orchestration.alerting.delivery.opening import build_sinks, kind_of, reached
 from adinsights_orchestration.clock import utc_now
 from adinsights_orchestration.doctor.model import Verdict, fail, ok, skipped, warn
 from adinsights_orchestration.doctor.world import CONNECT_SECONDS, World

@@ -1,0 +1,85 @@
+"""The channels of a deployment: from what the alert file names and the settings reach to sinks.
+
+Belongs here: making each named channel, and who stands in for one that cannot be made. Does not belong here: any
+channel's protocol (`mail`, ...), routes (`alert_file`). A channel whose server is not configured is no error: what
+it would say is said by its fallback, or by the log, and `adinsights doctor` tells.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from adinsights_orchestration.alerting.channels.mail import MailSink
+from adinsights_orchestration.alerting.channels.sinks import LogSink, Sink, Sinks
+from adinsights_orchestration.alerting.configuration.alert_file import LOG, SLACK, AlertConfig, load_alerts
+from adinsights_orchestration.alerting.contacts import MAIL
+from adinsights_orchestration.alerting.evaluation.evaluate import Policies
+from adinsights_orchestration.alerting.rules.catalog import RULES
+from adinsights_orchestration.settings import Settings
+
+# The channel of the shipped routes; where it really is says the setting, so that a token and a channel are enough.
+MAIN_CHANNEL = "slack:#adinsights-alerts"
+Maker = Callable[[str], Sink]  # from a channel's name to its sink
+
+
+def makers(settings: Settings, config: AlertConfig) -> dict[str, Maker]:
+    """Returns, by kind of channel, how one is made; kinds whose server is not configured are left out."""
+    found: dict[str, Maker] = {LOG: lambda _: LogSink()}
+    if settings.smtp.host is not None:
+
+        def mail(name: str) -> Sink:
+            address = name.partition(":")[2]
+            contact = config.contact_at(address)
+            return MailSink(settings.smtp, address, for_customers=contact is not None and contact.for_customers)
+
+        found[MAIL] = mail
+    if settings.slack.token is not None:
+        from adinsights_orchestration.alerting.channels.slack import (  # who has none need not load its SDK
+            SlackSink,
+            make_client,
+        )
+
+        client = make_client(settings.slack)
+
+        def slack(name: str) -> Sink:
+            channel = settings.slack.channel if name == MAIN_CHANNEL else name.partition(":")[2]
+            return SlackSink(channel, client, name=name, timeout_seconds=settings.slack.timeout_seconds)
+
+        found[SLACK] = slack
+    return found
+
+
+def configured_sinks(settings: Settings) -> Sinks:
+    """Returns the sinks of the settings and their alert file."""
+    return build_sinks(settings, load_alerts(settings.alerting.alerts_path, settings.home_timezone))
+
+
+def build_sinks(settings: Settings, config: AlertConfig) -> Sinks:
+    """Returns the sinks that the file names and the settings reach, the log always among them."""
+    kinds = makers(settings, config)
+    names = [name for name in config.channels if kind_of(name) in kinds]
+    by_name: dict[str, Sink] = {name: kinds[kind_of(name)](name) for name in (*names, LOG)}
+    stands_in = {name: _stand_in(name, config, by_name) for name in by_name if name != LOG}
+    return Sinks(by_name, default=(LOG,), fallback=stands_in, fallback_after=config.fallback_after)
+
+
+def reached(config: AlertConfig, sinks: Sinks) -> dict[str, str]:
+    """Returns, by channel that the file names, itself or what says it instead."""
+    return {name: name if name in sinks.by_name else _stand_in(name, config, sinks.by_name) for name in config.channels}
+
+
+def policies_of(config: AlertConfig, sinks: Sinks) -> Policies:
+    """Returns what is judged and how it is told."""
+    options = config.options(reached(config, sinks), sinks.default)
+    digests = tuple(each for each in config.digests if each.sink in sinks.by_name)
+    return Policies(RULES, options, config.believed, config.windows, digests)
+
+
+def kind_of(channel: str) -> str:
+    """The kind of a channel: `slack`, `mail`, `log`."""
+    return channel.partition(":")[0]
+
+
+def _stand_in(name: str, config: AlertConfig, there: Mapping[str, object]) -> str:
+    named = config.fallback.get(name) or config.fallback.get(kind_of(name)) or ()
+    return next((each for each in named if each in there and each != name), LOG)

@@ -1,0 +1,142 @@
+"""Acknowledging by a reaction: who reacted to the message of something that fires takes it on.
+
+Belongs here: which messages are looked at, and what a reaction is worth. Does not belong here: what acknowledging does
+(`hands`). Slack is asked, so no address of ours has to be public: a bounded number of messages a tick, the ones that
+were looked at longest ago first. One's own reactions and those of other bots count for nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import sqlalchemy as sa
+from slack_sdk import WebClient
+
+from adinsights_orchestration.alerting.channels.sinks import Later
+from adinsights_orchestration.alerting.channels.slack import ERRORS, KIND, Place, make_client, meaning_of
+from adinsights_orchestration.alerting.operating import hands
+from adinsights_orchestration.clock import TickClock
+from adinsights_orchestration.logs import get_logger
+from adinsights_orchestration.ops_store.alert_tables import alert_group, alert_incident, alert_outbox
+from adinsights_orchestration.ops_store.store import OpsStore
+from adinsights_orchestration.settings import Settings
+
+MOST_A_TICK = 15  # Slack allows about fifty `reactions.get` a minute; a tick is every 15 s
+_NAMES_KEPT = 1000
+_NEVER = datetime.min.replace(tzinfo=UTC)
+_log = get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Open:
+    """A message that waits for somebody to take its matter on."""
+
+    group: str
+    episode: int
+    place: Place
+
+
+class Acknowledgements:
+    """Looks for reactions; remembers between ticks whom an id names, and which messages come next.
+
+    Args:
+        client: As `slack.make_client` makes it.
+        timeout_seconds: The client's deadline of one request.
+    """
+
+    def __init__(self, client: WebClient, timeout_seconds: float) -> None:
+        self._client, self._timeout = client, timeout_seconds
+        self._people: dict[str, str | None] = {}  # None: not a person
+        self._looked: dict[str, datetime] = {}
+        self._not_before: datetime | None = None
+
+    def collect(self, store: OpsStore, clock: TickClock) -> int:
+        """Acknowledges what people reacted to; returns how many incidents that were.
+
+        Args:
+            store: The ops store.
+            clock: The tick, with its budget: nothing is begun that could outlast it.
+
+        Raises:
+            OpsStoreError: The ops store does not answer.
+        """
+        if self._not_before is not None and clock.now() < self._not_before:
+            return 0
+        with store.begin() as connection:
+            waiting = open_messages(connection)
+        self._looked = {str(each.place): self._looked[str(each.place)] for each in waiting if self._seen(each)}
+        taken_on = 0
+        for each in sorted(waiting, key=lambda one: self._looked.get(str(one.place), _NEVER))[:MOST_A_TICK]:
+            if clock.left() < 3 * self._timeout:
+                break
+            self._looked[str(each.place)] = clock.now()
+            try:
+                who = self._who_reacted(each.place)
+            except ERRORS as error:
+                outcome = meaning_of(error, clock.now())
+                if isinstance(outcome, Later):
+                    self._not_before = outcome.not_before
+                    break
+                _log.warning("Slack does not say who reacted", group=each.group, reason=getattr(outcome, "reason", ""))
+                continue
+            if who is not None:
+                with store.begin() as connection:
+                    taken_on += len(
+                        hands.acknowledge_group(connection, each.group, each.episode, f"{who} (Slack)", clock.now())
+                    )
+        return taken_on
+
+    def _seen(self, message: Open) -> bool:
+        return str(message.place) in self._looked
+
+    def _who_reacted(self, place: Place) -> str | None:
+        answer = self._client.reactions_get(channel=place.channel, timestamp=place.ts, full=True)
+        reactions: Sequence[Mapping[str, Any]] = answer["message"].get("reactions") or ()
+        users = dict.fromkeys(str(user) for reaction in reactions for user in reaction.get("users", ()))
+        return next((name for user in users if (name := self._name(user)) is not None), None)
+
+    def _name(self, user: str) -> str | None:
+        if user not in self._people:
+            found = self._client.users_info(user=user)["user"]
+            profile = found.get("profile") or {}
+            name = profile.get("display_name") or found.get("real_name") or found.get("name") or user
+            if len(self._people) >= _NAMES_KEPT:
+                self._people.clear()
+            self._people[user] = None if found.get("is_bot") else str(name)
+        return self._people[user]
+
+
+def acknowledgements(settings: Settings) -> Acknowledgements | None:
+    """Returns what looks for reactions; None without a token."""
+    if settings.slack.token is None:
+        return None
+    return Acknowledgements(make_client(settings.slack), settings.slack.timeout_seconds)
+
+
+def open_messages(connection: sa.Connection) -> list[Open]:
+    """Returns the first messages in Slack of every group in which something fires that nobody has taken on."""
+    fires = sa.exists().where(
+        alert_incident.c.group_key == alert_group.c.key,
+        alert_incident.c.state.in_(("firing", "resolving")),
+        alert_incident.c.acked_at.is_(None),
+        alert_incident.c.suppressed_by == "",
+    )
+    query = (
+        sa.select(alert_outbox.c.group_key, alert_outbox.c.episode, alert_outbox.c.ref)
+        .join(
+            alert_group,
+            sa.and_(alert_group.c.key == alert_outbox.c.group_key, alert_group.c.episode == alert_outbox.c.episode),
+        )
+        .where(
+            alert_outbox.c.op == "post",
+            alert_outbox.c.state == "sent",
+            alert_outbox.c.sink.startswith(f"{KIND}:"),
+            alert_group.c.shown != "",
+            fires,
+        )
+        .order_by(alert_outbox.c.created_at)
+    )
+    return [Open(row.group_key, row.episode, Place.parse(row.ref)) for row in connection.execute(query) if row.ref]
