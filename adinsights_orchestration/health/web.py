@@ -14,13 +14,14 @@ import socket
 import ssl
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
 from time import monotonic
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import urlsplit
 
 import httpx
+
+from adinsights_orchestration import tls
 
 LARGEST_BODY_BYTES = 4 * 1024**2  # a page or a health document has kilobytes, the metrics of a large backend some 100
 _MOST_REDIRECTS = 5
@@ -86,7 +87,7 @@ class Web:
             headers=_HEADERS,
             timeout=self.timeout_seconds,
             trust_env=False,
-            verify=_tls(),
+            verify=tls.verifying(),
             max_redirects=_MOST_REDIRECTS,
         )
         return self
@@ -186,12 +187,6 @@ def host_of(url: str) -> str:
         return f"{parts.hostname}:{parts.port}" if parts.port else str(parts.hostname)
     except ValueError:
         return "an address that is none"
-
-
-@lru_cache(maxsize=1)
-def _tls() -> ssl.SSLContext:
-    # Reading the certificates takes longer than most probes. SSL_CERT_FILE names a company's own authority.
-    return httpx.create_ssl_context(trust_env=True)
 
 
 def _unreadable(reply: Reply, state: str, detail: str) -> Trouble:

@@ -12,6 +12,7 @@ import asyncio
 import dagster as dg
 import httpx
 
+from adinsights_orchestration import tls
 from adinsights_orchestration.backend import audit
 from adinsights_orchestration.backend.audit import DeliveryReport
 from adinsights_orchestration.clock import TickClock, utc_now
@@ -162,7 +163,7 @@ def _backend(settings: Settings, store: OpsStore) -> dg.SensorDefinition | None:
         clock = TickClock(utc_now(), settings.ingestion.tick_budget_seconds)
         with timed(_log, "backend tick") as line:
             delivery = audit.deliver(settings, store, clock.part(_AUDIT_SHARE))
-            with httpx.Client() as client:
+            with httpx.Client(verify=tls.verifying()) as client:
                 posts = webhook.reconcile(settings, store, client, clock)
             line["summary"] = backend_summary(delivery, posts)
         _warn(Automation.BACKEND, delivery.error)

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import dagster as dg
+import pytest
 import sqlalchemy as sa
 
 from adinsights_orchestration.dagster_internals.connections import keep_connections
 from tests.conftest import PostgresServer, dagster_instance_on
 
 KEY = dg.AssetKey("built")
+
+
+@pytest.fixture
+def postgres_instance(postgres_server: PostgresServer) -> Iterator[dg.DagsterInstance]:
+    """An instance that connects as Dagster's own do."""
+    with dagster_instance_on(postgres_server, pooled=False) as instance:
+        yield instance
 
 
 def _backend(instance: dg.DagsterInstance) -> int:
@@ -62,9 +72,9 @@ def test_another_instance_of_the_process_uses_the_same_connections(postgres_inst
 
 def test_connections_of_databases_that_came_before_are_let_go(postgres_server: PostgresServer) -> None:
     with (
-        dagster_instance_on(postgres_server) as first,
-        dagster_instance_on(postgres_server) as second,
-        dagster_instance_on(postgres_server) as third,
+        dagster_instance_on(postgres_server, pooled=False) as first,
+        dagster_instance_on(postgres_server, pooled=False) as second,
+        dagster_instance_on(postgres_server, pooled=False) as third,
     ):
         keep_connections(first)
         backend = _backend(first)

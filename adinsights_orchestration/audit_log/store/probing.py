@@ -19,6 +19,7 @@ from urllib.parse import quote, urlsplit
 
 import httpx
 
+from adinsights_orchestration import tls
 from adinsights_orchestration.audit_log.store.contract import Store
 from adinsights_orchestration.audit_log.store.errors import ObjectExistsError, StoreError
 from adinsights_orchestration.settings import AuditLogSettings
@@ -93,7 +94,7 @@ def rules_of(
     known = _credentials(settings, environment)
     if known is None:
         return Rules(unknown="its settings are not asked for with a role's credentials")
-    with httpx.Client(timeout=timeout_seconds) as client:
+    with httpx.Client(timeout=timeout_seconds, verify=tls.verifying()) as client:
         try:
             versions = client.send(signed(settings, known, "GET", "versioning", now))
             lock = client.send(signed(settings, known, "GET", "object-lock", now))
