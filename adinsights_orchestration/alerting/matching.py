@@ -1,6 +1,6 @@
 """Which incidents a silence, a route or an office hour speaks of.
 
-Belongs here: matchers, silences, hours, pure. Does not belong here: where they are kept (`silence_rows`), what follows
+Belongs here: matchers, silences, hours, pure. Does not belong here: where they are kept (`bookkeeping`), what follows
 (`notify`). A matcher is Alertmanager's: `name=value`, `name!=value`, `name=~regex`, `name!~regex`; a regular expression
 must match the whole value, and a label that is not there counts as empty.
 """

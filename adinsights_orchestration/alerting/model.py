@@ -1,7 +1,7 @@
 """Alerting's vocabulary: findings, the incidents that they make, and what changes an incident goes through.
 
 Belongs here: immutable values and what follows from one value alone. Does not belong here: the changes themselves
-(`incidents`), who is told (`notify`), rows (`incident_rows`).
+(`incidents`), who is told (`notify`), rows (`bookkeeping`).
 """
 
 from __future__ import annotations

@@ -79,13 +79,27 @@ def overlap(one: Window, other: Window) -> datetime | None:
     if set(one.matchers) != set(other.matchers):
         return None
     after = min((each.starts_at for each in (one, other) if isinstance(each, Silence)), default=_ANY_YEAR)
-    first, second = _times(one, after), _times(other, after)
-    return next((max(a, c) for a, b in first for c, d in second if a < d and c < b), None)
+    times = _times(one, after), _times(other, after)
+    if not all(times):
+        return None
+    # As many beginnings of the rarer one reach further, and each is looked for in the other, however often that begins.
+    once = isinstance(one, Silence), isinstance(other, Silence)
+    is_rarer = (once[0], times[0][-1]) >= (once[1], times[1][-1])
+    rarer, second = (times[0], other) if is_rarer else (times[1], one)
+    return next((moment for span in rarer if (moment := _first_of(second, *span)) is not None), None)
 
 
 def overlaps_itself(one: Recurring) -> bool:
     """Whether it begins again before it is over."""
     return any(end > begin for (_, end), (begin, _) in pairwise(one.times()))
+
+
+def _first_of(window: Window, begin: datetime, end: datetime) -> datetime | None:
+    """The first moment of a span at which the window is in force."""
+    if in_force([window], begin):
+        return begin
+    following = first_after(window.cron, window.timezone, begin) if isinstance(window, Recurring) else window.starts_at
+    return following if following is not None and begin < following < end else None
 
 
 def _times(window: Window, after: datetime) -> Sequence[tuple[datetime, datetime]]:

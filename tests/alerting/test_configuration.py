@@ -104,6 +104,22 @@ def test_how_long_a_channel_may_take_nothing_is_ten_minutes_or_what_the_file_say
             3,
             "overlaps with own.yaml:2",
         ),
+        (
+            (
+                "maintenance:\n  - {name: a, match: [tenant=x], cron: '0 * * * *', lasts: 10m}\n"
+                "  - {name: b, match: [tenant=x], cron: '30 2 24 12 *', lasts: 1h}"
+            ),
+            3,
+            "at 2026-12-24 03:00 UTC",
+        ),
+        (
+            (
+                "maintenance:\n  - {name: a, match: [tenant=x], cron: '5 2 24 12 *', lasts: 1m}\n"
+                "  - {name: b, match: [tenant=x], cron: '0 * * * *', lasts: 10m}"
+            ),
+            3,
+            "at 2026-12-24 02:05 UTC",
+        ),
     ],
 )
 def test_a_mistake_is_refused_with_its_file_and_line(text: str, line: int, words: str) -> None:
@@ -111,6 +127,15 @@ def test_a_mistake_is_refused_with_its_file_and_line(text: str, line: int, words
         build_config(own(text))
     assert refused.value.place == f"own.yaml:{line}"
     assert words in refused.value.problem
+
+
+def test_windows_that_never_meet_are_not_refused_however_rare_one_of_them_is() -> None:
+    text = (
+        "maintenance:\n  - {name: a, match: [tenant=x], cron: '0 * * * *', lasts: 10m}\n"
+        "  - {name: b, match: [tenant=x], cron: '10 2 24 12 *', lasts: 50m}\n"
+        "  - {name: c, match: [tenant=x], cron: '0 0 4 24 12 ? 2025', lasts: 1h}"
+    )
+    assert [each.name for each in build_config(own(text)).windows] == ["a", "b", "c"]
 
 
 def test_hours_know_the_countrys_holidays_and_days_of_ones_own() -> None:

@@ -7,7 +7,7 @@ import re
 from packaging.utils import canonicalize_name
 
 from adinsights_orchestration.cli.settings_page import settings_page
-from tests.repository.checkout import ROOT, declared
+from tests.repository.checkout import ROOT, declared, tracked_files
 from tests.repository.container import setting_names
 
 DECISIONS = ROOT / "docs" / "adr"
@@ -50,6 +50,14 @@ def test_links_between_documents_lead_somewhere() -> None:
     pages = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "dbt_project").glob("*.md")]
     links = [(page, link) for page in pages for link in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text())]
     assert [(page.name, link) for page, link in links if not (page.parent / link).exists()] == []
+
+
+def test_every_module_that_a_page_names_is_there() -> None:
+    files = [f"/{file.relative_to(ROOT)}" for file in tracked_files()]
+    pages = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
+    named = {(page.name, name) for page in pages for name in re.findall(r"`([\w./-]+\.py)`", page.read_text())}
+    assert named
+    assert {(page, name) for page, name in named if not any(file.endswith(f"/{name}") for file in files)} == set()
 
 
 def test_the_licence_is_the_one_that_the_package_declares() -> None:

@@ -73,10 +73,6 @@ ERRORS = (SlackClientError, OSError, HTTPException, ValueError)
 _UNCERTAIN = frozenset(("fatal_error", "internal_error", "request_timeout", "service_unavailable"))
 
 
-class _TooMuchError(Exception):
-    """Slack does not take the message as it is."""
-
-
 @dataclass(frozen=True, slots=True)
 class Place:
     """A message in Slack: the channel's id and the message's timestamp, which is its id."""
