@@ -53,6 +53,14 @@ def team(owner: str) -> str:
     return _TEAMS.get(name, name)
 
 
+def owner_name(owner: str) -> str:
+    """Returns the team and its name in the alert file: `Data Engineering (data-eng)`; empty where it is nobody's.
+
+    Rules name owners by the addresses of the runbook; where a team is really reached, the alert file's contacts say.
+    """
+    return f"{team(owner)} ({owner.partition('@')[0]})" if owner else ""
+
+
 def noticed(rule: str, labels: Mapping[str, str], tenant: str | None = None) -> str:
     """Returns what customers notice, in a sentence; empty where they notice nothing.
 

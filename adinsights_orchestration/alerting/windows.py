@@ -17,6 +17,7 @@ from adinsights_orchestration.alerting.matching import Matcher, Quiet, Silence
 from adinsights_orchestration.tenants.cron import Cron, first_after, last_until
 
 _LOOKED_AT = 400  # beginnings: more than a year of nights
+LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)  # from when that is in force which names no beginning
 _ANY_YEAR = datetime(2026, 1, 1, tzinfo=UTC)
 
 
@@ -45,10 +46,12 @@ class Recurring:
     def at(self, now: datetime) -> Silence | None:
         """The time that is in force at a moment, if one is."""
         begin = last_until(self.cron, self.timezone, now)
-        if begin is None or now >= begin + self.lasts:
-            return None
-        end = begin + self.lasts
-        return Silence(0, self.matchers, begin, end, self.author, self.reason, Quiet.MAINTENANCE, self.name)
+        return None if begin is None or now >= begin + self.lasts else self._from(begin)
+
+    def after(self, now: datetime) -> Silence | None:
+        """The first time that begins after a moment, if one does."""
+        begin = first_after(self.cron, self.timezone, now)
+        return None if begin is None else self._from(begin)
 
     def times(self, after: datetime = _ANY_YEAR, most: int = _LOOKED_AT) -> list[tuple[datetime, datetime]]:
         """The next times after a moment."""
@@ -59,6 +62,10 @@ class Recurring:
                 break
             found.append((begin, begin + self.lasts))
         return found
+
+    def _from(self, begin: datetime) -> Silence:
+        end = begin + self.lasts
+        return Silence(0, self.matchers, begin, end, self.author, self.reason, Quiet.MAINTENANCE, self.name)
 
 
 Window = Silence | Recurring
@@ -72,6 +79,12 @@ def in_force(windows: Iterable[Window], now: datetime) -> list[Silence]:
         if silence is not None and silence.starts_at <= now < silence.ends_at:
             found.append(silence)
     return found
+
+
+def to_come(windows: Iterable[Window], now: datetime) -> list[Silence]:
+    """Returns those that are in force or still to come; of one that comes again the nearest time."""
+    found = [each.at(now) or each.after(now) if isinstance(each, Recurring) else each for each in windows]
+    return [each for each in found if each is not None and each.ends_at > now]
 
 
 def overlap(one: Window, other: Window) -> datetime | None:

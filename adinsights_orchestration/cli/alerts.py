@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import getpass
 import re
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -19,6 +19,7 @@ from adinsights_orchestration.errors import ConfigurationError
 if TYPE_CHECKING:
     from adinsights_orchestration.alerting.matching import Silence
     from adinsights_orchestration.alerting.model import Incident
+    from adinsights_orchestration.settings import Settings
 
 app = typer.Typer(
     help="List, acknowledge, silence, test and replay alerts.", no_args_is_help=True, rich_markup_mode=None
@@ -30,11 +31,13 @@ _ByOption = Annotated[str | None, typer.Option("--by", help="Who you are; your l
 
 @app.command("list")
 def list_alerts(as_json: process.JsonOption = False) -> None:
-    """List what is wrong now, the most urgent first, and the silences in force."""
+    """List what is wrong now, the most urgent first, and quiet times in force or to come, the alert file's too."""
     from adinsights_orchestration.alerting.operating import hands
 
-    store, now = process.open_ops_store(process.settings()), utc_now()
-    found, quiet, at = hands.open_incidents(store), hands.silences(store, now), hands.last_evaluation(store)
+    settings, now = process.settings(), utc_now()
+    store = process.open_ops_store(settings)
+    found, at = hands.open_incidents(store), hands.last_evaluation(store)
+    quiet = [*hands.silences(store, now), *_of_alert_file(settings, now)]
     if as_json:
         process.print_json(
             {
@@ -47,7 +50,7 @@ def list_alerts(as_json: process.JsonOption = False) -> None:
     if found:
         process.print_rows([_row(each) for each in found], as_json=False, title="Alerts")
     if quiet:
-        process.print_rows([_silence(each) for each in quiet], as_json=False, title="Silences")
+        process.print_rows([_silence(each) for each in quiet], as_json=False, title="Quiet times")
     if at is None:
         process.say("Alerts were never evaluated: is the sensor alert_evaluate on?")
         return
@@ -163,7 +166,22 @@ def replay(
         process.say("no channel refused anything for good" + ("" if everything else " that still fires"))
 
 
+def _of_alert_file(settings: Settings, now: datetime) -> list[Silence]:
+    """The file's windows and silences; one that cannot be read is no reason to show nothing else."""
+    from adinsights_orchestration.alerting.configuration.alert_file import load_alerts
+    from adinsights_orchestration.alerting.windows import to_come
+
+    try:
+        config = load_alerts(settings.alerting.alerts_path, settings.home_timezone)
+    except ConfigurationError as error:
+        process.say(f"Quiet times of the alert file are left out: {error}")
+        return []
+    return to_come(config.windows, now)
+
+
 def _row(incident: Incident) -> dict[str, Any]:
+    from adinsights_orchestration.alerting.audience import owner_name
+
     finding = incident.finding
     return {
         "id": incident.id,
@@ -173,18 +191,22 @@ def _row(incident: Incident) -> dict[str, Any]:
         "since": finding.since,
         "title": finding.title,
         "detail": finding.detail,
-        "owner": finding.owner,
+        "owner": owner_name(finding.owner),
         "acknowledged by": incident.acked_by or "",
     }
 
 
 def _silence(one: Silence) -> dict[str, Any]:
+    from adinsights_orchestration.alerting.windows import LONG_AGO
+
     return {
-        "silence": one.id,
+        "silence": one.id or None,
+        "kind": one.kind.value,
         "what": ", ".join(map(str, one.matchers)),
+        "from": one.starts_at if one.starts_at > LONG_AGO else None,
         "until": one.ends_at,
-        "by": one.author,
-        "reason": one.reason,
+        "by": one.author if one.id else f"{one.author} (alert file)",
+        "reason": one.reason if one.name in ("", one.reason) else f"{one.name}: {one.reason}",
     }
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
 from adinsights_orchestration.alerting.matching import Hours, Matcher, Quiet, Silence
-from adinsights_orchestration.alerting.windows import Recurring, Window, overlap, overlaps_itself
+from adinsights_orchestration.alerting.windows import LONG_AGO, Recurring, Window, overlap, overlaps_itself
 from adinsights_orchestration.tenants.cron import parse_cron
 from adinsights_orchestration.tenants.yaml_lines import Node
 
@@ -25,7 +25,6 @@ _UNITS = {"s": timedelta(seconds=1), "m": timedelta(minutes=1), "h": timedelta(h
 _SPAN = re.compile(r"(\d{1,5})([smhd])")
 _DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 _WORKDAYS = frozenset(range(5))
-_LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
 Matchers = Callable[[Node], tuple[Matcher, ...]]
 
 
@@ -173,7 +172,7 @@ def _window(node: Node, matchers: Matchers, default_timezone: str) -> Window:
 def _silence(node: Node, matchers: Matchers, default_timezone: str) -> Silence:
     entries = node.mapping(("match", "from", "to", "timezone", "author", "reason"), ("match", "to", "author", "reason"))
     zone = timezone(entries.get("timezone"), default_timezone)
-    begin = _moment(entries["from"], zone) if "from" in entries else _LONG_AGO
+    begin = _moment(entries["from"], zone) if "from" in entries else LONG_AGO
     begin, end = _ordered(node, begin, _moment(entries["to"], zone))
     author, reason = entries["author"].text(), entries["reason"].text()
     return Silence(0, matchers(entries["match"]), begin, end, author, reason, Quiet.SILENCED, reason)

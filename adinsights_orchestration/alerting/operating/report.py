@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 
 import sqlalchemy as sa
 
+from adinsights_orchestration.alerting.audience import owner_name
 from adinsights_orchestration.alerting.bookkeeping.rows import Event
 from adinsights_orchestration.alerting.message import clean, moment, span
 from adinsights_orchestration.alerting.model import Change, Finding, Incident
@@ -202,7 +203,7 @@ def _facts(report: Report) -> Iterator[str]:
         ("Opened", moment(report.began)),
         ("Resolved", f"{over}, after {lasted}" if report.ended else f"{over}; open for {lasted}"),
         ("Acknowledged", _ack(acked[0], report.began) if acked else "by nobody"),
-        ("Owner", finding.owner or "nobody"),
+        ("Owner", _text(owner_name(finding.owner)) or "nobody"),
     ]
     yield from (f"- **{name}:** {value}" for name, value in pairs)
 
