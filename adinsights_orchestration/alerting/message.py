@@ -107,6 +107,7 @@ class Message:
         alarms: Whether a story's message tells of something wrong that its readers may not know of; the second channel
             says that too where the first does not.
         impacts: What customers notice of what a story's message tells, in their words.
+        more_impacts: How many further things customers notice that neither an item nor `impacts` says.
     """
 
     group: str
@@ -124,6 +125,7 @@ class Message:
     broadcast: bool = False
     alarms: bool = False
     impacts: tuple[str, ...] = ()
+    more_impacts: int = 0
 
 
 _MESSAGES = TypeAdapter(Message)

@@ -21,6 +21,7 @@ from adinsights_orchestration.local import mail as local_mail
 from adinsights_orchestration.local.knobs import KnobArea, Knobs
 from adinsights_orchestration.settings import SmtpSecurity, SmtpSettings
 from tests.alerting.support import NOON, World, finding
+from tests.alerting.test_notify import stale
 
 ADDRESS = "data-eng@example.com"
 FIRST, SECOND = UUID(int=1), UUID(int=2)
@@ -184,6 +185,26 @@ def test_marketing_operations_reads_what_is_new_and_from_when_to_when_it_lasted(
     (new,) = [text for text in texts if "Meta is behind." in text]
     assert "job 17" not in new
     assert any("Since 2026-03-10 12:00 UTC, until 2026-03-10 12:40 UTC. It is over." in text for text in texts)
+
+
+def test_marketing_operations_reads_how_much_more_customers_notice_than_a_mail_lists(server: Server) -> None:
+    tenants = [f"t{number:02}" for number in range(12)]
+    world = World()
+    labels = {"provider": "meta"}
+    late = [
+        stale(each, tenant=each, rule="connection_failing", labels=labels, since=NOON - timedelta(hours=20 - number))
+        for number, each in enumerate(tenants)
+    ]
+    inside = [stale(each, rule="connection_running_long") for each in ("x", "y")]  # no customer notices that
+    (first,) = world.tick(*late, *inside)
+    sink = server.sink(for_customers=True)
+    sent = sink.post(Notice(FIRST, first.message))
+    assert isinstance(sent, Sent)
+    (received,) = server.mailbox.received()
+    assert received.mail["Subject"] == "[CUSTOMERS] Meta figures of t00 are not up to date. (and 11 more)"
+    assert received.part("plain").count("are not up to date.") == 10
+    assert received.part("plain").rstrip().endswith("and 2 more")
+    assert "and 2 more" in received.part("html")
 
 
 def _context(authority: trustme.CA) -> Any:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
+from adinsights_orchestration.alerting.matching import Routes
 from adinsights_orchestration.alerting.message import Severity
-from adinsights_orchestration.alerting.telling.grouping import Reason
-from tests.alerting.support import World
+from adinsights_orchestration.alerting.telling.grouping import Escalation, Op, Options, Reason
+from tests.alerting.support import NOON, World
 from tests.alerting.test_notify import stale
 
 FIVE = timedelta(minutes=5)
+SECOND = timedelta(seconds=1)
 
 
 def test_what_is_over_says_so_in_its_title_for_how_long_it_was_and_what_it_was_at_its_worst() -> None:
@@ -61,3 +63,49 @@ def test_customers_are_told_what_a_line_tells_of() -> None:
     world.tick(stale("a", tenant="acme", **late))
     line = world.tick(*(stale(one[0], tenant=one, **late) for one in ("acme", "globex")), after=FIVE)[-1]
     assert line.message.impacts == ("Meta figures of globex are not up to date.",)
+
+
+def test_customers_are_told_what_is_over_and_what_still_is_so_when_they_are_told_again() -> None:
+    world = World()
+    late = {
+        one: stale(one[0], tenant=one, rule="connection_failing", labels={"provider": "meta"})
+        for one in ("acme", "globex")
+    }
+    world.tick(*late.values())
+    less = world.tick(late["globex"], after=FIVE)[-1]
+    assert (less.reason, less.message.impacts) == (
+        Reason.LESS,
+        ("Over: Meta figures of acme are not up to date.",),
+    )
+    again = world.tick(late["globex"], after=timedelta(hours=5))[-1]
+    assert (again.reason, again.message.impacts) == (
+        Reason.REPEAT,
+        ("Still so: Meta figures of globex are not up to date.",),
+    )
+    assert world.tick(after=FIVE)[-1].message.impacts == ()
+
+
+def test_what_other_alerts_still_make_customers_notice_is_not_called_over() -> None:
+    world = World()
+    failing = [stale(one, rule="dbt_failing") for one in "abc"]
+    world.tick(*failing)
+    less = world.tick(*failing[1:], after=FIVE)[-1]
+    assert less.reason is Reason.LESS
+    assert less.message.impacts == ("Still so: Some dashboards do not show the newest figures.",)
+
+
+def test_an_escalation_tells_customers_what_still_is_so_and_a_long_list_is_counted() -> None:
+    step = Escalation(FIVE, Routes(("lead",)))
+    world = World(Options(Routes(("main",)), escalation=(step,)))
+    labels = {"provider": "meta"}
+    late = [
+        stale(
+            f"{n}", Severity.PAGE, tenant=f"t{n:02}", rule="connection_failing", labels=labels, since=NOON + n * SECOND
+        )
+        for n in range(12)
+    ]
+    world.tick(*late)
+    (line,) = [each for each in world.tick(*late, after=timedelta(minutes=6)) if each.op is Op.REPLY]
+    assert line.reason is Reason.ESCALATED
+    assert line.message.impacts[0] == "Still so: Meta figures of t00 are not up to date."
+    assert (len(line.message.impacts), line.message.more_impacts) == (10, 2)

@@ -153,19 +153,21 @@ def _for_customers(message: Message) -> _Page:
     }[message.standing]
     until = f", until {moment(message.ended)}" if message.ended else ""
     since = f"Since {moment(message.since)}{until}. {state}"
+    more = (f"and {message.more_impacts:,} more",) if message.more_impacts else ()
     if not message.items:  # a line of the story
         news = tuple(_Entry(text) for text in message.impacts)
-        return _Page("News about what customers notice", _colour(message), (since,), news, ())
+        return _Page("News about what customers notice", _colour(message), (since,), news, more)
     entries = () if over else tuple(_Entry(text) for text in impacts)
     heading = "It is over: customers notice nothing of it any more" if over else "What customers notice"
     nothing = () if over or impacts else ("Customers should not notice anything.",)
     note = (message.note,) if message.note else ()
-    return _Page(heading, _colour(message), (*note, *nothing, since), entries, ())
+    return _Page(heading, _colour(message), (*note, *nothing, since), entries, more)
 
 
 def _impact(message: Message) -> str:
     found = list(dict.fromkeys(item.impact for item in message.items if item.impact))
-    return found[0] + (f" (and {len(found) - 1} more)" if len(found) > 1 else "") if found else ""
+    more = len(found) - 1 + message.more_impacts
+    return found[0] + (f" (and {more:,} more)" if more else "") if found else ""
 
 
 def _colour(message: Message) -> str:

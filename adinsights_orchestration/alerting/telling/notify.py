@@ -260,6 +260,7 @@ class _Planner:
             words,
             self._now,
             news=flush.news,
+            ended=flush.tellable,
             broadcast=broadcast,
             alarms=reason not in (Reason.LESS, Reason.RESOLVED),
         )

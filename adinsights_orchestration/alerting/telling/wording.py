@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from adinsights_orchestration.alerting.audience import noticed, team
+from adinsights_orchestration.alerting.audience import noticed, owner_name, team
 from adinsights_orchestration.alerting.message import (
     LONGEST_DETAIL,
     LONGEST_TITLE,
@@ -95,6 +95,7 @@ def root(matter: Matter, now: datetime | None) -> Message:
         lines=tuple(_lines(matter)),
         items=tuple(item(each, now) for each in shown),
         more=max(len(matter.visible or matter.ended) - len(shown), 0),
+        more_impacts=len(_impacts(matter.visible)) - len(_impacts(matter.visible[:SHOWN])),
         ended=matter.over_at,
         owner=teams(shown),
     )
@@ -120,7 +121,14 @@ def teams(incidents: Iterable[Incident]) -> str:
 
 
 def story(
-    matter: Matter, words: str, now: datetime, *, news: Sequence[Incident] = (), broadcast: bool, alarms: bool
+    matter: Matter,
+    words: str,
+    now: datetime,
+    *,
+    news: Sequence[Incident] = (),
+    ended: Sequence[Incident] = (),
+    broadcast: bool,
+    alarms: bool,
 ) -> Message:
     """Returns a line of the story.
 
@@ -129,9 +137,11 @@ def story(
         words: What it says.
         now: The moment.
         news: The incidents that it tells of.
+        ended: Those whose end it tells.
         broadcast: Whether it is seen outside the thread too.
         alarms: Whether what it tells of is wrong.
     """
+    impacts = _told_impacts(matter, news, ended)
     return Message(
         group=matter.key,
         episode=matter.episode,
@@ -144,7 +154,8 @@ def story(
         owner=teams(matter.visible or matter.ended),
         broadcast=broadcast,
         alarms=alarms,
-        impacts=tuple(filter(None, dict.fromkeys(map(_impact, news)))),
+        impacts=tuple(impacts[:SHOWN]),
+        more_impacts=len(impacts[SHOWN:]),
     )
 
 
@@ -181,6 +192,19 @@ def item(incident: Incident, now: datetime | None) -> Item:
 def _impact(incident: Incident) -> str:
     finding = incident.finding
     return clean(noticed(finding.rule, finding.labels, finding.tenant), LONGEST_TITLE)
+
+
+def _impacts(incidents: Iterable[Incident]) -> list[str]:
+    return list(filter(None, dict.fromkeys(map(_impact, incidents))))
+
+
+def _told_impacts(matter: Matter, news: Sequence[Incident], ended: Sequence[Incident]) -> list[str]:
+    """What customers notice of what a line tells; of all that fires, where it tells them nothing new."""
+    still = _impacts(matter.visible)
+    if not matter.visible:
+        return []  # that nothing is left says the message's standing
+    over = [f"Over: {each}" for each in _impacts(ended) if each not in still]
+    return [*_impacts(news), *over] or [f"Still so: {each}" for each in still]
 
 
 def _called(rule: str, count: int) -> str:
@@ -236,7 +260,7 @@ def _facts(incident: Incident, now: datetime | None) -> Iterable[tuple[str, str]
     if incident.acked_by and incident.acked_at is not None:
         yield "Acknowledged", f"by {clean(incident.acked_by, 80)}, {moment(incident.acked_at)}"
     if finding.owner:
-        yield "Owner", f"{team(finding.owner)} ({clean(finding.owner.partition('@')[0], 80)})"
+        yield "Owner", clean(owner_name(finding.owner), LONGEST_TITLE)
     if finding.next_step and incident.is_firing:
         yield "Next", clean(finding.next_step, LONGEST_DETAIL)
 
