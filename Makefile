@@ -32,7 +32,7 @@ run-dbt: install ## build every dbt model now, recorded as a Dagster run, and pu
 	@$(ADINSIGHTS) dbt build $(ARGS)
 
 test: install ## the tests
-	@.venv/bin/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
+	@.venv/bin/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 soak: install ## the long suites
 	@.venv/bin/python -m pytest -m soak --timeout 3600 $(ARGS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -9,10 +10,11 @@ from pydantic import SecretStr
 
 from adinsights_orchestration.ops_store.store import OpsStore
 from adinsights_orchestration.settings import Settings, WarehouseSettings
-from adinsights_orchestration.transformation import manifest
+from adinsights_orchestration.transformation import manifest, process
 from adinsights_orchestration.transformation.project import Project
 from tests.conftest import PostgresServer
 from tests.transformation.support import FIXTURE_PROJECT, Warehouse, copy_project, make_settings
+from tests.transformation.warm_dbt import WarmDbt, warm_dbt_server
 
 
 @pytest.fixture(scope="session")
@@ -35,6 +37,19 @@ def prepared_project(warehouse_settings: WarehouseSettings, tmp_path_factory: py
     project_dir = copy_project(FIXTURE_PROJECT, folder / "dbt project")
     manifest.prepare(make_settings(project_dir, warehouse_settings, SecretStr("postgresql://unused"), folder))
     return project_dir
+
+
+@pytest.fixture(scope="session")
+def dbt_server() -> Iterator[WarmDbt]:
+    """A process that has imported dbt."""
+    with warm_dbt_server() as server:
+        yield server
+
+
+@pytest.fixture
+def warm_dbt(dbt_server: WarmDbt, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every dbt of this process is forked from one that has imported it."""
+    monkeypatch.setattr(process, "subprocess", dbt_server)
 
 
 @pytest.fixture

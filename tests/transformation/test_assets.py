@@ -20,6 +20,7 @@ from tests.quiet import Windows
 from tests.transformation.support import Warehouse, in_another_process, variables
 from tests.transformation.test_automation import Lab, requested_job
 
+pytestmark = pytest.mark.usefixtures("warm_dbt")
 FCT = dg.AssetKey(["marts", "fct_spend"])
 STG = dg.AssetKey(["staging", "stg_meta__ad_insights"])
 SOURCE_TEST = "source_not_null_raw_meta_ad_insights_ad_id"

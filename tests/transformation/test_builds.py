@@ -35,6 +35,7 @@ from adinsights_orchestration.transformation.warehouse import WarehouseError
 from tests.conftest import free_port
 from tests.transformation.support import Warehouse, end_sessions, eventually, in_another_process, variables
 
+pytestmark = pytest.mark.usefixtures("warm_dbt")
 META, GOOGLE = Provider.META, Provider.GOOGLE_ADS
 NEWEST = {META: 7, GOOGLE: 8}
 

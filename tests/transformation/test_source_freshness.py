@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dagster as dg
+import pytest
 
 from adinsights_orchestration.ops_store.store import OpsStore
 from adinsights_orchestration.settings import Settings
 from adinsights_orchestration.transformation.definitions import build_transformation
 from tests.transformation.support import Warehouse
 
+pytestmark = pytest.mark.usefixtures("warm_dbt")
 META, GOOGLE = dg.AssetKey(["raw", "meta"]), dg.AssetKey(["raw", "google_ads"])
 
 
