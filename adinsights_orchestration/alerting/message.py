@@ -23,6 +23,7 @@ _SHORTENED = "…"
 # Everything that is neither printed nor a space: controls, and marks that turn the direction of what follows.
 _UNPRINTED = frozenset(("Cc", "Cf", "Cs", "Co", "Cn"))
 _JOINERS = frozenset("‍‌️")  # emoji and some scripts are made with them
+_MOMENT = "%Y-%m-%d %H:%M UTC"
 _SPACES = re.compile(r"\s+")
 
 
@@ -157,7 +158,12 @@ def plain_text(message: Message) -> str:
 
 def moment(at: datetime) -> str:
     """A moment for people: `2026-03-10 12:00 UTC`."""
-    return f"{at.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+    return f"{at.astimezone(UTC):{_MOMENT}}"
+
+
+def read_moment(text: str) -> datetime:
+    """Returns the moment that `moment` made a text of, to the minute."""
+    return datetime.strptime(text, _MOMENT).replace(tzinfo=UTC)
 
 
 def span(seconds: float) -> str:

@@ -16,7 +16,7 @@ from functools import lru_cache
 from typing import TypeAlias
 
 from adinsights_orchestration.alerting.audience import CUSTOMERS, noticed
-from adinsights_orchestration.alerting.message import Link, Severity
+from adinsights_orchestration.alerting.message import LONGEST_TITLE, Link, Severity, clean, moment, read_moment
 
 SHORT_ID = 10  # characters of a fingerprint that people type
 
@@ -245,6 +245,36 @@ class Change(StrEnum):
     ACK_CANCELLED = "ack_cancelled"
     NO_DATA = "no_data"
     DATA_AGAIN = "data_again"
+
+
+@dataclass(frozen=True, slots=True)
+class Beginning:
+    """What an incident was when it fired: the detail of that change, because later episodes overwrite the finding.
+
+    Attributes:
+        severity: How urgent it was.
+        since: Since when it was so, to the minute; None in lines of releases that did not keep it.
+        title: What it was called; empty in such lines.
+    """
+
+    severity: Severity
+    since: datetime | None = None
+    title: str = ""
+
+    @classmethod
+    def of(cls, incident: Incident) -> Beginning:
+        """The beginning of an incident that fires now."""
+        return cls(incident.severity, incident.finding.since, clean(incident.finding.title, LONGEST_TITLE))
+
+    @classmethod
+    def parse(cls, detail: str) -> Beginning:
+        """Returns what `str` of one made a text of."""
+        about, _, title = detail.partition(": ")
+        severity, _, since = about.partition(" since ")
+        return cls(Severity(severity), read_moment(since) if since else None, title)
+
+    def __str__(self) -> str:
+        return f"{self.severity} since {moment(self.since)}: {self.title}" if self.since else self.severity.value
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from datetime import datetime, timedelta
 from adinsights_orchestration.alerting.message import Severity
 from adinsights_orchestration.alerting.model import (
     Absent,
+    Beginning,
     Change,
     Finding,
     Incident,
@@ -138,7 +139,7 @@ class _Step:
             acked_at=None,
             acked_severity=None,
         )
-        self._note(Change.FIRED, incident.severity.value)
+        self._note(Change.FIRED, str(Beginning.of(incident)))
 
     def _weigh(self, severity: Severity) -> None:
         before = self._incident.severity

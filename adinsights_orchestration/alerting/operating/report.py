@@ -14,8 +14,8 @@ import sqlalchemy as sa
 
 from adinsights_orchestration.alerting.audience import owner_name
 from adinsights_orchestration.alerting.bookkeeping.rows import Event
-from adinsights_orchestration.alerting.message import clean, moment, span
-from adinsights_orchestration.alerting.model import Change, Finding, Incident
+from adinsights_orchestration.alerting.message import Severity, clean, moment, span
+from adinsights_orchestration.alerting.model import Beginning, Change, Finding, Incident, State
 from adinsights_orchestration.alerting.operating import hands
 from adinsights_orchestration.errors import ConfigurationError
 from adinsights_orchestration.freshness.sla import Sla, SlaTable
@@ -64,8 +64,12 @@ class Report:
     """One episode.
 
     Attributes:
-        incident: The incident, as it stands.
+        incident: The incident, as it stands; what its finding says of the matter may be another episode's.
         episode: Which of its episodes.
+        finding: What was found; None of an earlier episode, whose finding a later one took the place of.
+        title: What it was called.
+        severity: How urgent it was at its worst.
+        since: Since when it was so; None where that is not kept.
         began: When it fired.
         ended: When it was over; None while it is not.
         events: What happened, oldest first.
@@ -75,6 +79,10 @@ class Report:
 
     incident: Incident
     episode: int
+    finding: Finding | None
+    title: str
+    severity: Severity
+    since: datetime | None
     began: datetime
     ended: datetime | None
     events: Sequence[Event]
@@ -92,16 +100,33 @@ def read_report(store: OpsStore, sla: SlaTable, incident_id: str, now: datetime,
     incident = story.incident
     which = incident.episode if episode is None else episode
     events = _of_episode(story.history, which)
-    fired = next((each.at for each in events if each.kind == Change.FIRED.value), None)
+    fired = next((each for each in events if each.kind == Change.FIRED.value), None)
     if fired is None:
         raise ConfigurationError(
             f"nothing is kept of episode {which} of {incident.id}",
             next_step=f"It has had {incident.episode}; the history is kept for 400 days.",
         )
     ended = next((each.at for each in events if each.kind in _ENDS and each.fingerprint), None)
+    beginning = Beginning.parse(fired.detail)
+    # While the next episode is pending, the finding is its own already.
+    is_newest = which == incident.episode and incident.state is not State.PENDING
+    finding = incident.finding if is_newest else None
+    since = finding.since if finding is not None else beginning.since
     with store.begin() as connection:
-        cost = _cost(connection, sla, _matter_began(incident, which, fired), ended or now)
-    return Report(incident, which, fired, ended, events, cost, now)
+        cost = _cost(connection, sla, min(since or fired.at, fired.at), ended or now)
+    return Report(
+        incident=incident,
+        episode=which,
+        finding=finding,
+        title=finding.title if finding is not None else beginning.title or _named(incident.finding),
+        severity=_worst(beginning.severity, events),
+        since=since,
+        began=fired.at,
+        ended=ended,
+        events=events,
+        cost=cost,
+        now=now,
+    )
 
 
 def markdown(report: Report) -> str:
@@ -128,9 +153,15 @@ def _of_episode(history: Sequence[Event], episode: int) -> list[Event]:
     return [each for each in inside if each.fingerprint is not None or each.episode in (None, message)]
 
 
-def _matter_began(incident: Incident, episode: int, fired: datetime) -> datetime:
-    """Since when it was so; of earlier episodes only the moment of the alert is kept."""
-    return min(incident.finding.since, fired) if episode == incident.episode else fired
+def _worst(first: Severity, events: Iterable[Event]) -> Severity:
+    """The worst severity of an episode: its first one, and those that it worsened to ("warn to page")."""
+    later = [each.detail.rpartition(" ")[2] for each in events if each.kind == Change.WORSENED.value]
+    return max((first, *map(Severity, later)), key=lambda one: one.rank)
+
+
+def _named(finding: Finding) -> str:
+    """What it is called where no title is kept: by what names the incident, which no episode changes."""
+    return f"{finding.rule} on {finding.resource}"
 
 
 def _cost(connection: sa.Connection, sla: SlaTable, began: datetime, ended: datetime) -> Cost:
@@ -158,9 +189,8 @@ def _cost(connection: sa.Connection, sla: SlaTable, began: datetime, ended: date
 
 
 def _lines(report: Report) -> Iterator[str]:
-    incident, finding = report.incident, report.incident.finding
-    ended = report.ended
-    yield f"# {_text(finding.title)}"
+    incident, ended = report.incident, report.ended
+    yield f"# {_text(report.title)}"
     yield ""
     yield f"Incident `{incident.id}`, episode {report.episode} of {incident.episode}; written {moment(report.now)}."
     yield ""
@@ -170,16 +200,17 @@ def _lines(report: Report) -> Iterator[str]:
     yield ""
     yield "| UTC | what |"
     yield "|---|---|"
-    yield f"| {_when(finding.since)} | it began, as far as is known |"
+    if report.since is not None:
+        yield f"| {_when(report.since)} | it began, as far as is known |"
     yield from (f"| {_when(each.at)} | {_said(each)} |" for each in report.events)
     yield ""
     yield "## Runs and pages"
     yield ""
-    yield from (f"- {link.label}: <{link.url}>" for link in finding.links)
+    yield from _links(report)
     yield ""
     yield "## What it cost"
     yield ""
-    yield from _costs(report, finding)
+    yield from _costs(report)
     yield ""
     yield "## Root cause"
     yield ""
@@ -190,16 +221,15 @@ def _lines(report: Report) -> Iterator[str]:
 
 
 def _facts(report: Report) -> Iterator[str]:
-    incident, finding = report.incident, report.incident.finding
+    finding = report.incident.finding
     over = moment(report.ended) if report.ended else "not yet"
     lasted = span(((report.ended or report.now) - report.began).total_seconds())
     acked = [each for each in report.events if each.kind == Change.ACKNOWLEDGED.value]
     pairs = [
         ("Rule", f"`{finding.rule}` on `{_text(finding.resource)}`"),
         ("Tenant", _text(finding.tenant) if finding.tenant else "none in particular"),
-        ("Severity", incident.severity.value),
-        ("Why", _text(finding.detail)),
-        ("SLA", _text(finding.sla) if finding.sla else "none"),
+        ("Severity", report.severity.value),
+        *_found(report.finding),
         ("Opened", moment(report.began)),
         ("Resolved", f"{over}, after {lasted}" if report.ended else f"{over}; open for {lasted}"),
         ("Acknowledged", _ack(acked[0], report.began) if acked else "by nobody"),
@@ -208,15 +238,29 @@ def _facts(report: Report) -> Iterator[str]:
     yield from (f"- **{name}:** {value}" for name, value in pairs)
 
 
+def _found(finding: Finding | None) -> Iterable[tuple[str, str]]:
+    if finding is None:
+        return
+    yield "Why", _text(finding.detail)
+    yield "SLA", _text(finding.sla) if finding.sla else "none"
+
+
+def _links(report: Report) -> Iterable[str]:
+    if report.finding is None:
+        yield "_Links, reason and SLA are kept of the newest episode only._"
+        return
+    yield from (f"- {link.label}: <{link.url}>" for link in report.finding.links)
+
+
 def _ack(event: Event, began: datetime) -> str:
     after = span((event.at - began).total_seconds())
     return f"by {_text(event.detail)}, {moment(event.at)}, {after} after it opened"
 
 
-def _costs(report: Report, finding: Finding) -> Iterable[str]:
-    end, cost = report.ended or report.now, report.cost
-    yield f"- The matter lasted {span((end - min(finding.since, report.began)).total_seconds())}."
-    if finding.last_success is not None and finding.last_success <= end:
+def _costs(report: Report) -> Iterable[str]:
+    end, cost, finding = report.ended or report.now, report.cost, report.finding
+    yield f"- The matter lasted {span((end - min(report.since or report.began, report.began)).total_seconds())}."
+    if finding is not None and finding.last_success is not None and finding.last_success <= end:
         yield f"- Last success before it: {moment(finding.last_success)}."
     if cost.known:
         yield (
@@ -230,7 +274,8 @@ def _costs(report: Report, finding: Finding) -> Iterable[str]:
 def _said(event: Event) -> str:
     words = _WORDS.get(event.kind, event.kind.removeprefix("group_").replace("_", " "))
     told = "told: " if event.kind.startswith("group_") else ""
-    return f"{told}{words} {_text(event.detail)}".strip()
+    detail = Beginning.parse(event.detail).severity.value if event.kind == Change.FIRED.value else event.detail
+    return f"{told}{words} {_text(detail)}".strip()
 
 
 def _when(at: datetime) -> str:
