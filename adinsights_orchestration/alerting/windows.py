@@ -109,13 +109,12 @@ def overlaps_itself(one: Recurring) -> bool:
 
 def _first_of(window: Window, begin: datetime, end: datetime) -> datetime | None:
     """The first moment of a span at which the window is in force."""
-    if in_force([window], begin):
-        return begin
-    following = first_after(window.cron, window.timezone, begin) if isinstance(window, Recurring) else window.starts_at
-    return following if following is not None and begin < following < end else None
+    met = [max(begin, start) for start, until in _times(window, begin, most=1) if start < end and begin < until]
+    return met[0] if met else None
 
 
-def _times(window: Window, after: datetime) -> Sequence[tuple[datetime, datetime]]:
+def _times(window: Window, after: datetime, most: int = _LOOKED_AT) -> Sequence[tuple[datetime, datetime]]:
+    """The first times that end after a moment."""
     if isinstance(window, Silence):
         return [(window.starts_at, window.ends_at)]
-    return window.times(after - window.lasts)
+    return window.times(after - window.lasts, most)

@@ -268,6 +268,7 @@ def test_a_report_tells_an_incident_from_its_beginning_to_its_end_and_what_it_co
     text = markdown(read_report(plant.store, SLA, incident.id, plant.now, episode=1))
     assert "# Backend is down: " in text
     assert "episode 1 of 2" in text
+    assert "- **Owner:** Platform Engineering (platform-eng)" in text
     assert "- **Resolved:** 2026-03-10 12:12 UTC, after 11 min" in text
     assert "- **Acknowledged:** by ann, 2026-03-10 12:02 UTC, 1 min after it opened" in text
     assert "| 2026-03-10 12:01 | opened page |" in text
