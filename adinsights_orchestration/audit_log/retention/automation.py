@@ -32,7 +32,7 @@ from adinsights_orchestration.audit_log.retention.run import (
 from adinsights_orchestration.audit_log.retention.showing import KEY
 from adinsights_orchestration.audit_log.source import AUDIT_LOG, Archive, Source
 from adinsights_orchestration.audit_log.table.access import Right, require_access
-from adinsights_orchestration.audit_log.table.reaching import connected
+from adinsights_orchestration.audit_log.table.reaching import reached
 from adinsights_orchestration.audit_log.tenant_names import TenantName, tenant_names
 from adinsights_orchestration.clock import Clock, utc_now
 from adinsights_orchestration.environments import Automation
@@ -167,7 +167,7 @@ def census_of(settings: Settings, store: OpsStore, source: Source, clock: Clock)
     """What a table holds now and what is wrong with it, by one scan."""
     policy = current_policy(store, source, clock)
     tenants = sorted(policy.windows)
-    with connected(settings, source) as connection:
+    with reached(settings, source) as connection:
         with connection.transaction(force_rollback=True), connection.cursor() as cursor:
             access = require_access(cursor, source.table, tenants, (Right.SELECT,))
         census = take_census(connection, shape_of(source, (), fast=True), access, tenants, policy.today)

@@ -25,7 +25,7 @@ from adinsights_orchestration.audit_log.retention.pace import Pace, PaceLimits
 from adinsights_orchestration.audit_log.retention.walk import Walk, WalkReport
 from adinsights_orchestration.audit_log.source import Archive, Column, Source
 from adinsights_orchestration.audit_log.table.access import Access, Right, require_access
-from adinsights_orchestration.audit_log.table.reaching import Link, connected, has_time_index, pages_of
+from adinsights_orchestration.audit_log.table.reaching import Link, has_time_index, pages_of, reached
 from adinsights_orchestration.audit_log.table.statements import Run, Scope, Shape, runs_of_days
 from adinsights_orchestration.audit_log.windows import Policy, Why, policy_of
 from adinsights_orchestration.backend import audit
@@ -142,6 +142,7 @@ class Retention:
         Raises:
             RetentionRefusedError: The registry cannot be trusted, or another run is under way.
             AuditAccessError: The role may not do this.
+            TableError: The table's database does not answer, or refuses.
         """
         with self.store.exclusive(lock_name(self.source)) as mine:
             if not mine:
@@ -150,7 +151,7 @@ class Retention:
                     next_step="Wait for that to end.",
                 )
             policy = current_policy(self.store, self.source, self.clock)
-            with connected(self.settings, self.source) as connection:
+            with reached(self.settings, self.source) as connection:
                 return self._run(connection, policy)
 
     def _run(self, connection: Link, policy: Policy) -> RetentionReport:

@@ -13,9 +13,14 @@ from psycopg.rows import TupleRow
 
 from adinsights_orchestration.audit_log.source import Place, Source
 from adinsights_orchestration.backend.database import Cursor
+from adinsights_orchestration.errors import AdinsightsError
 from adinsights_orchestration.settings import Settings
 
 Link = psycopg.Connection[TupleRow]
+
+
+class TableError(AdinsightsError):
+    """The table's database does not answer, or refuses; what had been committed before stays."""
 
 
 @contextmanager
@@ -33,6 +38,25 @@ def connected(settings: Settings, source: Source, dsn: str | None = None) -> Ite
         tcp_user_timeout=60_000,
     ) as connection:
         yield connection
+
+
+@contextmanager
+def reached(settings: Settings, source: Source) -> Iterator[Link]:
+    """The same, with what the database says in our own words: its own may quote a row, or the address.
+
+    Raises:
+        TableError: It does not answer, or refuses.
+    """
+    try:
+        with connected(settings, source) as connection:
+            yield connection
+    except psycopg.Error as error:
+        raise TableError(
+            f"the table's database refuses this ({error.sqlstate or 'no answer'})",
+            place=source.table,
+            next_step="Check that it is up, and the role's grants: docs/audit-log.md lists them."
+            " The next run goes on where this one stopped.",
+        ) from None
 
 
 def dsn_of(settings: Settings, source: Source) -> str:

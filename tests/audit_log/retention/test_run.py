@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
+from dataclasses import replace
 from datetime import timedelta
 from uuid import UUID
 
@@ -13,8 +14,10 @@ import sqlalchemy as sa
 from psycopg.conninfo import conninfo_to_dict
 
 from adinsights_orchestration.audit_log.holds import add_hold
+from adinsights_orchestration.audit_log.retention.automation import census_of
 from adinsights_orchestration.audit_log.retention.run import RetentionRefusedError, lock_name
 from adinsights_orchestration.audit_log.source import AUDIT_LOG
+from adinsights_orchestration.audit_log.table.reaching import TableError
 from adinsights_orchestration.audit_log.windows import Hold, HoldKind
 from adinsights_orchestration.ops_store.store import OpsStore
 from adinsights_orchestration.ops_store.tables import audit_entry
@@ -244,3 +247,22 @@ def test_days_are_utc_whatever_the_sessions_timezone(world: World, rows: list[Ro
     world.execute(f"alter database {name} set timezone = 'Pacific/Kiritimati'")
     world.retain()
     assert edge.id in ids(world.backend)
+
+
+def test_a_database_that_does_not_answer_or_refuses_is_told_with_a_next_step_and_without_its_words(
+    world: World, rows: list[Row]
+) -> None:
+    nowhere = psycopg.conninfo.make_conninfo(world.backend, port=1)
+    elsewhere = settings_for(nowhere, world.store._settings.dsn.get_secret_value())
+    for asked in (
+        replace(world, settings=elsewhere).retain,
+        lambda: census_of(elsewhere, world.store, AUDIT_LOG, lambda: NOW),
+    ):
+        with pytest.raises(TableError, match=r"refuses this \(no answer\). Check that it is up"):
+            asked()
+    world.execute("create function no() returns trigger language plpgsql as $$begin raise 'a row''s words'; end$$")
+    world.execute(f"create trigger no before delete on {TABLE} for each row execute function no()")
+    with pytest.raises(TableError, match=r"refuses this \(P0001\)") as refused:
+        world.retain()
+    assert "words" not in str(refused.value)
+    assert ids(world.backend) == {row.id for row in rows}
