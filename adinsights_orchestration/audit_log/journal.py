@@ -115,11 +115,16 @@ def end_run(
 
 def open_runs(store: OpsStore, source: str, kind: str) -> Sequence[sa.Row[Any]]:
     """Runs whose end nobody wrote down: with the lock on their kind of work in hand, they have died."""
+    with store.begin() as connection:
+        return open_runs_in(connection, source, kind)
+
+
+def open_runs_in(connection: sa.Connection, source: str, kind: str) -> Sequence[sa.Row[Any]]:
+    """The same in the caller's transaction, oldest first."""
     query = sa.select(audit_run).where(
         audit_run.c.source == source, audit_run.c.kind == kind, audit_run.c.finished_at.is_(None)
     )
-    with store.begin() as connection:
-        return connection.execute(query.order_by(audit_run.c.started_at)).all()
+    return connection.execute(query.order_by(audit_run.c.started_at)).all()
 
 
 def _rows_of_run(connection: sa.Connection, source: str, run: UUID) -> dict[UUID, tuple[int, int]]:

@@ -76,6 +76,10 @@ def _left(report: RetentionReport) -> list[str]:
         f"{tenant} {day}: the archive does not hold it any more ({why}); it stays"
         for (tenant, day), why in report.unproven.items()
     ]
+    lines += [
+        f"{tenant} {day}: its rows are {why} that was archived; it stays until somebody has decided (docs/runbook.md)"
+        for (tenant, day), why in report.incomparable.items()
+    ]
     return lines + ([f"{len(report.left)} tenants' days were left for the next run"] if report.left else [])
 
 
@@ -90,6 +94,10 @@ def _document(report: RetentionReport, name: TenantName) -> dict[str, Any]:
         "unproven": [
             {"tenant": str(tenant), "day": day.isoformat(), "why": why}
             for (tenant, day), why in report.unproven.items()
+        ],
+        "incomparable": [
+            {"tenant": str(tenant), "day": day.isoformat(), "why": why}
+            for (tenant, day), why in report.incomparable.items()
         ],
         "gone": len(report.gone),
         "blocked": len(report.blocked),

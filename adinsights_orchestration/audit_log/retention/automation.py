@@ -27,8 +27,8 @@ from adinsights_orchestration.audit_log.retention.run import (
     Unproven,
     archive_mode,
     current_policy,
-    shape_of,
 )
+from adinsights_orchestration.audit_log.retention.shape import shape_of
 from adinsights_orchestration.audit_log.retention.showing import KEY
 from adinsights_orchestration.audit_log.source import AUDIT_LOG, Archive, Source
 from adinsights_orchestration.audit_log.table.access import Right, require_access
@@ -226,6 +226,7 @@ def summary(report: RetentionReport) -> str:
     counts: Mapping[str, Sequence[object]] = {
         "differ from their archive": report.unequal,
         "kept because the archive does not hold them any more": list(report.unproven),
+        "kept because the table lacks columns that were archived": list(report.incomparable),
         "days archived anew": report.rearchived,
         "were gone already": report.gone,
         "blocked by locks": list(report.blocked),

@@ -16,17 +16,20 @@ from typing import Any
 import sqlalchemy as sa
 
 from adinsights_orchestration.audit_log.model import State
+from adinsights_orchestration.audit_log.retention.account import Account
 from adinsights_orchestration.audit_log.retention.deletion import Chunk, Content
 from adinsights_orchestration.audit_log.source import Column
 from adinsights_orchestration.clock import Clock
 from adinsights_orchestration.ops_store.audit_tables import audit_chunk, audit_day
 from adinsights_orchestration.ops_store.store import OpsStore
 
-_MANY = """
-  from unnest(cast(:tenants as uuid[]), cast(:days as date[]), cast(:rows as bigint[]), cast(:sums as numeric[]))
+_EACH = """unnest(cast(:tenants as uuid[]), cast(:days as date[]), cast(:rows as bigint[]), cast(:sums as numeric[]))
     as each (tenant_id, day, rows, sum)
- where c.source = :source and c.tenant_id = each.tenant_id and c.day = each.day
-"""
+ where c.source = :source and c.tenant_id = each.tenant_id and c.day = each.day"""
+_MANY = f"  from {_EACH}"
+_GOING = """
+select c.tenant_id, c.day, c.left_rows - each.rows as rows
+  from adinsights_ops.audit_chunk c, {each} and c.state = 'deleting'"""
 # A chunk that a killed process left `deleting` is begun again: the rows that were read now are what was archived.
 _BEGIN = """
 update adinsights_ops.audit_chunk c
@@ -76,7 +79,7 @@ def live_chunks(connection: sa.Connection, source: str, before: date, *, half_wa
         connection: To the ops store.
         source: The table's name in the archive.
         before: The day.
-        half_way: Only those of whose deletion a dead process left open whether it was committed.
+        half_way: Only those of whose deletion a process that died left open whether it was committed.
     """
     chunk = audit_chunk.c
     query = (
@@ -93,7 +96,7 @@ def live_chunks(connection: sa.Connection, source: str, before: date, *, half_wa
         .order_by(chunk.day, chunk.tenant_id)
     )
     if half_way:
-        query = query.where(chunk.staying.is_not(None))
+        query = query.where(chunk.state == State.DELETING)
     proofs = _proofs(connection, source, before)
     found = connection.execute(query).all()
     return {(row.tenant_id, row.day): _live(row, proofs[row.day, row.revision]) for row in found}
@@ -115,9 +118,27 @@ def mark_gone(connection: sa.Connection, source: str, chunks: Iterable[Chunk], n
     _many(connection, _FINISH, source, nothing, now)
 
 
-def settle(connection: sa.Connection, source: str, staying: Mapping[Chunk, Content], now: datetime) -> None:
-    """Records that a deletion of unknown outcome has been committed."""
-    _many(connection, _FINISH, source, staying, now)
+def settle(
+    connection: sa.Connection,
+    source: str,
+    gone: Mapping[Chunk, Content],
+    there: Mapping[Chunk, Content],
+    now: datetime,
+) -> dict[Chunk, int]:
+    """Records what became of deletions of unknown outcome.
+
+    Args:
+        connection: To the ops store.
+        source: The table's name in the archive.
+        gone: Those that were committed, with what stays of each.
+        there: Those that are to be compared again like any other day.
+        now: The moment.
+
+    Returns:
+        How many rows of each are gone.
+    """
+    _many(connection, _ABANDON, source, there, now)
+    return _finish(connection, source, gone, now)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,11 +149,13 @@ class ChunkLedger:
         store: The ops store.
         source: The table's name in the archive.
         clock: The moment of each change.
+        account: Counts what is gone, in the transaction that says so.
     """
 
     store: OpsStore
     source: str
     clock: Clock
+    account: Account | None = None
 
     def begin(self, staying: Mapping[Chunk, Content]) -> bool:
         """All of them become `deleting`, or none."""
@@ -145,7 +168,11 @@ class ChunkLedger:
     def finish(self, staying: Mapping[Chunk, Content]) -> None:
         """They become `deleted`, or `sealed` with what a hold keeps."""
         with self.store.begin() as connection:
-            _many(connection, _FINISH, self.source, staying, self.clock())
+            gone = _finish(connection, self.source, staying, self.clock())
+            if self.account is not None:
+                self.account.count(connection, gone)
+        if self.account is not None:
+            self.account.finish()
 
     def abandon(self, staying: Mapping[Chunk, Content]) -> None:
         """They become `sealed` again."""
@@ -153,10 +180,23 @@ class ChunkLedger:
             _many(connection, _ABANDON, self.source, staying, self.clock())
 
 
+def _finish(
+    connection: sa.Connection, source: str, staying: Mapping[Chunk, Content], now: datetime
+) -> dict[Chunk, int]:
+    """Returns how many rows of each are gone by it."""
+    found = connection.execute(sa.text(_GOING.format(each=_EACH)), _parameters(source, staying, now)).all()
+    _many(connection, _FINISH, source, staying, now)
+    return {(row.tenant_id, row.day): row.rows for row in found}
+
+
 def _many(
     connection: sa.Connection, statement: str, source: str, chunks: Mapping[Chunk, Content], now: datetime
 ) -> int:
-    parameters = {
+    return connection.execute(sa.text(statement.format(many=_MANY)), _parameters(source, chunks, now)).rowcount
+
+
+def _parameters(source: str, chunks: Mapping[Chunk, Content], now: datetime) -> dict[str, Any]:
+    return {
         "source": source,
         "now": now,
         "tenants": [tenant for tenant, _ in chunks],
@@ -164,7 +204,6 @@ def _many(
         "rows": [content.rows for content in chunks.values()],
         "sums": [content.digest for content in chunks.values()],
     }
-    return connection.execute(sa.text(statement.format(many=_MANY)), parameters).rowcount
 
 
 def _proofs(connection: sa.Connection, source: str, before: date) -> dict[tuple[date, int], Proof]:

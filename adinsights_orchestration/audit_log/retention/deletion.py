@@ -38,7 +38,7 @@ from adinsights_orchestration.backend.database import Cursor
 from adinsights_orchestration.errors import AdinsightsError
 
 # What ends a transaction without harm: somebody changed a row, holds a lock, or it would have taken too long.
-_GAVE_WAY = (
+GAVE_WAY = (
     psycopg.errors.SerializationFailure,
     psycopg.errors.DeadlockDetected,
     psycopg.errors.LockNotAvailable,
@@ -115,6 +115,19 @@ class Ledger(Protocol):
         """Commits that they are all still there: the transaction was rolled back."""
 
 
+class Counting(Protocol):
+    """Where rows are counted that go by age alone, and that no ledger holds."""
+
+    def begin(self, rows: Mapping[Chunk, int]) -> None:
+        """Commits that these may be gone at any moment."""
+
+    def finish(self) -> None:
+        """They are gone."""
+
+    def abandon(self) -> None:
+        """Commits that they are all still there."""
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     """What a transaction may take.
@@ -146,6 +159,19 @@ class Taken:
     def rows(self) -> int:
         """Rows that were deleted."""
         return sum(content.rows for content in self.days.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Swept:
+    """The outcome of one transaction by age alone.
+
+    Attributes:
+        rows: What was deleted, by tenant and month.
+        gave_way: Why it was rolled back, where it was: somebody else was in the way.
+    """
+
+    rows: Mapping[Chunk, int] = field(default_factory=dict)
+    gave_way: str = ""
 
 
 class Deleter:
@@ -208,7 +234,7 @@ class Deleter:
         except psycopg.Error as error:
             if intent and error.sqlstate is not None and not self._connection.closed:
                 self._ledger.abandon(intent)  # the server itself says that the COMMIT failed
-            if not isinstance(error, _GAVE_WAY):
+            if not isinstance(error, GAVE_WAY):
                 raise
             return Taken(gave_way=type(error).__name__)
         self._ledger.finish(intent)
@@ -219,13 +245,33 @@ class Deleter:
         with self._connection.transaction(), self._connection.cursor() as cursor:
             return self._survey(cursor, scope)
 
-    def sweep_by_age(self, scope: Scope) -> Mapping[Chunk, int]:
-        """Deletes everything in the scope, whether or not it is archived; returns rows by tenant and month."""
-        statement = would_delete if self._dry else delete_counting
-        with self._connection.transaction(), self._connection.cursor() as cursor:
-            self._prepare(cursor, scope)
-            rows = _run(cursor, statement(self._shape, scope)).fetchall()
-        return {(whose or NOBODY, month): count for whose, month, count in rows}
+    def sweep_by_age(self, scope: Scope, most: int, account: Counting | None) -> Swept:
+        """Deletes what lies in the scope, whether or not it is archived, so many rows at most.
+
+        Without an account nothing is deleted: all that would be is told.
+
+        Raises:
+            psycopg.Error: The server or the connection failed; what was begun stays counted.
+        """
+        dry = self._dry or account is None
+        statement = would_delete(self._shape, scope) if dry else delete_counting(self._shape, scope, most)
+        begun = False
+        try:
+            with self._connection.transaction(), self._connection.cursor() as cursor:
+                self._prepare(cursor, scope)
+                rows = {(whose or NOBODY, month): count for whose, month, count in _run(cursor, statement).fetchall()}
+                if rows and account is not None and not dry:
+                    account.begin(rows)
+                    begun = True
+        except psycopg.Error as error:
+            if begun and account is not None and error.sqlstate is not None and not self._connection.closed:
+                account.abandon()
+            if not isinstance(error, GAVE_WAY):
+                raise
+            return Swept(gave_way=type(error).__name__)
+        if begun and account is not None:
+            account.finish()
+        return Swept(rows)
 
     def _survey(self, cursor: Cursor, scope: Scope) -> dict[date, Found]:
         self._prepare(cursor, scope)

@@ -29,6 +29,7 @@ def of_run(report: RetentionReport, name: TenantName) -> dict[str, Any]:
     lines = list(report.by_tenant_and_month().items())[:_LINES]
     table = "".join(f"\n| {name(tenant)} | {month} | {rows:,} |" for (tenant, month), rows in lines)
     unproven = {f"{tenant} {day}": why for (tenant, day), why in sorted(report.unproven.items())[:_DAYS]}
+    incomparable = {f"{tenant} {day}": why for (tenant, day), why in sorted(report.incomparable.items())[:_DAYS]}
     return {
         "dry run": str(report.dry_run).lower(),
         "archive": report.archive.value,
@@ -38,6 +39,7 @@ def of_run(report: RetentionReport, name: TenantName) -> dict[str, Any]:
         "tenants' days that differ from their archive": len(report.unequal),
         "days archived anew": len(report.rearchived),
         "not held by the archive any more": dg.MetadataValue.json(unproven),
+        "not to be compared any more": dg.MetadataValue.json(incomparable),
         "tenants' days left": len(report.left) + len(report.blocked),
         "transactions": report.transactions,
         "longest transaction (s)": round(report.longest_seconds, 3),

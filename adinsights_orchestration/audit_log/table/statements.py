@@ -108,15 +108,20 @@ def delete(shape: Shape, scope: Scope) -> Statement:
     return Statement(sql.SQL("delete from {} t where {}").format(shape.name, where), parameters)
 
 
-def delete_counting(shape: Shape, scope: Scope) -> Statement:
-    """The same, and returns how many rows of each tenant and month went."""
+def delete_counting(shape: Shape, scope: Scope, most: int) -> Statement:
+    """The same of so many rows at most, and returns how many of each tenant and month went.
+
+    They are found first and deleted by their address, in one snapshot; the conditions are said twice, so that not even
+    an address that means another row elsewhere (a partition's) could reach one that must stay.
+    """
     where, parameters = _where(shape, scope, held=False)
     whose = _column(shape.tenant) if shape.tenant else sql.SQL("null::uuid")
     text = sql.SQL(
-        "with gone as (delete from {} t where {} returning {} as whose, date_trunc('month', {}) as month)"
+        "with gone as (delete from {table} t where t.ctid = any(array(select t.ctid from {table} t where {where}"
+        " limit %(most)s)) and {where} returning {whose} as whose, date_trunc('month', {time}) as month)"
         " select whose, month::date, count(*) from gone group by whose, month"
-    ).format(shape.name, where, whose, _column(shape.time))
-    return Statement(text, parameters)
+    ).format(table=shape.name, where=where, whose=whose, time=_column(shape.time))
+    return Statement(text, {**parameters, "most": most})
 
 
 def would_delete(shape: Shape, scope: Scope) -> Statement:

@@ -12,6 +12,7 @@ import sys
 from datetime import datetime
 from typing import Any
 
+from adinsights_orchestration.audit_log.retention import walk
 from adinsights_orchestration.audit_log.retention.run import Retention
 from adinsights_orchestration.audit_log.source import AUDIT_LOG
 from adinsights_orchestration.ops_store.store import OpsStore
@@ -19,7 +20,8 @@ from tests.audit_log.archived import settings_for
 
 
 def retain(arguments: dict[str, Any]) -> None:
-    """One run."""
+    """One run, in many small transactions: kills are to fall between them."""
+    walk._FIRST_PAGES = walk._LEAST_PAGES = 4
     now = datetime.fromisoformat(arguments["now"])
     settings = settings_for(arguments["backend"], arguments["ops"], transaction_seconds=0.004)
     Retention(settings, OpsStore(settings.ops_store), AUDIT_LOG, lambda: now, "a test", None, apply=True).run()

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
@@ -22,6 +23,7 @@ import sqlalchemy as sa
 from adinsights_orchestration.audit_log.table.reaching import TableError
 from adinsights_orchestration.ops_store.audit_tables import audit_chunk
 from adinsights_orchestration.ops_store.store import OpsStore
+from adinsights_orchestration.ops_store.tables import audit_entry
 from adinsights_orchestration.tenants.model import ResourceHold, Tenant
 from tests.audit_log.archived import NOW, TODAY, World, seal, serve, settings_for
 from tests.audit_log.rows import Row, ids, insert, moment, some_rows
@@ -135,6 +137,18 @@ def test_a_run_killed_again_and_again_loses_nothing_and_deletes_nothing_unarchiv
     )
     assert not ids(backend.dsn) & ({row.id for row in made} & archived)
     assert world.states().get("deleting") is None
+    there = ids(backend.dsn)
+    gone = Counter(row.tenant for row in (*made, *held, *traffic.written) if row.id not in there)
+    assert told(world) == gone  # every row that went, in its tenant's own audit log, once
+
+
+def told(world: World) -> Counter[UUID | None]:
+    """Rows that all runs together told their tenants of."""
+    counted = Counter[UUID | None]()
+    with world.store.begin() as connection:
+        for row in connection.execute(sa.select(audit_entry)):
+            counted[row.tenant_id] += row.detail["rows"]
+    return +counted
 
 
 def unsealed(world: World, late: set[UUID]) -> set[UUID]:

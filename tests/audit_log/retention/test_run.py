@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import random
 import threading
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from datetime import timedelta
+from datetime import date, timedelta
 from uuid import UUID
 
 import psycopg
@@ -15,10 +16,17 @@ from psycopg.conninfo import conninfo_to_dict
 
 from adinsights_orchestration.audit_log.holds import add_hold
 from adinsights_orchestration.audit_log.retention.automation import census_of
-from adinsights_orchestration.audit_log.retention.run import RetentionRefusedError, lock_name
-from adinsights_orchestration.audit_log.source import AUDIT_LOG
+from adinsights_orchestration.audit_log.retention.deletion import Chunk
+from adinsights_orchestration.audit_log.retention.run import (
+    Retention,
+    RetentionRefusedError,
+    RetentionReport,
+    lock_name,
+)
+from adinsights_orchestration.audit_log.source import AUDIT_LOG, Source
 from adinsights_orchestration.audit_log.table.reaching import TableError
 from adinsights_orchestration.audit_log.windows import Hold, HoldKind
+from adinsights_orchestration.ops_store.audit_tables import audit_chunk
 from adinsights_orchestration.ops_store.store import OpsStore
 from adinsights_orchestration.ops_store.tables import audit_entry
 from adinsights_orchestration.tenants import store as registry_store
@@ -54,6 +62,10 @@ def rows(world: World) -> list[Row]:
 
 def due(row: Row) -> bool:
     return row.day < KEPT_FROM and row.tenant != LONG
+
+
+def due_days() -> list[date]:
+    return [day for day in DAYS if day < KEPT_FROM]
 
 
 def entries(world: World) -> list[tuple[UUID | None, int, str]]:
@@ -170,6 +182,87 @@ def test_a_column_that_was_added_since_is_no_difference(world: World, rows: list
     world.execute(f"alter table {TABLE} add column region text")
     assert world.retain(rearchive=False).unequal == []
     assert ids(world.backend) == {row.id for row in rows if not due(row)}
+
+
+def test_days_of_which_a_column_was_dropped_stay_as_they_were_archived_and_all_others_go(
+    world: World, rows: list[Row]
+) -> None:
+    first = due_days()[0]
+    world.execute(f"alter table {TABLE} drop column metadata")
+    seal(world.settings, world.store, [first])  # somebody decided that this day may go without it
+    told, report = world.retain(apply=False), world.retain()
+    assert told.incomparable == report.incomparable
+    assert {day for _, day in report.incomparable} == set(due_days()[1:])
+    assert set(report.incomparable.values()) == {"without column metadata"}
+    assert (report.rearchived, world.resealed) == ([], [])  # the revision in force would lose the column
+    assert (report.unequal, report.left, report.blocked) == ([], [], {})
+    assert ids(world.backend) == {row.id for row in rows if not due(row) or row.day != first}
+    assert {day for _, day in report.deleted} == {first}
+
+
+HELD_NOW: dict[str, tuple[Tenant, ...]] = {
+    "a legal hold": tuple(replace(tenant, legal_hold=True) for tenant in TENANTS),
+    "a longer contract": tuple(replace(tenant, retention_days=1000) for tenant in TENANTS),
+    "unknown tenants": (Tenant(UUID(int=4), "Four", "four"),),
+    "as before": TENANTS,
+}
+
+
+@pytest.mark.parametrize("columns", ["all columns", "a column dropped"])
+@pytest.mark.parametrize("why", list(HELD_NOW))
+def test_no_day_stays_half_way_deleted_whatever_came_between(
+    world: World, rows: list[Row], why: str, columns: str
+) -> None:
+    committed, rolled_back, late = due_days()[:3]
+    with world.store.begin() as connection:
+        connection.execute(
+            sa.update(audit_chunk)
+            .where(audit_chunk.c.day.in_((committed, rolled_back, late)))
+            .values(state="deleting", staying={"rows": 0, "fast": "0"})
+        )
+    world.execute(f"delete from {TABLE} where created_at::date in (%s, %s)", committed, late)
+    insert(world.backend, [Row(ONE, moment(late, 30))])
+    if columns == "a column dropped":
+        world.execute(f"alter table {TABLE} drop column metadata")
+    serve(world.store, HELD_NOW[why])
+    report = world.retain(rearchive=False)
+    assert (report.gone, report.blocked) == ([], {})
+    goes_on = why == "as before" and columns == "all columns"
+    there = ids(world.backend)
+    assert {row.id for row in rows if row.day == rolled_back and due(row)} & there == (
+        set() if goes_on else {row.id for row in rows if row.day == rolled_back and due(row)}
+    )
+    assert states_of(world, committed, TWO) == ["deleted"]
+    assert states_of(world, rolled_back, TWO) == ["deleted" if goes_on else "sealed"]
+    assert (states_of(world, late, ONE), states_of(world, late, TWO)) == (["sealed"], ["deleted"])
+    assert world.states().get("deleting") is None
+    told = {tenant: count for tenant, count, _ in entries(world)}
+    assert told[TWO] == len([row for row in rows if row.tenant == TWO and row.id not in there])
+
+
+def states_of(world: World, day: date, tenant: UUID) -> list[str]:
+    """The states of a tenant's day, one a revision."""
+    chunk = audit_chunk.c
+    with world.store.begin() as connection:
+        found = connection.execute(sa.select(chunk.state).where(chunk.day == day, chunk.tenant_id == tenant))
+        return list(found.scalars())
+
+
+def test_a_dry_run_asks_the_archive_as_the_night_will(world: World, rows: list[Row]) -> None:
+    lost = (ONE, due_days()[0])
+
+    def asked(source: Source, chunks: Sequence[Chunk]) -> Mapping[Chunk, str]:
+        return {at: "an object is missing" for at in chunks if at == lost}
+
+    def run(*, apply: bool) -> RetentionReport:
+        return Retention(world.settings, world.store, AUDIT_LOG, lambda: NOW, "a test", None, apply, asked).run()
+
+    told = run(apply=False)
+    assert told.unproven == {lost: "an object is missing"}
+    assert lost not in told.deleted
+    done = run(apply=True)
+    assert (told.deleted, told.unproven) == (done.deleted, done.unproven)
+    assert done.rows == len([row for row in rows if due(row) and (row.tenant, row.day) != lost])
 
 
 @pytest.mark.parametrize("attributes", ["bypassrls", "nobypassrls"])
