@@ -134,6 +134,7 @@ class RangeRun:
             parts.source, parts.store, parts.ledger, self._reading, parts.clock, parts.settings.at_once
         )
         self._archived = parts.ledger.days(first, last)
+        self._read_last: tuple[object, dict[At, tuple[Chunk, Manifest]]] = (None, {})
         self._days = self._begin_days()
         self._next = first  # the first day that is not sealed
         self._group: list[Ready] = []
@@ -235,9 +236,12 @@ class RangeRun:
         return lost_rows(self._parts.store, self._parts.source, at, files, gathering.objects)
 
     def _in_force(self, day: date) -> dict[At, tuple[Chunk, Manifest]]:
-        numbers = self._parts.ledger.manifests_about(day)
-        manifests = [chain.load(self._parts.store, self._parts.source.name, number) for number in numbers]
-        return {at: each for at, each in newest(manifests).items() if at[1] == day}
+        """What is in force of a day; its manifests are taken back once for all of its tenants."""
+        numbers = tuple(self._parts.ledger.manifests_about(day))
+        if self._read_last[0] != (day, numbers):
+            manifests = (chain.load(self._parts.store, self._parts.source.name, number) for number in numbers)
+            self._read_last = ((day, numbers), newest(manifests, lambda at: at[1] == day))
+        return self._read_last[1]
 
     def _send(self, pool: ThreadPoolExecutor) -> None:
         self._collect()

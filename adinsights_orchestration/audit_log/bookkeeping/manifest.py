@@ -11,14 +11,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
-from adinsights_orchestration.audit_log.model import Cause, Chunk, DataFile, Digest, Gone
+from adinsights_orchestration.audit_log.model import At, Cause, Chunk, DataFile, Digest, Gone
 from adinsights_orchestration.audit_log.source import Column
 from adinsights_orchestration.errors import AdinsightsError
 
@@ -151,10 +152,18 @@ def require_follows(manifest: Manifest, source: str, sequence: int, previous: st
         raise ManifestError("it does not follow on the manifest before it", place=place, next_step=_ADVICE)
 
 
-def newest(manifests: Sequence[Manifest]) -> dict[tuple[UUID, date], tuple[Chunk, Manifest]]:
-    """What is in force of every tenant's day, by a chain in its order, or those of its manifests that name the day."""
+def newest(
+    manifests: Iterable[Manifest], wanted: Callable[[At], bool] | None = None
+) -> dict[At, tuple[Chunk, Manifest]]:
+    """What is in force of every tenant's day, by a chain in its order, or those of its manifests that name the day.
+
+    Args:
+        manifests: They may come one by one: with `wanted`, nothing else of them is kept.
+        wanted: The tenants' days that are asked for; all when None.
+    """
     by_day: dict[date, dict[UUID, tuple[Chunk, Manifest]]] = {}
-    for manifest in manifests:
+    for each in manifests:
+        manifest = each if wanted is None else _only(each, wanted)
         if manifest.kind is ManifestKind.DAY:
             by_day[manifest.first_day] = {}
         for chunk in manifest.gone.chunks if manifest.gone is not None else ():
@@ -162,6 +171,13 @@ def newest(manifests: Sequence[Manifest]) -> dict[tuple[UUID, date], tuple[Chunk
         for chunk in manifest.chunks:
             by_day.setdefault(chunk.day, {})[chunk.tenant] = (chunk, manifest)
     return {(tenant, day): each for day, tenants in by_day.items() for tenant, each in tenants.items()}
+
+
+def _only(manifest: Manifest, wanted: Callable[[At], bool]) -> Manifest:
+    """A manifest without what nobody asks for."""
+    chunks = tuple(chunk for chunk in manifest.chunks if wanted((chunk.tenant, chunk.day)))
+    named = {key for chunk in chunks for key in chunk.files}
+    return replace(manifest, chunks=chunks, files=tuple(file for file in manifest.files if file.key in named))
 
 
 def _names_and_types(columns: Sequence[Column]) -> tuple[list[str], list[str]]:
@@ -202,6 +218,8 @@ def _manifest(value: Mapping[str, Any]) -> Manifest:
     if value["format"] not in (FORMAT, FORMAT_WITH_REMOVALS):
         raise ValueError("another format")
     schemas = [tuple(Column(name, type_) for name, type_ in schema) for schema in value["schemas"]]
+    files = _files(value["files"], schemas)
+    keys = {file.key: file.key for file in files}
     return Manifest(
         source=value["source"],
         sequence=value["sequence"],
@@ -210,8 +228,8 @@ def _manifest(value: Mapping[str, Any]) -> Manifest:
         first_day=date.fromisoformat(value["first_day"]),
         last_day=date.fromisoformat(value["last_day"]),
         revision=value["revision"],
-        chunks=tuple(_chunk(each) for each in value["chunks"]),
-        files=_files(value["files"], schemas),
+        chunks=tuple(_chunk(each, keys) for each in value["chunks"]),
+        files=files,
         written_at=datetime.fromisoformat(value["written_at"]),
         server_major=value["server_major"],
         versions=value["versions"],
@@ -221,8 +239,9 @@ def _manifest(value: Mapping[str, Any]) -> Manifest:
 
 
 def _gone(value: Mapping[str, Any], schemas: Sequence[tuple[Column, ...]]) -> Gone:
-    chunks = tuple(_chunk(each) for each in value["chunks"])
-    return Gone(Cause(value["cause"]), value["actor"], UUID(value["run"]), chunks, _files(value["files"], schemas))
+    files = _files(value["files"], schemas)
+    chunks = tuple(_chunk(each, {file.key: file.key for file in files}) for each in value["chunks"])
+    return Gone(Cause(value["cause"]), value["actor"], UUID(value["run"]), chunks, files)
 
 
 def _files(values: Sequence[Mapping[str, Any]], schemas: Sequence[tuple[Column, ...]]) -> tuple[DataFile, ...]:
@@ -231,10 +250,11 @@ def _files(values: Sequence[Mapping[str, Any]], schemas: Sequence[tuple[Column, 
     )
 
 
-def _chunk(value: Mapping[str, Any]) -> Chunk:
+def _chunk(value: Mapping[str, Any], keys: Mapping[str, str]) -> Chunk:
+    """A chunk; `keys` are those of the manifest's files, so that a chain that is read as a whole holds each once."""
     live = value["live"]
     return Chunk(
-        tenant=UUID(value["tenant"]),
+        tenant=_tenant(value["tenant"]),
         day=date.fromisoformat(value["day"]),
         revision=value["revision"],
         rows=value["rows"],
@@ -242,8 +262,13 @@ def _chunk(value: Mapping[str, Any]) -> Chunk:
         live=Digest(live["rows"], int(live["portable"]), int(live["fast"])),
         earliest=datetime.fromisoformat(value["earliest"]),
         latest=datetime.fromisoformat(value["latest"]),
-        files=tuple(value["files"]),
+        files=tuple(keys.get(key, key) for key in value["files"]),
     )
+
+
+@lru_cache(maxsize=4096)
+def _tenant(text: str) -> UUID:
+    return UUID(text)
 
 
 def _moment_text(moment: datetime) -> str:

@@ -140,10 +140,10 @@ def _groups(archive: Archive, standing: Standing, month: tuple[date, date]) -> I
     for (tenant, day), (chunk, _) in standing.in_force.items():
         if month[0] <= day <= month[1]:
             keys[tenant].update(chunk.files)
-    most = (archive.settings.audit_log.object_megabytes << 20) // _DECODED
+    most, users = (archive.settings.audit_log.object_megabytes << 20) // _DECODED, standing.users()
     for tenant in sorted(keys):
         by_columns: dict[tuple[Column, ...], list[list[Input]]] = {}
-        for each in inputs_of(standing, tenant, keys[tenant]):
+        for each in inputs_of(standing, tenant, keys[tenant], users):
             if each.file.size >= min(_SMALL_BYTES, most):
                 continue
             groups = by_columns.setdefault(each.file.columns, [[]])
@@ -171,13 +171,16 @@ def _compact(
     after: list[DataFile] = []
     chunks: list[Chunk] = []
     tenants = 0
+    days: dict[UUID, list[Chunk]] = defaultdict(list)
+    for (whose, _), (chunk, _) in sorted(standing.in_force.items(), key=lambda item: item[0][1]):
+        days[whose].append(chunk)
     for tenant, groups in _groups(archive, standing, month):
         anew = _write(archive, store, tenant, groups)
         old = {each.file.key: each.file for group in groups for each in group}
         mine = [
             replace(chunk, files=_renamed(chunk, old, anew))
-            for (whose, _), (chunk, _) in sorted(standing.in_force.items(), key=lambda item: item[0][1])
-            if whose == tenant and not old.keys().isdisjoint(chunk.files)
+            for chunk in days[tenant]
+            if not old.keys().isdisjoint(chunk.files)
         ]
         named = {key for chunk in mine for key in chunk.files}
         stands = [*anew, *(standing.files[key] for key in sorted(named - {file.key for file in anew}))]

@@ -165,7 +165,7 @@ class Erasure:
         source, tenant = self.archive.source, self.subject.tenant
         doomed = partial(matches, conditions=self.subject.conditions(source))
         keys = plan.rewritten.intersection(key for chunk in chunks for key in chunk.files)
-        inputs = inputs_of(standing, tenant, keys)
+        inputs = inputs_of(standing, tenant, keys, standing.users())
         rewrites = {each.file.key: rewrite(store, source, tenant, [each], doomed) for each in inputs}
         files = {key: put(store, each.encoded) for key, each in rewrites.items() if each.encoded is not None}
         known = self.archive.ledger.in_force(chunks[0].day, chunks[-1].day)

@@ -160,7 +160,7 @@ def hand_over(archive: Archive, store: Store, standing: Standing, tenant: UUID, 
     keys = {key for chunk in chunks for key in chunk.files}
     written: dict[str, DataFile] = {}
     rows_in_force = _rows_in_force(standing, tenant)
-    for each in inputs_of(standing, tenant, keys):
+    for each in inputs_of(standing, tenant, keys, standing.users()):
         file = each.file
         if rows_in_force.get(file.key) == file.rows:
             content = reader.fetch(store, file)

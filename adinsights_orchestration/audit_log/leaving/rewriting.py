@@ -8,7 +8,7 @@ since: those are never taken along.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from typing import Any
@@ -24,7 +24,7 @@ from adinsights_orchestration.audit_log.archive.parquet import distinct, encode
 from adinsights_orchestration.audit_log.bookkeeping import chain
 from adinsights_orchestration.audit_log.bookkeeping.manifest import hash_of
 from adinsights_orchestration.audit_log.bookkeeping.standing import Standing
-from adinsights_orchestration.audit_log.model import DataFile, Digest
+from adinsights_orchestration.audit_log.model import At, DataFile, Digest
 from adinsights_orchestration.audit_log.reading import reader
 from adinsights_orchestration.audit_log.reading.reader import ContentError
 from adinsights_orchestration.audit_log.source import Column, Source
@@ -67,9 +67,15 @@ class Rewrite:
     bounds: dict[date, tuple[datetime, datetime]] = field(default_factory=dict)
 
 
-def inputs_of(standing: Standing, tenant: UUID, keys: Collection[str]) -> list[Input]:
-    """These objects of a tenant, each with the days that it is in force for; the oldest first."""
-    users = standing.users()
+def inputs_of(standing: Standing, tenant: UUID, keys: Collection[str], users: Mapping[str, set[At]]) -> list[Input]:
+    """These objects of a tenant, each with the days that it is in force for; the oldest first.
+
+    Args:
+        standing: What the chain says.
+        tenant: Whose.
+        keys: The objects.
+        users: `standing.users()`, which is of the whole archive: made once for all tenants.
+    """
     days = {key: frozenset(day for whose, day in users.get(key, set()) if whose == tenant) for key in keys}
     return [Input(standing.files[key], days[key]) for key in sorted(keys, key=lambda key: (chain.day_of_key(key), key))]
 

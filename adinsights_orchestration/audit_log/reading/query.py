@@ -17,7 +17,7 @@ import duckdb
 
 from adinsights_orchestration.audit_log.bookkeeping import chain
 from adinsights_orchestration.audit_log.bookkeeping.manifest import newest
-from adinsights_orchestration.audit_log.model import DataFile
+from adinsights_orchestration.audit_log.model import At, DataFile
 from adinsights_orchestration.audit_log.reading import reader
 from adinsights_orchestration.audit_log.source import Source
 from adinsights_orchestration.audit_log.store.contract import Store
@@ -94,12 +94,14 @@ def ask(store: Store, source: Source, question: Question, *, at_once: int = 8) -
 
 def _chosen(store: Store, source: Source, question: Question) -> dict[DataFile, list[date]]:
     """The objects that are needed, each with the days that it is asked for."""
+
+    def wanted(at: At) -> bool:
+        tenant, day = at
+        early, late = question.first and day < question.first, question.last and day > question.last
+        return question.tenant in (None, tenant) and not early and not late
+
     found: dict[DataFile, list[date]] = {}
-    for (tenant, day), (chunk, manifest) in newest(list(chain.follow(store, source.name))).items():
-        if question.tenant not in (None, tenant):
-            continue
-        if (question.first and day < question.first) or (question.last and day > question.last):
-            continue
+    for (_, day), (chunk, manifest) in newest(chain.follow(store, source.name), wanted).items():
         for file in manifest.files:
             if file.key in chunk.files:
                 found.setdefault(file, []).append(day)
