@@ -112,7 +112,7 @@ def look_at(parts: Parts) -> Table:
                 cursor.execute("select id from accounts_tenant order by id")
                 tenants = tuple(row[0] for row in cursor.fetchall())
         with session.transaction() as cursor:
-            access = require_access(cursor, parts.source.table, tenants, [Right.SELECT])
+            access = require_access(cursor, parts.source.table, tenants, [Right.SELECT], tenant=parts.source.tenant)
             return Table(columns, access, tenants, indexed)
 
 

@@ -70,7 +70,7 @@ def rows_in_table(archive: Archive, tenant: UUID, conditions: Conditions) -> int
     try:
         with connected(archive.settings, source) as connection:
             with connection.transaction(), connection.cursor() as cursor:
-                access = require_access(cursor, source.table, tenants, [Right.SELECT])
+                access = require_access(cursor, source.table, tenants, [Right.SELECT], tenant=source.tenant)
             with connection.transaction(), connection.cursor() as cursor:
                 access.stand_in(cursor, [tenant])
                 cursor.execute(query, (str(tenant), *conditions.values()))

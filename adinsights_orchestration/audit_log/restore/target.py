@@ -119,7 +119,7 @@ def live_target(connection: Link, source: Source, tenants: Sequence[UUID]) -> Ta
         columns_of(cursor, source)
         columns, references = _writable(cursor, source.table), _references(cursor, source.table)
     with connection.transaction(force_rollback=True), connection.cursor() as cursor:
-        access = require_access(cursor, source.table, tenants, (Right.SELECT, Right.INSERT))
+        access = require_access(cursor, source.table, tenants, (Right.SELECT, Right.INSERT), tenant=source.tenant)
     return Target(source.table, True, columns, access, references)
 
 

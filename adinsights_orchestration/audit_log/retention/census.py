@@ -6,9 +6,10 @@ Belongs here: the scan, and what it means beside the windows and the ledger. Doe
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
+from typing import Any
 from uuid import UUID
 
 from psycopg import sql
@@ -17,18 +18,28 @@ from adinsights_orchestration.audit_log.days import span
 from adinsights_orchestration.audit_log.retention.deletion import NOBODY, Chunk
 from adinsights_orchestration.audit_log.table.access import Access
 from adinsights_orchestration.audit_log.table.reaching import Link
-from adinsights_orchestration.audit_log.table.statements import Shape, midnight
-from adinsights_orchestration.audit_log.windows import Policy, Why
+from adinsights_orchestration.audit_log.table.statements import Shape, Statement, held_condition, midnight
+from adinsights_orchestration.audit_log.windows import Hold, Policy, Why
 
+_HELD_WHOLE = (Why.LEGAL_HOLD, Why.RESTORED)
+# Of a tenant that nobody knows a role that is bound to tenants sees no row, so that none of its rows can be missed.
+_MUST_STAY = (Why.WINDOW, *_HELD_WHOLE)
 LATE_AFTER = timedelta(days=2)  # beyond its window, before a row that is still there is a fault
 
 
 @dataclass(frozen=True, slots=True)
 class Census:
-    """How many rows of every tenant's day a table holds, up to a day."""
+    """How many rows of every tenant's day a table holds, up to a day.
+
+    Attributes:
+        rows: All of them.
+        undated: Rows without a time.
+        held: Those of `rows` that a hold on a resource keeps, where there are any.
+    """
 
     rows: Mapping[Chunk, int]
     undated: int = 0
+    held: Mapping[Chunk, int] = field(default_factory=dict)
 
     @property
     def oldest(self) -> date | None:
@@ -52,12 +63,14 @@ class Ages:
         held: Rows past their window that a hold keeps.
         unknown: Rows older than a year of tenants that the registry does not know, by tenant.
         vanished: Rows that were archived and left the table before their time, by tenant's day.
+        late: Rows that came after their day was archived, and are not archived yet, by tenant's day.
     """
 
     overdue: dict[Chunk, int] = field(default_factory=dict)
     held: dict[Chunk, int] = field(default_factory=dict)
     unknown: dict[UUID, int] = field(default_factory=dict)
     vanished: dict[Chunk, int] = field(default_factory=dict)
+    late: dict[Chunk, int] = field(default_factory=dict)
 
 
 def take_census(
@@ -66,47 +79,70 @@ def take_census(
     access: Access,
     tenants: Sequence[UUID],
     before: date,
+    holds: Sequence[Hold] = (),
 ) -> Census:
     """Counts the rows of every tenant's day before a day; of these tenants only where the role sees no others."""
     counted: dict[Chunk, int] = {}
+    held: dict[Chunk, int] = {}
     undated = 0
+    statement = _statement(shape, holds, before)
     for group in access.groups(tenants or [NOBODY]) if access.per_tenant else [tenants]:
         with connection.transaction(), connection.cursor() as cursor:
             cursor.execute("set local timezone = 'UTC'")
             access.stand_in(cursor, group)
-            cursor.execute(_statement(shape), (midnight(before),))
-            for whose, day, rows in cursor.fetchall():
+            cursor.execute(statement.text, statement.parameters)
+            for whose, day, rows, kept in cursor.fetchall():
                 if day is None:
                     undated += rows
-                else:
-                    counted[whose if whose is not None else NOBODY, day] = rows
-    return Census(counted, undated)
+                    continue
+                at = whose if whose is not None else NOBODY, day
+                counted[at] = rows
+                if kept:
+                    held[at] = kept
+    return Census(counted, undated, held)
 
 
-def judge_ages(census: Census, policy: Policy, in_table: Mapping[Chunk, int]) -> Ages:
-    """What is too old, what is held, whose nobody knows, and what vanished.
+def judge_ages(census: Census, policy: Policy, in_table: Mapping[Chunk, int], archived: Collection[date] = ()) -> Ages:
+    """What is too old, what is held, whose nobody knows, what vanished, and what came late.
 
     Args:
         census: Of the table.
         policy: Windows and holds.
         in_table: How many rows of every archived chunk should be there (`chunks.rows_in_table`).
+        archived: The days that are archived (`chunks.archived_days`).
     """
-    ages = Ages()
+    ages = Ages(late=late_rows(census, in_table, archived))
     late = replace(policy, now=policy.now - LATE_AFTER)
     for (tenant, day), rows in census.rows.items():
         why = policy.judge(tenant, day)
-        some_held = any(hold.covers(tenant, day) for hold in policy.resource_holds())
         if why is Why.UNKNOWN_TENANT and day < policy.latest_cutoff:
             ages.unknown[tenant] = ages.unknown.get(tenant, 0) + rows
-        elif (why in (Why.LEGAL_HOLD, Why.RESTORED) or some_held) and _past(policy, tenant, day):
-            ages.held[tenant, day] = rows
-        elif why is Why.DUE and late.judge(tenant, day) is Why.DUE:
-            ages.overdue[tenant, day] = rows
+            continue
+        held = rows if why in _HELD_WHOLE else census.held.get((tenant, day), 0)
+        if held and _past(policy, tenant, day):
+            ages.held[tenant, day] = held
+        if rows > held and why is Why.DUE and late.judge(tenant, day) is Why.DUE:
+            ages.overdue[tenant, day] = rows - held
     for chunk, expected in in_table.items():
         missing = expected - census.rows.get(chunk, 0)
-        if missing > 0 and policy.judge(*chunk) is Why.WINDOW:
+        if missing > 0 and policy.judge(*chunk) in _MUST_STAY:
             ages.vanished[chunk] = missing
     return ages
+
+
+def late_rows(census: Census, in_table: Mapping[Chunk, int], archived: Collection[date]) -> dict[Chunk, int]:
+    """How many rows of archived days the table holds beyond those that are archived of them, by tenant's day.
+
+    They came after their day had been archived for good: delivered late, or restored by hand. A tenant that had no
+    row of that day has no chunk of it, so that no comparison of chunks would ever meet them.
+
+    Args:
+        census: Of the table.
+        in_table: As for `judge_ages`.
+        archived: As there; other days are the archive's own next work.
+    """
+    beyond = {(whose, day): rows - in_table.get((whose, day), 0) for (whose, day), rows in census.rows.items()}
+    return {(whose, day): rows for (whose, day), rows in beyond.items() if rows > 0 and day in archived}
 
 
 def _past(policy: Policy, tenant: UUID, day: date) -> bool:
@@ -114,14 +150,18 @@ def _past(policy: Policy, tenant: UUID, day: date) -> bool:
     return cutoff is not None and day < cutoff
 
 
-def _statement(shape: Shape) -> sql.Composed:
+def _statement(shape: Shape, holds: Sequence[Hold], before: date) -> Statement:
+    parameters: dict[str, Any] = {"before": midnight(before)}
     only = sql.SQL(" and ({})").format(shape.only) if shape.only is not None else sql.SQL("")
-    return sql.SQL(
-        "select {tenant}, {time}::date, count(*) from {table} t"
-        " where ({time} < %s or {time} is null){only} group by 1, 2"
+    held = held_condition(shape, holds, parameters)
+    text = sql.SQL(
+        "select {tenant}, {time}::date, count(*), {held} from {table} t"
+        " where ({time} < %(before)s or {time} is null){only} group by 1, 2"
     ).format(
         tenant=sql.Identifier("t", shape.tenant) if shape.tenant else sql.SQL("null::uuid"),
         time=sql.Identifier("t", shape.time),
+        held=sql.SQL("count(*) filter (where {})").format(held) if held is not None else sql.SQL("0"),
         table=shape.name,
         only=only,
     )
+    return Statement(text, parameters)

@@ -8,7 +8,7 @@ it is sealed as before.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
@@ -109,6 +109,26 @@ def rows_in_table(connection: sa.Connection, source: str) -> dict[Chunk, int]:
         chunk.source == source, chunk.state == State.SEALED, chunk.left_rows > 0
     )
     return {(row.tenant_id, row.day): row.left_rows for row in connection.execute(query)}
+
+
+def archived_days(connection: sa.Connection, source: str, present: Collection[str]) -> frozenset[date]:
+    """Returns the archived days that lose nothing by being archived anew.
+
+    Not those of which a deletion is half-way, nor those that were archived with a column that the table lacks by now.
+
+    Args:
+        connection: To the ops store.
+        source: The table's name in the archive.
+        present: The columns that the table has.
+    """
+    half_way = sa.select(audit_chunk.c.day).where(audit_chunk.c.source == source, audit_chunk.c.state == State.DELETING)
+    query = sa.select(audit_day.c.day, audit_day.c.columns).where(
+        audit_day.c.source == source, audit_day.c.sequence.is_not(None), audit_day.c.day.not_in(half_way)
+    )
+    found, richer = set[date](), set[date]()
+    for day, columns in connection.execute(query):
+        (found if all(name in present for name, _ in columns) else richer).add(day)
+    return frozenset(found - richer)
 
 
 def mark_gone(connection: sa.Connection, source: str, chunks: Iterable[Chunk], now: datetime) -> None:

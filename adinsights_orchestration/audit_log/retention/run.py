@@ -317,4 +317,4 @@ def current_policy(store: OpsStore, source: Source, clock: Clock) -> Policy:
 
 def _access(connection: Link, source: Source, tenants: Sequence[UUID]) -> Access:
     with connection.transaction(), connection.cursor() as cursor:
-        return require_access(cursor, source.table, tenants, (Right.SELECT, Right.DELETE))
+        return require_access(cursor, source.table, tenants, (Right.SELECT, Right.DELETE), tenant=source.tenant)

@@ -11,7 +11,7 @@ from typing import Any
 import dagster as dg
 
 from adinsights_orchestration.audit_log.archive.showing import picture
-from adinsights_orchestration.audit_log.retention.census import Census
+from adinsights_orchestration.audit_log.retention.census import Ages, Census
 from adinsights_orchestration.audit_log.retention.run import RetentionReport
 from adinsights_orchestration.audit_log.tenant_names import TenantName
 
@@ -47,10 +47,11 @@ def of_run(report: RetentionReport, name: TenantName) -> dict[str, Any]:
     }
 
 
-def of_table(census: Census) -> dict[str, Any]:
+def of_table(census: Census, ages: Ages) -> dict[str, Any]:
     """What the table holds after it."""
     return {
         "oldest day kept": census.oldest.isoformat() if census.oldest else "none",
         "rows kept": sum(census.rows.values()),
+        "rows that came after their day was archived": sum(ages.late.values()),
         "rows per day": dg.MetadataValue.md(picture(census.per_day())),
     }

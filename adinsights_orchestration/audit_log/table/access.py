@@ -69,7 +69,14 @@ class Access:
         cursor.execute("select set_config(%s, %s, true)", (TENANT_SETTING, str(tenant_id)))
 
 
-def require_access(cursor: Cursor, table: str, tenant_ids: Sequence[UUID], rights: Sequence[Right]) -> Access:
+def require_access(
+    cursor: Cursor,
+    table: str,
+    tenant_ids: Sequence[UUID],
+    rights: Sequence[Right],
+    *,
+    tenant: str | None = "tenant_id",
+) -> Access:
     """Returns how the role reaches the table, or refuses.
 
     Args:
@@ -77,6 +84,7 @@ def require_access(cursor: Cursor, table: str, tenant_ids: Sequence[UUID], right
         table: The table, as Postgres resolves its name.
         tenant_ids: Every tenant that is known; a role that is bound cannot see any other's rows.
         rights: What it is about to do.
+        tenant: The column that tells whose a row is; None where rows belong to nobody.
 
     Raises:
         AuditAccessError: A right is missing, or the role would silently do nothing or reach beyond its tenant.
@@ -86,7 +94,13 @@ def require_access(cursor: Cursor, table: str, tenant_ids: Sequence[UUID], right
     found = row_security(cursor, table)
     if found.active:
         _require_policies(cursor, table, rights)
-        _require_sight(cursor, table, tenant_ids)
+        if tenant is None:
+            raise AuditAccessError(
+                f"row level security binds our role on {table}, whose rows belong to no tenant",
+                place="the audit role",
+                next_step=f"It would silently see only some of them. {_GRANTS}",
+            )
+        _require_sight(cursor, table, tenant_ids, tenant)
     return Access(found.active, found.reason, major)
 
 
@@ -132,11 +146,12 @@ def _require_policies(cursor: Cursor, table: str, rights: Sequence[Right]) -> No
         )
 
 
-def _require_sight(cursor: Cursor, table: str, tenant_ids: Sequence[UUID]) -> None:
+def _require_sight(cursor: Cursor, table: str, tenant_ids: Sequence[UUID], tenant: str) -> None:
     """Refuses a policy that hides every tenant's rows from us, or shows one tenant another's."""
     name = sql.Identifier(*table.split("."))
-    any_of = sql.SQL("select exists (select from {} where tenant_id = %s)").format(name)
-    beyond = sql.SQL("select exists (select from {} where tenant_id <> %s)").format(name)
+    whose = sql.Identifier(tenant)
+    any_of = sql.SQL("select exists (select from {} where {} = %s)").format(name, whose)
+    beyond = sql.SQL("select exists (select from {} where {} <> %s)").format(name, whose)
     for tenant_id in tenant_ids:
         cursor.execute("select set_config(%s, %s, true)", (TENANT_SETTING, str(tenant_id)))
         if not _truth(cursor, any_of, tenant_id):
@@ -145,7 +160,7 @@ def _require_sight(cursor: Cursor, table: str, tenant_ids: Sequence[UUID]) -> No
             raise AuditAccessError(
                 f"the policies of {table} show one tenant the rows of others",
                 place="the audit role",
-                next_step="A policy other than `tenant_id = current_setting('app.tenant_id')::uuid` lets it; mend it.",
+                next_step=f"A policy other than `{tenant} = current_setting('app.tenant_id')::uuid` lets it; mend it.",
             )
         return
     cursor.execute("select n_live_tup from pg_stat_all_tables where relid = %s::regclass", (table,))

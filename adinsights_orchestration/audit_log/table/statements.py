@@ -86,7 +86,7 @@ def survey(shape: Shape, scope: Scope) -> Statement:
     The fingerprint is computed below the grouping, so that a plan that sorts never carries whole rows.
     """
     where, parameters = _where(shape, scope, held=None)
-    held = _held(shape, scope.holds, parameters)
+    held = held_condition(shape, scope.holds, parameters)
     text = sql.SQL(
         "select day, count(*), coalesce(sum(digest), 0), (min(place)::text::point)[0]::bigint,"
         " count(*) filter (where held), coalesce(sum(digest) filter (where held), 0) from ("
@@ -163,7 +163,7 @@ def _where(shape: Shape, scope: Scope, *, held: bool | None) -> tuple[sql.Compos
         parameters["but"] = list(scope.but)
     if shape.only is not None:
         conditions.append(sql.SQL("({})").format(shape.only))
-    if held is False and (condition := _held(shape, scope.holds, parameters)) is not None:
+    if held is False and (condition := held_condition(shape, scope.holds, parameters)) is not None:
         conditions.append(sql.SQL("not {}").format(condition))
     return sql.SQL(" and ").join(conditions), parameters
 
@@ -182,7 +182,7 @@ def _run(shape: Shape, number: int, run: Run, parameters: dict[str, Any]) -> sql
     return sql.SQL("({})").format(condition)
 
 
-def _held(shape: Shape, holds: Sequence[Hold], parameters: dict[str, Any]) -> sql.Composable | None:
+def held_condition(shape: Shape, holds: Sequence[Hold], parameters: dict[str, Any]) -> sql.Composable | None:
     """The condition under which a hold on a resource keeps a row; None where there is no such hold."""
     if not holds:
         return None

@@ -16,7 +16,7 @@ from adinsights_orchestration.dagster_internals import outcomes
 from adinsights_orchestration.environments import Automation, Environment
 from adinsights_orchestration.ops_store.alert_tables import alert_silence
 from adinsights_orchestration.ops_store.store import OpsStore
-from adinsights_orchestration.tenants.model import Tenant
+from adinsights_orchestration.tenants.model import ResourceHold, Tenant
 from adinsights_orchestration.transformation import manifest
 from tests.audit_log.archived import NOW, TODAY, World, seal, serve, settings_for
 from tests.audit_log.rows import TABLE, Row, ids, insert, moment
@@ -158,6 +158,29 @@ def test_rows_that_somebody_deletes_before_their_time_are_noticed(world: World) 
     world.execute(f"delete from {TABLE} where created_at >= %s", moment(young))
     result = run(world)
     assert not check(result, VANISHED)
+
+
+@pytest.mark.parametrize("day", [1, 8], ids=["past its window", "inside its window"])
+def test_rows_that_somebody_deletes_of_a_tenant_under_legal_hold_are_noticed(world: World, day: int) -> None:
+    serve(world.store, [Tenant(ONE, "One", "one", legal_hold=True)])
+    assert check(run(world), VANISHED)
+    at = moment(FIRST + timedelta(days=day))
+    world.execute(f"delete from {TABLE} where created_at >= %s and created_at < %s", at, at + timedelta(seconds=5))
+    evaluation = next(each for each in run(world).get_asset_check_evaluations() if each.check_name == VANISHED)
+    assert (evaluation.passed, evaluation.metadata["rows"].value) == (False, 5)
+
+
+def test_a_hold_on_a_resource_hides_no_other_row_that_is_too_old(world: World) -> None:
+    held = [Row(ONE, moment(FIRST, 900 + n), "user", "7") for n in range(3)]
+    insert(world.backend, held)  # the day equals its archive no more, so that nothing of it can go
+    serve(world.store, [Tenant(ONE, "One", "one", legal_holds=(ResourceHold("user", "7"),))])
+    result = run(world, APPLY)
+    evaluation = next(each for each in result.get_asset_check_evaluations() if each.check_name == TOO_OLD)
+    assert not evaluation.passed
+    assert evaluation.metadata["overdue rows"].value == 20
+    assert evaluation.metadata["held rows past their window"].value == 3
+    world.execute(f"delete from {TABLE} where created_at < %s and resource_type <> 'user'", moment(FIRST, 3600))
+    assert check(run(world), TOO_OLD), "held rows alone are as they should be"
 
 
 def test_old_rows_of_a_tenant_that_nobody_knows_are_told_and_kept(world: World) -> None:

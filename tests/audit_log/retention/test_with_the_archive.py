@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from collections.abc import Sequence
+from datetime import date, timedelta
 from pathlib import Path
 from uuid import UUID
 
 import pytest
 
 from adinsights_orchestration.audit_log.archive.run import Archiver
+from adinsights_orchestration.audit_log.reading.verify import verify_range
 from adinsights_orchestration.audit_log.retention.again import archive_again
+from adinsights_orchestration.audit_log.retention.automation import build_retention
 from adinsights_orchestration.audit_log.retention.run import Retention
-from adinsights_orchestration.audit_log.source import AUDIT_LOG
+from adinsights_orchestration.audit_log.source import AUDIT_LOG, Source
+from adinsights_orchestration.audit_log.store.opening import open_store
+from adinsights_orchestration.environments import Automation
 from adinsights_orchestration.ops_store.store import OpsStore
 from adinsights_orchestration.settings import AuditLogSettings
 from adinsights_orchestration.tenants.model import Tenant
@@ -20,7 +25,7 @@ from tests.audit_log.rows import Row, ids, insert, moment
 from tests.backend.backend_tables import create_backend
 from tests.conftest import PostgresServer
 
-ONE = UUID(int=1)
+ONE, TWO = UUID(int=1), UUID(int=2)
 FIRST = TODAY - timedelta(days=370)
 
 
@@ -42,3 +47,44 @@ def test_days_that_the_archive_sealed_go_and_a_late_row_is_archived_first(
     report = Retention(settings, ops_store, AUDIT_LOG, lambda: NOW, "a test", again, apply=True).run()
     assert (report.unequal, report.rows, report.rearchived) == ([], 15 + late, [FIRST] if late else [])
     assert not ids(backend.dsn)
+
+
+def test_rows_that_come_long_after_their_day_was_archived_are_archived_and_go(
+    postgres_server: PostgresServer, ops_store: OpsStore, tmp_path: Path
+) -> None:
+    backend = create_backend(postgres_server.create_database)
+    for tenant in (ONE, TWO):
+        backend.add_tenant(f"Tenant {tenant.int}", tenant)
+    plain = settings_for(backend.dsn, ops_store._settings.dsn.get_secret_value())
+    settings = plain.model_copy(update={"audit_log": AuditLogSettings(archive_url=(tmp_path / "archive").as_uri())})
+    young = TODAY - timedelta(days=40)
+    insert(backend.dsn, [Row(ONE, moment(day, n)) for day in (FIRST, young) for n in range(5)])
+    archiver = Archiver(settings, ops_store, AUDIT_LOG)
+    for day in (FIRST, young):
+        archiver.run(day, day, actor="a test")
+    serve(ops_store, [Tenant(each, f"Tenant {each.int}", f"tenant-{each.int}") for each in (ONE, TWO)])
+    again: list[list[date]] = []
+
+    def rearchive(source: Source, days: Sequence[date]) -> None:
+        again.append(list(days))
+        archive_again(settings, ops_store)(source, days)
+
+    definitions = build_retention(settings, ops_store, rearchive=rearchive, clock=lambda: NOW)
+    job = definitions.resolve_job_def(Automation.RETENTION.value)
+    apply = {"ops": {"audit_log__retention": {"config": {"dry_run": False}}}}
+    assert job.execute_in_process(run_config=apply).success
+    assert (len(ids(backend.dsn)), again) == (5, [])
+    # A tenant without a chunk of the day, a chunk that is deleted, and a day that nothing looks at any more.
+    late = [Row(TWO, moment(FIRST, 7)), Row(ONE, moment(FIRST, 77)), Row(TWO, moment(young, 7))]
+    insert(backend.dsn, late)
+    assert job.execute_in_process().success
+    assert again == [], "a dry run archives nothing"
+    assert job.execute_in_process(run_config=apply).success
+    assert again == [[FIRST, young]]
+    report = verify_range(open_store(settings.audit_log), AUDIT_LOG, FIRST, FIRST, at_once=1)
+    assert (report.problems, report.rows) == ([], 7)
+    result = job.execute_in_process(run_config=apply)
+    assert again == [[FIRST, young]], "what is archived by now is not archived again"
+    assert all(each.passed for each in result.get_asset_check_evaluations())
+    assert len(ids(backend.dsn)) == 6
+    assert late[2].id in ids(backend.dsn)

@@ -154,3 +154,28 @@ def test_a_role_that_becomes_bound_after_it_was_asked_fails_instead_of_deleting_
     backend.execute(f"alter role {conninfo_to_dict(dsn)['user']} nobypassrls")
     with pytest.raises(psycopg.errors.InsufficientPrivilege, match="row-level security"):
         deleted(dsn, found, tenants)
+
+
+@pytest.mark.parametrize("leaky", [False, True])
+def test_a_table_that_names_its_tenants_in_another_column_is_asked_by_that_one(backend: Backend, leaky: bool) -> None:
+    tenants = two_tenants(backend)
+    backend.execute(f"alter table {TABLE} rename column tenant_id to owner_id")  # its policy goes along
+    if leaky:
+        policy(backend, "using (true)")
+    dsn = audit_role(backend)
+    with psycopg.connect(dsn) as connection, connection.cursor() as cursor:
+        if not leaky:
+            assert require_access(cursor, TABLE, tenants, RETENTION, tenant="owner_id").per_tenant
+            return
+        with pytest.raises(AuditAccessError, match="one tenant the rows of others"):
+            require_access(cursor, TABLE, tenants, RETENTION, tenant="owner_id")
+
+
+def test_a_bound_role_on_a_table_without_tenants_is_refused(backend: Backend) -> None:
+    dsn = audit_role(backend)
+    with (
+        pytest.raises(AuditAccessError, match="belong to no tenant"),
+        psycopg.connect(dsn) as connection,
+        connection.cursor() as cursor,
+    ):
+        require_access(cursor, TABLE, [], RETENTION, tenant=None)
