@@ -666,6 +666,15 @@ class RetentionSettings(_Group):
         gt=0,
         le=3600,
     )
+    # As long as a run may take by default: a run that goes by what it read when it began knows no more at its end.
+    registry_age_minutes: int = _setting(
+        60,
+        "How old the registry may be when audit rows are deleted, or leave the archive.",
+        unit="min",
+        consequence="A legal hold that was written down since is not known; an older registry is refused.",
+        ge=1,
+        le=24 * 60,
+    )
 
 
 class Encryption(StrEnum):

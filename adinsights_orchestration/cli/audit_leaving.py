@@ -140,7 +140,10 @@ def _show_offboarding(plan: OffboardingPlan, *, done: bool) -> None:
             f"{sum(plan.kept.values()):,} rows from {days} stay: younger than a year (--younger)", style="yellow"
         )
     if plan.unknown:
-        process.say("The registry never knew this tenant: nobody could write a legal hold on it down.", style="yellow")
+        process.say(
+            "The registry does not know this tenant, and no entry of its id in tenants.yaml holds its rows.",
+            style="yellow",
+        )
     say_swept(plan.swept, 0)
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from itertools import count
 from uuid import UUID
 
+from adinsights_orchestration.tenants.kept import forgotten_tenant
 from adinsights_orchestration.tenants.model import Connection, Provider, Registry, Schedule, ScheduleType, Tenant
 from adinsights_orchestration.tenants.slugs import slug_of
 
@@ -100,7 +101,7 @@ def assign_keys(connections: Sequence[Connection], slugs: Mapping[UUID, str], fr
 
 
 def with_keys(registry: Registry, assignment: Assignment, frozen: FrozenKeys, previous: Registry) -> Registry:
-    """Returns the registry with its keys, and with the retired connections and tenants that history still needs.
+    """Returns the registry with its keys, and with what is retired and still needed, for history or by the law.
 
     Args:
         registry: What was read and judged.
@@ -139,10 +140,9 @@ def _remembered(key: FrozenKey, connection_id: UUID) -> Connection:
 
 
 def _needed_tenants(tenants: Iterable[Tenant], needed: set[UUID]) -> tuple[Tenant, ...]:
-    kept = {tenant.id: tenant for tenant in tenants if not tenant.retired or tenant.id in needed}
+    kept = {each.id: each for each in tenants if not each.retired or each.id in needed or each.keeps_rows}
     lost = sorted(needed - kept.keys())
-    forgotten = (Tenant(each, "(forgotten)", f"tenant-{each.hex}", retired=True) for each in lost)
-    return (*kept.values(), *forgotten)
+    return (*kept.values(), *(forgotten_tenant(each) for each in lost))
 
 
 def _claims(connections: Sequence[Connection], frozen: FrozenKeys) -> dict[UUID, str]:

@@ -123,8 +123,8 @@ class Tenant:
 
     What the backend's tables lack (`slug`, `timezone`, `owner`, `retention_days`, `archive_retention_days` (None: the
     archive keeps them for ever), `legal_hold` on all rows and `legal_holds` on those about single resources, `sla`)
-    comes from the overlay. A retired tenant is gone from the
-    source and stays here for the connections that it had.
+    comes from the overlay. A retired tenant is gone from the source and stays here for the connections that it had, and
+    while something keeps its rows.
     """
 
     id: UUID
@@ -138,6 +138,11 @@ class Tenant:
     legal_holds: tuple[ResourceHold, ...] = ()
     sla: Mapping[str, float] = field(default_factory=dict)
     retired: bool = False
+
+    @property
+    def keeps_rows(self) -> bool:
+        """Whether its audit rows are kept for longer than everybody's: by a legal hold, or by a longer window."""
+        return self.legal_hold or bool(self.legal_holds) or self.retention_days > MINIMUM_RETENTION_DAYS
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,10 +181,18 @@ class Connection:
 
 @dataclass(frozen=True, slots=True)
 class RegistryProblem:
-    """Something in the registry that a person must mend; the rest of the registry is used all the same."""
+    """Something in the registry that a person must mend; the rest of the registry is used all the same.
+
+    Attributes:
+        place: Where, for a person.
+        problem: What is wrong.
+        keeps_rows: An entry of the overlay that asks for a legal hold or a longer window reaches no tenant because of
+            it. While that is so nobody knows whose audit rows must stay, and none may be deleted.
+    """
 
     place: str
     problem: str
+    keeps_rows: bool = False
 
 
 @dataclass(frozen=True, slots=True)

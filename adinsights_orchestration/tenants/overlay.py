@@ -3,7 +3,8 @@
 Belongs here: the file's keys, their checks, and which entry means which tenant. Does not belong here: reading the file
 (`sources`), what follows from a retention or an SLA (their own domains). An entry that is wrong in itself makes the
 whole file an error with its line, because half an overlay would shorten somebody's retention; one that fits no tenant
-is a problem beside a registry that still works, because tenants leave.
+is a problem beside a registry that still works, because tenants leave. Those that have left are still meant by their
+entries: what the law asks for does not end with the contract.
 """
 
 from __future__ import annotations
@@ -14,7 +15,13 @@ from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
-from adinsights_orchestration.tenants.model import MINIMUM_RETENTION_DAYS, Provider, RegistryProblem, ResourceHold
+from adinsights_orchestration.tenants.model import (
+    MINIMUM_RETENTION_DAYS,
+    Provider,
+    RegistryProblem,
+    ResourceHold,
+    Tenant,
+)
 from adinsights_orchestration.tenants.raw import RawTenant
 from adinsights_orchestration.tenants.slugs import LONGEST_SLUG, SLUG
 from adinsights_orchestration.tenants.yaml_lines import Node, parse_yaml
@@ -44,13 +51,18 @@ class TenantOverlay:
     retention_days: int | None = None
     archive_retention_days: int | None = None
     legal_hold: bool | None = None
-    legal_holds: tuple[ResourceHold, ...] = ()
+    legal_holds: tuple[ResourceHold, ...] | None = None
     sla: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def label(self) -> str:
         """The tenant as the entry calls it."""
         return str(self.id) if self.id is not None else repr(self.name)
+
+    @property
+    def keeps_rows(self) -> bool:
+        """Whether it asks for audit rows to be kept for longer than everybody's."""
+        return bool(self.legal_hold or self.legal_holds) or (self.retention_days or 0) > MINIMUM_RETENTION_DAYS
 
 
 def parse_overlay(text: str, file: str) -> tuple[TenantOverlay, ...]:
@@ -70,25 +82,38 @@ def parse_overlay(text: str, file: str) -> tuple[TenantOverlay, ...]:
 
 
 def match_overlay(
-    entries: Iterable[TenantOverlay], tenants: Iterable[RawTenant]
+    entries: Iterable[TenantOverlay], tenants: Iterable[RawTenant], gone: Iterable[Tenant] = ()
 ) -> tuple[dict[UUID, TenantOverlay], tuple[RegistryProblem, ...]]:
-    """Finds each entry's tenant; an entry that means none, several, or one that is already meant, is a problem."""
-    known = {tenant.id: tenant.name.strip() for tenant in tenants}
-    by_name: dict[str | None, list[UUID]] = {}
-    for tenant_id, name in known.items():
-        by_name.setdefault(name, []).append(tenant_id)
+    """Finds each entry's tenant; an entry that means none, several, or one that is already meant, is a problem.
+
+    Args:
+        entries: The overlay's.
+        tenants: Those that the source has.
+        gone: Those that have left it; a name means one of them only where no tenant that is there has it.
+    """
+    here, left = {each.id: each.name for each in tenants}, {each.id: each.name for each in gone}
+    ids, by_name = {*here, *left}, _by_name(left) | _by_name(here)
     matched: dict[UUID, TenantOverlay] = {}
     problems = []
     for entry in entries:
-        found = [entry.id] if entry.id is not None and entry.id in known else by_name.get(entry.name, [])
+        found = [entry.id] if entry.id is not None and entry.id in ids else by_name.get(entry.name, [])
         if problem := _mismatch(entry, found, matched):
-            problems.append(RegistryProblem(entry.place, problem))
+            problems.append(RegistryProblem(entry.place, problem, entry.keeps_rows))
         else:
             matched[found[0]] = entry
     return matched, tuple(problems)
 
 
+def _by_name(tenants: Mapping[UUID, str]) -> dict[str | None, list[UUID]]:
+    found: dict[str | None, list[UUID]] = {}
+    for tenant_id, name in tenants.items():
+        found.setdefault(name.strip(), []).append(tenant_id)
+    return found
+
+
 def _mismatch(entry: TenantOverlay, found: list[UUID], matched: Mapping[UUID, TenantOverlay]) -> str:
+    if not found and entry.keeps_rows:
+        return f"no tenant is {entry.label}; name it by its id, since this entry keeps audit rows and reaches none"
     if not found:
         return f"no tenant is {entry.label}; remove the entry if it left"
     if len(found) > 1:

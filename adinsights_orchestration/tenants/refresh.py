@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from uuid import UUID
 
 import sqlalchemy as sa
 
@@ -94,10 +95,12 @@ def refresh(
             if reading is None:
                 return _keep(connection, settings, last, error or "", now)
             findings.clear_finding(connection, UNREADABLE, settings.registry.source, now)
-            digest = digest_of(reading.raw, reading.overlay_text, settings.home_timezone, __version__)
+            archived = _archived(connection, reading)
+            held = (str(each) for each in sorted(archived))
+            digest = digest_of(reading.raw, reading.overlay_text, settings.home_timezone, __version__, *held)
             if last is not None and last.digest == digest:
                 return _find_nothing_new(connection, last, now)
-            judged = _judge(connection, settings, reading, last, now)
+            judged = _judge(connection, settings, reading, archived, last, now)
             loss = None if accept_loss else unbelievable_loss(_served(last), judged.registry)
             if loss is not None:
                 return _hold(connection, settings, _served(last), loss, judged.registry.source, now)
@@ -106,6 +109,13 @@ def refresh(
 
 def _served(last: Snapshot | None) -> Registry:
     return last.registry if last else NEVER_READ
+
+
+def _archived(connection: sa.Connection, reading: Reading) -> frozenset[UUID]:
+    """The tenants that entries name by their id, that the source does not have, and whose rows the archive holds."""
+    here = {tenant.id for tenant in reading.raw.tenants}
+    named = {entry.id for entry in reading.overlay if entry.id is not None and entry.id not in here}
+    return registry_store.archived_tenants(connection, named)
 
 
 def _keep(
@@ -152,6 +162,7 @@ def _judge(
     connection: sa.Connection,
     settings: Settings,
     reading: Reading,
+    archived: frozenset[UUID],
     last: Snapshot | None,
     now: datetime,
 ) -> _Judged:
@@ -161,6 +172,7 @@ def _judge(
         _served(last),
         default_timezone=settings.home_timezone,
         read_at=now,
+        archived=archived,
     )
     frozen = registry_store.frozen_keys(connection)
     assignment = assign_keys(built.connections, {tenant.id: tenant.slug for tenant in built.tenants}, frozen)

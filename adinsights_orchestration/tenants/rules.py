@@ -1,20 +1,21 @@
 """From raw rows to a `Registry`: what may be used, what is misconfigured, what a person must mend.
 
 Belongs here: every judgement on a registry's content. Does not belong here: reading it (`sources`), partition keys
-(`keys`). One bad row never costs another: it becomes a `RegistryProblem`, and where the connection can still be told
-apart it stays in the registry as misconfigured, so that its partition neither vanishes nor is driven.
+(`keys`), how long audit rows are kept (`kept`). One bad row never costs another: it becomes a `RegistryProblem`, and
+where the connection can still be told apart it stays in the registry as misconfigured, so that its partition neither
+vanishes nor is driven.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from uuid import UUID
 
 from adinsights_orchestration.tenants.cron import parse_cron
+from adinsights_orchestration.tenants.kept import archived_alone, gone_tenant, kept_values, unsaid
 from adinsights_orchestration.tenants.model import (
-    MINIMUM_RETENTION_DAYS,
     Connection,
     Provider,
     Registry,
@@ -47,21 +48,24 @@ def build_registry(
     *,
     default_timezone: str,
     read_at: datetime,
+    archived: Collection[UUID] = (),
 ) -> Registry:
     """Judges everything that was read.
 
     Args:
         raw: What the source holds.
         overlay: The overlay's entries.
-        previous: The last good registry: slugs, and the providers of rows that lost theirs, are taken from it.
+        previous: The last good registry: slugs, the providers of rows that lost theirs, and what keeps audit rows and
+            no entry takes back, are taken from it.
         default_timezone: Of tenants to which the overlay gives none.
         read_at: When it was read.
+        archived: Tenants whose audit rows the archive holds; they need not be known otherwise to be held.
 
     Returns:
         The registry without partition keys. Tenants that are gone from the source are in it as retired.
     """
     found = _Findings()
-    tenants = _tenants(raw, overlay, previous, default_timezone, found)
+    tenants = _tenants(raw, overlay, previous, default_timezone, archived, found)
     judged = _judged_connections(raw, previous, found)
     unique = _without_duplicates(judged, previous, {tenant.id: tenant.name for tenant in tenants}, found)
     with_connections = {connection.tenant_id for connection in raw.connections}
@@ -72,7 +76,12 @@ def build_registry(
 
 
 def _tenants(
-    raw: RawRegistry, overlay: Sequence[TenantOverlay], previous: Registry, default_timezone: str, found: _Findings
+    raw: RawRegistry,
+    overlay: Sequence[TenantOverlay],
+    previous: Registry,
+    default_timezone: str,
+    archived: Collection[UUID],
+    found: _Findings,
 ) -> tuple[Tenant, ...]:
     present: dict[UUID, RawTenant] = {}
     for tenant in raw.tenants:
@@ -80,19 +89,31 @@ def _tenants(
             found.add(tenant.place, f"the tenant {tenant.id} is there twice; {present[tenant.id].place} is used")
         else:
             present[tenant.id] = tenant
-    entries, problems = match_overlay(overlay, present.values())
-    found.problems.extend(problems)
+    before = {tenant.id: tenant for tenant in previous.tenants}
     gone = [tenant for tenant in previous.tenants if tenant.id not in present]
+    gone += archived_alone(overlay, archived, {*present, *before})
+    entries, problems = match_overlay(overlay, present.values(), gone)
+    found.problems.extend(problems)
     slugs = tenant_slugs(
         [(each.id, each.name) for each in present.values()] + [(each.id, each.name) for each in gone],
         wanted={tenant_id: entry.slug for tenant_id, entry in entries.items() if entry.slug},
-        known={tenant.id: tenant.slug for tenant in previous.tenants},
+        known={tenant.id: tenant.slug for tenant in (*previous.tenants, *gone)},
     )
-    here = [_tenant(each, slugs[each.id], entries.get(each.id), default_timezone) for each in present.values()]
-    return (*here, *(replace(tenant, slug=slugs[tenant.id], retired=True) for tenant in gone))
+    here = [
+        _tenant(raw_tenant, slugs[at], entries.get(at), before.get(at), default_timezone)
+        for at, raw_tenant in present.items()
+    ]
+    left = [gone_tenant(each, slugs[each.id], entries.get(each.id)) for each in gone]
+    tenants = (*here, *left)
+    for each in tenants:
+        if problem := unsaid(each, entries.get(each.id), before.get(each.id)):
+            found.add(f"tenant {each.id}", problem)
+    return tenants
 
 
-def _tenant(raw: RawTenant, slug: str, entry: TenantOverlay | None, default_timezone: str) -> Tenant:
+def _tenant(
+    raw: RawTenant, slug: str, entry: TenantOverlay | None, before: Tenant | None, default_timezone: str
+) -> Tenant:
     said = entry or TenantOverlay(place="")
     return Tenant(
         id=raw.id,
@@ -100,11 +121,8 @@ def _tenant(raw: RawTenant, slug: str, entry: TenantOverlay | None, default_time
         slug=slug,
         timezone=said.timezone or default_timezone,
         owner=said.owner,
-        retention_days=said.retention_days or MINIMUM_RETENTION_DAYS,
-        archive_retention_days=said.archive_retention_days,
-        legal_hold=bool(said.legal_hold),
-        legal_holds=said.legal_holds,
         sla=said.sla,
+        **kept_values(said, before),
     )
 
 

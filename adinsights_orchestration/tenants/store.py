@@ -7,7 +7,7 @@ nothing away from a registry that was good a minute ago.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -18,6 +18,7 @@ import sqlalchemy as sa
 from pydantic import TypeAdapter
 from sqlalchemy.dialects.postgresql import insert
 
+from adinsights_orchestration.ops_store.audit_tables import audit_chunk
 from adinsights_orchestration.ops_store.store import OpsStore
 from adinsights_orchestration.ops_store.tables import (
     partition_connection,
@@ -113,6 +114,14 @@ def last_snapshot(store: OpsStore, connection: sa.Connection) -> Snapshot | None
         known = status.snapshot_id, _registry(connection.execute(query).one())
         _parsed[store] = known
     return Snapshot(known[0], status.digest, replace(known[1], read_at=status.succeeded_at))
+
+
+def archived_tenants(connection: sa.Connection, among: Collection[UUID]) -> frozenset[UUID]:
+    """Returns those of the tenants whose audit rows the archive holds, or held until they were taken out of it."""
+    if not among:
+        return frozenset()
+    query = sa.select(audit_chunk.c.tenant_id).where(audit_chunk.c.tenant_id.in_(among)).distinct()
+    return frozenset(connection.execute(query).scalars())
 
 
 def frozen_keys(connection: sa.Connection) -> FrozenKeys:

@@ -20,7 +20,7 @@ from adinsights_orchestration.audit_log.bookkeeping.ledger import InForce
 from adinsights_orchestration.audit_log.bookkeeping.standing import Standing
 from adinsights_orchestration.audit_log.leaving.removing import Archive, Leaving, Swept, by_month
 from adinsights_orchestration.audit_log.model import At, Cause, State
-from adinsights_orchestration.audit_log.retention.run import current_policy
+from adinsights_orchestration.audit_log.retention.policy import current_policy
 from adinsights_orchestration.audit_log.windows import Hold, HoldKind, Policy, first_kept_day
 from adinsights_orchestration.tenants.store import load_registry
 
@@ -153,7 +153,7 @@ def expire(archive: Archive, *, apply: bool) -> ExpiryReport:
 
 
 def _choose(archive: Archive, report: ExpiryReport) -> list[Leaving]:
-    policy = current_policy(archive.ops, archive.source, archive.clock)
+    policy = current_policy(archive.settings, archive.ops, archive.source, archive.clock)
     keeping = keeping_of(archive, policy)
     due, report.stays = keeping.judge(archive.ledger.in_force(_BEGINNING, keeping.latest_cutoff))
     if not due:

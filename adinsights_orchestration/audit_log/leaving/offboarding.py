@@ -43,7 +43,7 @@ class OffboardingPlan:
         kept: Rows that stay for now because they are younger than a year, by day.
         removed: Objects that go.
         obstacles: Why nothing can be done now.
-        unknown: The registry never knew the tenant, so that no legal hold on it could be written down.
+        unknown: The registry does not know the tenant; a legal hold on it would be an entry of its id in the overlay.
         exported: Rows that were handed over, and where to.
         swept: What became of the objects.
     """

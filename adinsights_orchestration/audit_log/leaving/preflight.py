@@ -21,7 +21,7 @@ from adinsights_orchestration.audit_log.leaving.matching import Conditions
 from adinsights_orchestration.audit_log.leaving.removing import Archive, RemovalError
 from adinsights_orchestration.audit_log.model import DataFile, State
 from adinsights_orchestration.audit_log.reading import reader
-from adinsights_orchestration.audit_log.retention.run import current_policy
+from adinsights_orchestration.audit_log.retention.policy import current_policy
 from adinsights_orchestration.audit_log.source import Source
 from adinsights_orchestration.audit_log.store.contract import Store
 from adinsights_orchestration.audit_log.table.access import Right, require_access
@@ -37,7 +37,7 @@ def obstacles(archive: Archive, tenant: UUID) -> Iterator[str]:
     Raises:
         RetentionRefusedError: The registry cannot be trusted: a legal hold might be missed.
     """
-    policy = current_policy(archive.ops, archive.source, archive.clock)
+    policy = current_policy(archive.settings, archive.ops, archive.source, archive.clock)
     mine = [hold for hold in policy.holds if hold.tenant_id in (None, tenant)]
     if any(hold.kind is HoldKind.LEGAL for hold in mine):
         yield "a legal hold is on this tenant (tenants.yaml): whoever asked for it must lift it first"
@@ -62,7 +62,7 @@ def rows_in_table(archive: Archive, tenant: UUID, conditions: Conditions) -> int
     source = archive.source
     if source.tenant is None:
         return 0
-    tenants = sorted(current_policy(archive.ops, source, archive.clock).windows)
+    tenants = sorted(current_policy(archive.settings, archive.ops, source, archive.clock).windows)
     where = [sql.SQL("{}::text = %s").format(sql.Identifier(column)) for column in (source.tenant, *conditions)]
     query = sql.SQL("select count(*) from {} where {}").format(
         sql.Identifier(*source.schema_and_table), sql.SQL(" and ").join(where)

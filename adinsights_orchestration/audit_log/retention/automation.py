@@ -23,13 +23,13 @@ from adinsights_orchestration.audit_log.retention.again import neighbours
 from adinsights_orchestration.audit_log.retention.census import Ages, Census, judge_ages, take_census
 from adinsights_orchestration.audit_log.retention.chunks import archived_days, rows_in_table
 from adinsights_orchestration.audit_log.retention.deletion import Chunk
+from adinsights_orchestration.audit_log.retention.policy import current_policy
 from adinsights_orchestration.audit_log.retention.run import (
     Rearchive,
     Retention,
     RetentionReport,
     Unproven,
     archive_mode,
-    current_policy,
 )
 from adinsights_orchestration.audit_log.retention.shape import names_of, shape_of
 from adinsights_orchestration.audit_log.retention.showing import KEY
@@ -176,7 +176,7 @@ def _spec(settings: Settings) -> dg.AssetSpec:
 
 def census_of(settings: Settings, store: OpsStore, source: Source, clock: Clock) -> tuple[Census, Ages]:
     """What a table holds now and what is wrong with it, by one scan."""
-    policy = current_policy(store, source, clock)
+    policy = current_policy(settings, store, source, clock)
     tenants = sorted(policy.windows)
     with reached(settings, source) as connection:
         with connection.transaction(force_rollback=True), connection.cursor() as cursor:

@@ -1,8 +1,8 @@
 """One run of retention over one table: what may go, going, what could not, and the record of it.
 
 Belongs here: the order of these steps. Does not belong here: the decisions (`windows`), the transactions (`deletion`,
-`walk`), Dagster and the command line. A run begins with what a run that died left behind, and may die anywhere itself.
-It refuses to begin while it cannot know every legal hold: a registry that was never read, or whose last read failed.
+`walk`), when the registry is good enough to delete by (`policy`), Dagster and the command line. A run begins with what
+a run that died left behind, and may die anywhere itself.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from datetime import date
 from functools import partial
 from uuid import UUID
 
-from adinsights_orchestration.audit_log.holds import holds_in_force
 from adinsights_orchestration.audit_log.retention.account import Account, accounted
 from adinsights_orchestration.audit_log.retention.by_age import ByAge
 from adinsights_orchestration.audit_log.retention.chunks import ChunkLedger, Live, Proof, live_chunks, mark_gone
-from adinsights_orchestration.audit_log.retention.deletion import NOBODY, Chunk, Deleter, Limits
+from adinsights_orchestration.audit_log.retention.deletion import Chunk, Deleter, Limits
 from adinsights_orchestration.audit_log.retention.pace import Pace, PaceLimits
+from adinsights_orchestration.audit_log.retention.policy import RetentionRefusedError, current_policy
 from adinsights_orchestration.audit_log.retention.settling import Settling
 from adinsights_orchestration.audit_log.retention.shape import lacking, names_of, shape_of
 from adinsights_orchestration.audit_log.retention.walk import Walk, WalkReport
@@ -28,19 +28,13 @@ from adinsights_orchestration.audit_log.source import Archive, Source
 from adinsights_orchestration.audit_log.table.access import Access, Right, require_access
 from adinsights_orchestration.audit_log.table.reaching import Link, has_time_index, pages_of, reached
 from adinsights_orchestration.audit_log.table.statements import Shape
-from adinsights_orchestration.audit_log.windows import Policy, Why, policy_of
+from adinsights_orchestration.audit_log.windows import Policy, Why
 from adinsights_orchestration.clock import Clock
-from adinsights_orchestration.errors import AdinsightsError
 from adinsights_orchestration.ops_store.store import OpsStore
 from adinsights_orchestration.settings import RetentionArchive, Settings
-from adinsights_orchestration.tenants.store import NEVER_READ, load_registry, registry_health
 
 Rearchive = Callable[[Source, Sequence[date]], None]
 Unproven = Callable[[Source, Sequence[Chunk]], Mapping[Chunk, str]]
-
-
-class RetentionRefusedError(AdinsightsError):
-    """Retention did not begin; nothing was deleted."""
 
 
 @dataclass(slots=True)
@@ -175,7 +169,7 @@ class Retention:
                     f"{self.source.name} is being deleted from or restored to already",
                     next_step="Wait for that to end.",
                 )
-            policy = current_policy(self.store, self.source, self.clock)
+            policy = current_policy(self.settings, self.store, self.source, self.clock)
             with reached(self.settings, self.source) as connection:
                 return self._run(connection, policy)
 
@@ -291,28 +285,6 @@ def archive_mode(settings: Settings, source: Source) -> Archive:
     if source.archive is Archive.OFF:
         return Archive.OFF
     return Archive.OFF if settings.retention.archive is RetentionArchive.OFF else Archive.REQUIRED
-
-
-def current_policy(store: OpsStore, source: Source, clock: Clock) -> Policy:
-    """Windows and holds as they are now.
-
-    Raises:
-        RetentionRefusedError: The registry was never read, or cannot be read now: a legal hold might be missed.
-    """
-    now = clock()
-    with store.begin() as connection:
-        restored = holds_in_force(connection, source.name, now)
-    if source.tenant is None:
-        assert source.window_days is not None
-        return Policy(now, {NOBODY: source.window_days}, restored, least_days=1)
-    health = registry_health(store, now)
-    registry = load_registry(store)
-    if registry is NEVER_READ or registry.read_at == NEVER_READ.read_at or health.error is not None:
-        raise RetentionRefusedError(
-            f"the registry is not to be trusted now ({health.error or 'it was never read'})",
-            next_step="A legal hold might be missed. Run `adinsights registry refresh`; the next night tries again.",
-        )
-    return policy_of(registry, now, restored)
 
 
 def _access(connection: Link, source: Source, tenants: Sequence[UUID]) -> Access:

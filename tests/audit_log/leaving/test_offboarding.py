@@ -4,21 +4,36 @@ from __future__ import annotations
 
 import json
 import uuid
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import duckdb
 import pytest
+import sqlalchemy as sa
 
 from adinsights_orchestration.audit_log.bookkeeping import chain
 from adinsights_orchestration.audit_log.leaving.offboarding import Offboarding, OffboardingPlan
 from adinsights_orchestration.audit_log.leaving.removing import RemovalError
 from adinsights_orchestration.audit_log.reading.reader import ContentError
+from adinsights_orchestration.audit_log.retention.policy import RetentionRefusedError
 from adinsights_orchestration.audit_log.source import AUDIT_LOG
+from adinsights_orchestration.ops_store.tables import registry_status
 from adinsights_orchestration.plan_digest import PlanChangedError
+from adinsights_orchestration.settings import RegistrySettings
+from adinsights_orchestration.tenants.refresh import refresh
 from tests.audit_log.conftest import LAST, Place
-from tests.audit_log.living import MUCH_LATER, archive_of, leave_the_table, objects, register, rows_by_day, verified
+from tests.audit_log.living import (
+    MUCH_LATER,
+    archive_of,
+    expired,
+    leave_the_table,
+    objects,
+    register,
+    rows_by_day,
+    verified,
+)
 from tests.audit_log.restoring import audit_rows
 from tests.audit_log.rows import FIRST, moment
 
@@ -99,6 +114,59 @@ def test_who_is_served_or_held_by_the_law_does_not_leave(left: Place, tenant: di
     assert said in " ".join(offboarding(left).plan().obstacles)
     with pytest.raises(RemovalError, match=said):
         offboarding(left).apply()
+    assert mine(left)
+
+
+@pytest.fixture
+def read(left: Place, tmp_path: Path) -> Callable[[str], list[str]]:
+    """Reads the registry with this overlay, as the sensor does, and returns what is in the way of the first tenant."""
+    overlay = tmp_path / "tenants.yaml"
+    settings = left.settings.model_copy(update={"registry": RegistrySettings(overlay_path=overlay)})
+
+    def now(text: str) -> list[str]:
+        overlay.write_text(text)
+        assert refresh(settings, left.ops, MUCH_LATER).error is None
+        return offboarding(left).plan().obstacles
+
+    with left.ops.begin() as connection:  # nothing was read yet
+        connection.execute(sa.delete(registry_status))
+    assert now("") == ["the backend still serves this tenant: it must be removed there first"]
+    left.backend.execute("delete from accounts_tenant where id = %s", left.tenants[0])
+    return now
+
+
+def test_a_hold_that_is_written_down_after_a_tenant_left_keeps_its_archive_until_it_is_lifted(
+    left: Place, read: Callable[[str], list[str]]
+) -> None:
+    one = f"id: {left.tenants[0]}"
+    assert read("") == []
+    for overlay in (f"tenants: [{{{one}, legal_hold: true}}]", f"tenants: [{{{one}, owner: team}}]", ""):
+        assert "a legal hold is on this tenant" in " ".join(read(overlay))
+        with pytest.raises(RemovalError, match="legal hold"):
+            offboarding(left, younger=True).apply()
+    assert mine(left)
+    assert read(f"tenants: [{{{one}, legal_hold: false}}]") == []
+    assert total(offboarding(left).apply()) > 0
+
+
+def test_a_hold_by_the_name_of_who_left_goes_on_and_ends_in_writing(
+    left: Place, read: Callable[[str], list[str]]
+) -> None:
+    left.backend.execute("insert into accounts_tenant values (%s, 'Acme', now())", left.tenants[0])
+    held = "tenants: [{name: Acme, legal_hold: true}]"
+    assert "a legal hold is on this tenant" in " ".join(read(held))
+    left.backend.execute("delete from accounts_tenant where id = %s", left.tenants[0])
+    assert "a legal hold is on this tenant" in " ".join(read(held + "  # it left"))
+    assert read("tenants: [{name: Acme, legal_hold: false}]") == []
+
+
+def test_a_hold_on_somebody_who_cannot_be_found_lets_nobody_leave(
+    left: Place, read: Callable[[str], list[str]]
+) -> None:
+    with pytest.raises(RetentionRefusedError, match="no tenant is 'Tenant Nought'; name it by its id"):
+        read("tenants: [{name: Tenant Nought, legal_hold: true}]")
+    with pytest.raises(RetentionRefusedError, match="Tenant Nought"):
+        expired(left)
     assert mine(left)
 
 

@@ -17,12 +17,8 @@ from adinsights_orchestration.audit_log.restore.run import Order
 from adinsights_orchestration.audit_log.restore.target import RestoreError
 from adinsights_orchestration.audit_log.restore.writing import Arrival
 from adinsights_orchestration.audit_log.retention.again import archive_again
-from adinsights_orchestration.audit_log.retention.run import (
-    Retention,
-    RetentionRefusedError,
-    RetentionReport,
-    lock_name,
-)
+from adinsights_orchestration.audit_log.retention.policy import RetentionRefusedError
+from adinsights_orchestration.audit_log.retention.run import Retention, RetentionReport, lock_name
 from adinsights_orchestration.audit_log.source import AUDIT_LOG
 from adinsights_orchestration.ops_store.audit_tables import audit_chunk, audit_hold, audit_run
 from adinsights_orchestration.settings import RetentionArchive

@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from adinsights_orchestration.audit_log.retention.automation import TOO_OLD, VANISHED, build_retention
 from adinsights_orchestration.audit_log.retention.showing import KEY
 from adinsights_orchestration.build import build_pipelines
+from adinsights_orchestration.clock import utc_now
 from adinsights_orchestration.dagster_internals import outcomes
 from adinsights_orchestration.environments import Automation, Environment
 from adinsights_orchestration.ops_store.alert_tables import alert_silence
@@ -142,6 +143,7 @@ def test_while_rows_are_deleted_nobody_is_told_that_they_are_late_to_be(world: W
 
 def test_the_location_s_own_retention_opens_a_window_in_the_ops_store(world: World) -> None:
     manifest.prepare(world.settings)
+    serve(world.store, [Tenant(ONE, "One", "one")], now=utc_now())  # the location's clock is the real one
     job = build_pipelines(world.settings, world.store).resolve_job_def(Automation.RETENTION.value)
     assert job.execute_in_process(run_config=APPLY).success
     with world.store.begin() as connection:

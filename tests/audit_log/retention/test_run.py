@@ -17,12 +17,8 @@ from psycopg.conninfo import conninfo_to_dict
 from adinsights_orchestration.audit_log.holds import add_hold
 from adinsights_orchestration.audit_log.retention.automation import census_of
 from adinsights_orchestration.audit_log.retention.deletion import Chunk
-from adinsights_orchestration.audit_log.retention.run import (
-    Retention,
-    RetentionRefusedError,
-    RetentionReport,
-    lock_name,
-)
+from adinsights_orchestration.audit_log.retention.policy import RetentionRefusedError
+from adinsights_orchestration.audit_log.retention.run import Retention, RetentionReport, lock_name
 from adinsights_orchestration.audit_log.source import AUDIT_LOG, Source
 from adinsights_orchestration.audit_log.table.reaching import TableError
 from adinsights_orchestration.audit_log.windows import Hold, HoldKind
@@ -140,7 +136,7 @@ def test_a_legal_hold_keeps_a_tenant_and_a_restore_hold_its_days_until_it_ends(w
     world.retain()
     gone = {row.id for row in rows if row.tenant == TWO and row.day > DAYS[3] and due(row)}
     assert ids(world.backend) == {row.id for row in rows} - gone
-    serve(world.store, (Tenant(ONE, "One", "one", legal_hold=True), *TENANTS[1:]))
+    serve(world.store, (Tenant(ONE, "One", "one", legal_hold=True), *TENANTS[1:]), now=until)
     world.retain(now=until)
     left = {row.tenant for row in rows if row.id in ids(world.backend) and row.day <= DAYS[3]}
     assert left == {ONE, LONG}
