@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -48,6 +49,22 @@ def test_what_was_materialized_by_hand_is_forgotten_after_a_day() -> None:
     seen = fold(JobsSeen(0), [one], 5, NOON)
     assert _failing(seen) == {"materialize a, b"}
     assert _failing(fold(seen, [], 9, NOON + 25 * HOUR)) == set()
+
+
+@pytest.mark.parametrize(
+    "job", ["refresh_connection", "clear_connection", "approve_schema_change", "audit_log_restore"]
+)
+def test_a_job_that_only_people_start_is_forgotten_a_day_after_it_failed_and_a_nightly_one_is_not(job: str) -> None:
+    seen = fold(JobsSeen(0), [end(1, job), end(2, "nightly")], 5, NOON)
+    assert _failing(fold(seen, [], 9, NOON + 22 * HOUR)) == {job, "nightly"}
+    assert _failing(fold(seen, [], 9, NOON + 24 * HOUR)) == {"nightly"}
+
+
+def test_a_failure_of_a_clock_that_was_ahead_is_told_without_waiting_for_its_day() -> None:
+    ahead = end(3, retried=None, age=-24 * HOUR)
+    assert _failing(fold(JobsSeen(0), [ahead], 9, NOON)) == {"nightly"}
+    skewed = end(3, retried=None, age=timedelta(seconds=-5))
+    assert _failing(fold(JobsSeen(0), [skewed], 9, NOON)) == set(), "another host's clock is never quite the same"
 
 
 def test_what_is_remembered_survives_being_kept() -> None:

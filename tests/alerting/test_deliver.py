@@ -10,7 +10,7 @@ import pytest
 import sqlalchemy as sa
 
 from adinsights_orchestration.alerting.bookkeeping import outbox
-from adinsights_orchestration.alerting.bookkeeping.rows import load_groups, save_groups
+from adinsights_orchestration.alerting.bookkeeping.rows import load_groups, opened_within, save_groups
 from adinsights_orchestration.alerting.channels.sinks import Notice, Outcome, Sink, Sinks, Traits, log_only
 from adinsights_orchestration.alerting.delivery import deliver
 from adinsights_orchestration.alerting.delivery.deliver import UNDELIVERABLE, Delivered
@@ -335,3 +335,51 @@ def test_four_deliveries_in_parallel_send_each_of_many_messages_once(ops_store: 
         done = [future.result() for future in [pool.submit(work) for _ in range(4)]]
     assert sorted(shown.message.group for shown in channel.posts) == sorted(order.group for order in orders)
     assert sum(each.counts["sent"] for each in done) == 60
+
+
+@pytest.mark.parametrize("fault", [Fault.REFUSED, Fault.BUSY, Fault.REPLY_LOST, Fault.REQUEST_LOST])
+def test_what_waits_while_a_clock_is_set_back_by_a_day_is_said_within_a_minute_and_once(
+    office: Office, channel: Channel, fault: Fault
+) -> None:
+    _once(channel, fault)
+    office.tick("a")
+    office.deliver()
+    assert office.states()[0][1] in outbox.UNSENT
+    office.world.now -= timedelta(days=1)
+    for shown in channel.posts:
+        shown.at = office.world.now  # a channel's own clock was right all along
+    office.deliver()
+    office.deliver(MINUTE)
+    assert len(channel.posts) == 1
+    assert office.states() == [("post", "sent")]
+
+
+def test_a_claim_of_a_clock_that_was_ahead_keeps_its_lease_and_no_more(office: Office, channel: Channel) -> None:
+    office.tick("a")
+    with office.store.begin() as connection:
+        claimed = outbox.claim(connection, channel.name, channel.traits, office.world.now)
+    assert claimed is not None
+    office.world.now -= timedelta(days=1)
+    assert office.deliver().counts == {}, "whoever claimed it may be sending"
+    office.deliver(outbox.lease(channel.traits))
+    assert len(channel.posts) == 1
+
+
+def test_a_second_channel_takes_over_in_its_time_though_a_clock_was_set_back(ops_store: OpsStore) -> None:
+    main, second = Channel("main"), Channel("second")
+    main.fault = lambda: Fault.REFUSED
+    office = Office(ops_store, main, second, fallback={"main": "second"})
+    office.tick("a")
+    office.deliver()
+    office.world.now -= timedelta(days=1)
+    office.deliver()
+    office.deliver(11 * MINUTE)
+    assert len(second.posts) == 1
+
+
+def test_messages_that_a_clock_opened_while_it_was_ahead_do_not_use_up_a_storms_room(office: Office) -> None:
+    office.tick("a")
+    now, day, within = office.world.now, timedelta(days=1), 10 * MINUTE
+    with office.store.begin() as connection:
+        assert opened_within(connection, now - within, now) == 1
+        assert opened_within(connection, now - day - within, now - day) == 0

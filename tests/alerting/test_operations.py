@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
 from datetime import timedelta
@@ -19,6 +20,7 @@ from starlette.routing import Mount
 
 from adinsights_orchestration.alerting.bookkeeping import rows
 from adinsights_orchestration.alerting.channels.sinks import LogSink, Sinks
+from adinsights_orchestration.alerting.evaluation.evaluate import LOCK
 from adinsights_orchestration.alerting.message import Severity
 from adinsights_orchestration.alerting.operating import hands, replay
 from adinsights_orchestration.alerting.operating.report import markdown, read_report
@@ -36,6 +38,7 @@ from adinsights_orchestration.local.knobs import Knobs
 from adinsights_orchestration.local.ping import create_ping_app
 from adinsights_orchestration.local.serving import running
 from adinsights_orchestration.ops_store.alert_tables import alert_event, alert_outbox
+from adinsights_orchestration.ops_store.connecting import lock_key
 from adinsights_orchestration.settings import AlertingSettings, BackendSettings, Settings
 from tests.alerting.channel import Channel, Fault
 from tests.alerting.plant import MINUTE, PRODUCTION, SLA, Plant, alerting_of
@@ -203,6 +206,23 @@ def test_every_evaluation_pings_and_one_that_fails_does_not(plant: Plant, servic
     with pytest.raises(Exception, match="not migrated"):
         tick()
     assert heard(service[0])["evaluated"]["count"] == 1
+
+
+def test_an_evaluation_that_is_skipped_because_another_never_ends_does_not_ping(
+    plant: Plant, service: tuple[str, Knobs]
+) -> None:
+    url = f"{service[0]}/ping/skipped"
+    built = alerting_of(settings(service[0], ping=url), plant.store, plant.sinks, lambda: plant.now)
+    repository = built.get_repository_def()
+    sensor = repository.get_sensor_def("alert_evaluate")
+    with plant.store.begin() as connection:
+        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(lock_key(LOCK))))
+        tick = sensor.evaluate_tick(dg.build_sensor_context(instance=plant.instance, repository_def=repository))
+    for thread in threading.enumerate():
+        if thread.name == "dead-mans-ping":
+            thread.join()
+    assert tick.skip_message == "another evaluation is at work"
+    assert "skipped" not in heard(service[0])
 
 
 def settled(so: Any) -> bool:

@@ -205,6 +205,17 @@ def test_a_digest_that_was_missed_is_made_up_for_once_and_one_without_anything_t
     assert len(_digests(plant)) == 1
 
 
+def test_a_digest_is_not_left_out_because_the_clock_was_ahead_for_days(plant: Plant) -> None:
+    _with_digest(plant, "rule=component_down")
+    plant.component("warehouse", "down")
+    plant.tick()
+    plant.tick(timedelta(days=3))
+    before = len(_digests(plant))
+    plant.tick(-timedelta(days=3))
+    plant.tick(timedelta(hours=2))
+    assert len(_digests(plant)) == before + 1
+
+
 def test_a_digest_comes_by_the_clock_on_the_wall_when_clocks_change() -> None:
     digest = Digest("main", (), time(8), "America/New_York")
     winter, summer = (datetime(2026, 3, day, 20, tzinfo=UTC) for day in (7, 8))

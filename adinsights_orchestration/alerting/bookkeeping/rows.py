@@ -94,9 +94,9 @@ def load_groups(connection: sa.Connection, keys: Collection[str]) -> dict[str, G
     return {row.key: _group(row) for row in connection.execute(query.order_by(group.key).with_for_update())}
 
 
-def opened_since(connection: sa.Connection, since: datetime) -> int:
-    """Returns how many groups opened a message after this moment."""
-    counted = sa.select(sa.func.count()).where(alert_group.c.opened_at > since)
+def opened_within(connection: sa.Connection, since: datetime, until: datetime) -> int:
+    """Returns how many groups opened a message after one moment and up to another; a clock may have been set back."""
+    counted = sa.select(sa.func.count()).where(alert_group.c.opened_at > since, alert_group.c.opened_at <= until)
     return connection.execute(counted).scalar_one()
 
 

@@ -70,6 +70,8 @@ def run(store: OpsStore, sinks: Sinks, clock: TickClock, only: Collection[str] |
     """
     delivery = _Delivery(store, sinks, clock)
     if only is None:
+        with store.begin() as connection:
+            outbox.take_back_the_clock(connection, _longest_lease(sinks), clock.now())
         for name, fallback in sinks.fallback.items():
             delivery.take_over(name, fallback)
     with store.begin() as connection:
@@ -215,6 +217,10 @@ def _look_at(sink: Sink, row: Claimed, outcome: Uncertain, now: datetime) -> dat
     if isinstance(outcome, _NotAsked):
         return max(outcome.not_before or now, now + _pause(row.attempt))
     return now + timedelta(seconds=sink.traits.settle_seconds)
+
+
+def _longest_lease(sinks: Sinks) -> timedelta:
+    return max((outbox.lease(sink.traits) for sink in sinks.by_name.values()), default=timedelta(0))
 
 
 def _pause(times: int) -> timedelta:

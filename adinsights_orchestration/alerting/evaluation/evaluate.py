@@ -191,9 +191,10 @@ def _digests(
     """Puts the digests that are due into the outbox; returns up to when each has told."""
     remembered: dict[str, str] = {}
     for each in digests:
-        last = told.get(each.sink)
-        remembered[each.sink] = last or now.isoformat()
-        since = each.since(now, datetime.fromisoformat(last)) if last else None
+        kept = told.get(each.sink)
+        last = min(datetime.fromisoformat(kept), now) if kept else now  # the clock may have been set back
+        remembered[each.sink] = last.isoformat()
+        since = each.since(now, last) if kept else None
         if since is not None:
             remembered[each.sink] = now.isoformat()
             order = digest.order(each, rows.load_lately(connection, since, now), since, now)
@@ -214,7 +215,7 @@ def _with_groups(
 ) -> Before:
     keys = {each.group_key for each in found.values()}
     keys |= {each.finding.group_key for each in before.incidents.values() if each.is_open}
-    lately = rows.opened_since(connection, now - options.storm.within) if options.storm else 0
+    lately = rows.opened_within(connection, now - options.storm.within, now) if options.storm else 0
     return replace(before, groups=rows.load_groups(connection, keys), opened_lately=lately)
 
 

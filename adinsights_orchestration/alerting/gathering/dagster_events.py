@@ -25,7 +25,8 @@ ASSET_JOB = "__ASSET_JOB"
 OWN_CHECKS = frozenset(("sync", "freshness", "health"))  # connections and components have rules of their own
 # Dagster decides on a retry right after it has written the failure.
 _UNDECIDED_FOR = timedelta(minutes=2)
-# What a person materialized by hand has no next run that would tell that it is mended.
+# What a person started has no next run that would tell that it is mended; whoever started it saw how it ended.
+_BY_HAND = frozenset(("refresh_connection", "clear_connection", "approve_schema_change", "audit_log_restore"))
 _BY_HAND_FOR = timedelta(hours=24)
 _LEAST_SILENCE = timedelta(minutes=5)
 _LONGEST_NAME = 120
@@ -89,7 +90,7 @@ def fold(seen: JobsSeen, ends: Iterable[RunEnd], complete_to: int, now: datetime
     """
     newest, place = dict(seen.newest), complete_to
     for end in ends:
-        if end.retried is None and now - end.at < _UNDECIDED_FOR:
+        if end.retried is None and abs(now - end.at) < _UNDECIDED_FOR:  # a clock that was ahead is no reason to wait
             place = min(place, end.id - 1)  # looked at again
             continue
         name = job_name(end)
@@ -245,4 +246,5 @@ def _read(
 
 
 def _is_old(name: str, failure: Failure | None, now: datetime) -> bool:
-    return failure is not None and name.startswith("materialize ") and now - failure.at > _BY_HAND_FOR
+    by_hand = name.startswith("materialize ") or name in _BY_HAND
+    return failure is not None and by_hand and now - failure.at > _BY_HAND_FOR

@@ -63,7 +63,7 @@ def _evaluating(settings: Settings, alerter: Alerter) -> dg.SensorDefinition | N
         with timed(_log, "alert evaluation") as line:
             done = alerter.evaluate(context.instance)
             line |= {"firing": done.firing, "orders": done.orders, "changes": dict(done.changes)}
-        if ping is not None:
+        if ping is not None and not done.skipped:  # behind one that hangs, every other is skipped for ever
             ping.send()  # only an evaluation that came to its end is a sign of life
         said = alerter.say(context.instance) if done.orders else None
         return dg.SkipReason(summary(done) + (f"; {told(said)}" if said and said.counts else ""))
