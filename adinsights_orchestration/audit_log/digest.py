@@ -29,7 +29,7 @@ _SIGN = 1 << 63
 
 
 def fast(columns: Sequence[Column], row: str = "t") -> sql.Composed:
-    """The fast fingerprint of row `row` in Postgres, a bigint; of these columns alone: a later one is no change."""
+    """The fast fingerprint of row `row` in Postgres, a bigint, of these columns alone."""
     names = sql.SQL(", ").join(sql.Identifier(row, column.name) for column in columns)
     return sql.SQL("hash_record_extended(row({}), 0)").format(names)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from functools import partial
@@ -22,7 +22,7 @@ from adinsights_orchestration.audit_log.retention.deletion import Chunk, Deleter
 from adinsights_orchestration.audit_log.retention.pace import Pace, PaceLimits
 from adinsights_orchestration.audit_log.retention.policy import RetentionRefusedError, current_policy
 from adinsights_orchestration.audit_log.retention.settling import Settling
-from adinsights_orchestration.audit_log.retention.shape import lacking, names_of, shape_of
+from adinsights_orchestration.audit_log.retention.shape import beyond, lacking, names_of, shape_of
 from adinsights_orchestration.audit_log.retention.walk import Walk, WalkReport
 from adinsights_orchestration.audit_log.source import Archive, Source
 from adinsights_orchestration.audit_log.table.access import Access, Right, require_access
@@ -217,8 +217,8 @@ class Retention:
         with self.store.begin() as ledger:
             live = live_chunks(ledger, self.source.name, policy.latest_cutoff)
         due = {at: each for at, each in live.items() if policy.judge(*at) is Why.DUE and (only is None or at in only)}
+        present = names_of(passage.connection, self.source) if due else frozenset[str]()
         if due:
-            present = names_of(passage.connection, self.source)
             without = {at: lacking(each.proof.columns, present) for at, each in due.items()}
             report.incomparable |= {at: f"without column {', '.join(names)}" for at, names in without.items() if names}
             due = {at: each for at, each in due.items() if at not in report.incomparable}
@@ -226,16 +226,18 @@ class Retention:
             report.unproven |= self.unproven(self.source, list(due))
             due = {at: each for at, each in due.items() if at not in report.unproven}
         for proof in dict.fromkeys(each.proof for each in due.values()):
-            walked = self._walk_of(passage, proof, due)
+            walked = self._walk_of(passage, proof, due, beyond(proof.columns, present))
             report.add(walked)
             unequal += walked.unequal
         return unequal
 
-    def _walk_of(self, passage: _Passage, proof: Proof, due: Mapping[Chunk, Live]) -> WalkReport:
+    def _walk_of(
+        self, passage: _Passage, proof: Proof, due: Mapping[Chunk, Live], later: Collection[str]
+    ) -> WalkReport:
         connection, access, policy = passage.connection, passage.access, passage.policy
         kept = passage.report.unproven.keys() | passage.report.incomparable.keys()
         same_server = proof.server_major == access.server_major
-        shape = shape_of(self.source, proof.columns, fast=same_server)
+        shape = shape_of(self.source, proof.columns, fast=same_server, later=later)
         expected = {at: each.fast if same_server else each.portable for at, each in due.items() if each.proof == proof}
         walk = Walk(
             self._deleter(passage, shape),

@@ -261,6 +261,29 @@ def test_a_dry_run_asks_the_archive_as_the_night_will(world: World, rows: list[R
     assert done.rows == len([row for row in rows if due(row) and (row.tenant, row.day) != lost])
 
 
+@pytest.mark.parametrize("portable", [False, True])
+@pytest.mark.parametrize(
+    "column", ["region text", "level integer not null default 5", "seen timestamptz default now()"]
+)
+def test_a_value_in_a_column_that_was_added_since_is_archived_before_its_row_goes(
+    world: World, rows: list[Row], column: str, portable: bool
+) -> None:
+    name = column.split(maxsplit=1)[0]
+    world.execute(f"alter table {TABLE} add column {column}")
+    if portable:
+        with world.store.begin() as connection:
+            connection.execute(sa.text("update adinsights_ops.audit_day set server_major = 15"))
+    changed = next(row for row in rows if due(row))
+    value = {"region": "eu", "level": 6, "seen": NOW}[name]
+    world.execute(f"update {TABLE} set {name} = %s where id = %s", value, changed.id)
+    report = world.retain(rearchive=False)
+    assert report.unequal == [(changed.tenant, changed.day)]
+    mates = {row.id for row in rows if (row.tenant, row.day) == (changed.tenant, changed.day)}
+    assert ids(world.backend) == {row.id for row in rows if not due(row)} | mates
+    assert world.retain().rearchived == [changed.day]
+    assert ids(world.backend) == {row.id for row in rows if not due(row)}
+
+
 @pytest.mark.parametrize("attributes", ["bypassrls", "nobypassrls"])
 def test_the_documented_role_does_it_all(world: World, rows: list[Row], attributes: str) -> None:
     world.execute(f"create role audit_{attributes} login password 'x' {attributes}")

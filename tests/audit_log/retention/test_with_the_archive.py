@@ -10,6 +10,7 @@ from uuid import UUID
 import pytest
 
 from adinsights_orchestration.audit_log.archive.run import Archiver
+from adinsights_orchestration.audit_log.reading.query import Question, ask
 from adinsights_orchestration.audit_log.reading.verify import verify_range
 from adinsights_orchestration.audit_log.retention.again import archive_again
 from adinsights_orchestration.audit_log.retention.automation import build_retention
@@ -21,7 +22,7 @@ from adinsights_orchestration.ops_store.store import OpsStore
 from adinsights_orchestration.settings import AuditLogSettings
 from adinsights_orchestration.tenants.model import Tenant
 from tests.audit_log.archived import NOW, TODAY, serve, settings_for
-from tests.audit_log.rows import Row, ids, insert, moment
+from tests.audit_log.rows import TABLE, Row, ids, insert, moment
 from tests.backend.backend_tables import create_backend
 from tests.conftest import PostgresServer
 
@@ -88,3 +89,23 @@ def test_rows_that_come_long_after_their_day_was_archived_are_archived_and_go(
     assert all(each.passed for each in result.get_asset_check_evaluations())
     assert len(ids(backend.dsn)) == 6
     assert late[2].id in ids(backend.dsn)
+
+
+def test_what_a_migration_filled_in_later_is_in_the_archive_when_its_row_has_gone(
+    postgres_server: PostgresServer, ops_store: OpsStore, tmp_path: Path
+) -> None:
+    backend = create_backend(postgres_server.create_database)
+    backend.add_tenant("One", ONE)
+    plain = settings_for(backend.dsn, ops_store._settings.dsn.get_secret_value())
+    settings = plain.model_copy(update={"audit_log": AuditLogSettings(archive_url=(tmp_path / "archive").as_uri())})
+    insert(backend.dsn, [Row(ONE, moment(FIRST + timedelta(days=day), n)) for day in range(2) for n in range(5)])
+    Archiver(settings, ops_store, AUDIT_LOG).run(FIRST, FIRST + timedelta(days=1), actor="a test")
+    backend.execute(f"alter table {TABLE} add column region text")
+    backend.execute(f"update {TABLE} set region = 'eu' where created_at < %s", moment(FIRST + timedelta(days=1)))
+    serve(ops_store, [Tenant(ONE, "One", "one")])
+    again = archive_again(settings, ops_store)
+    report = Retention(settings, ops_store, AUDIT_LOG, lambda: NOW, "a test", again, apply=True).run()
+    assert (report.unequal, report.rows, report.rearchived) == ([], 10, [FIRST])
+    assert not ids(backend.dsn)
+    question = Question(sql="select region, count(*) as rows from audit_log group by region order by region")
+    assert ask(open_store(settings.audit_log), AUDIT_LOG, question, at_once=1).rows == [("eu", 5), (None, 5)]
