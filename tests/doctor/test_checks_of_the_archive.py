@@ -138,6 +138,14 @@ def test_settings_of_the_bucket_are_asked_for_with_the_environments_credentials_
     assert rules_of(own, {"AWS_ACCESS_KEY_ID": KEY, "AWS_SECRET_ACCESS_KEY": SECRET}, now, 5).unknown == ""
 
 
+def test_a_bucket_that_does_not_tell_its_settings_is_a_warning(archive: AuditLogSettings, s3: S3) -> None:
+    with serving(Wire(forwarding(s3.url))) as wire:
+        wire.fault = answering(lambda seen: "versioning" in seen.query, 403, "AccessDenied")
+        result = look(archive.model_copy(update={"s3_endpoint": wire.url}))
+    assert (result.status, "it does not tell its settings (HTTP 403)" in result.detail) == (Status.WARN, True), result
+    assert "object lock" in result.next_step
+
+
 def test_a_default_retention_is_told(archive: AuditLogSettings, s3: S3) -> None:
     text = (
         "<ObjectLockConfiguration><ObjectLockEnabled>Enabled</ObjectLockEnabled><Rule><DefaultRetention>"
@@ -161,8 +169,9 @@ def gcs(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[AuditLogSett
 
 def test_gcs_is_probed_and_what_is_not_asked_is_said(gcs: AuditLogSettings) -> None:
     result = look(gcs)
-    assert result.status is Status.OK
+    assert result.status is Status.WARN
     assert "its settings are not asked for" in result.detail
+    assert "object lock" in result.next_step
     assert left(gcs) == []
 
 

@@ -57,7 +57,10 @@ def _of_bucket(found: Probed, rules: Rules, environment: Environment) -> Verdict
     said = "writable, and never overwritten"
     said += "" if found.removed else f"; deleting is forbidden ({found.kept_because})"
     if rules.unknown:
-        return ok(f"{said}; {rules.unknown}")
+        return warn(
+            f"{said}; {rules.unknown}",
+            f"Nobody has looked whether it keeps what is deleted: look at its versions and its object lock ({_DOCS}).",
+        )
     said += f"; versions: {rules.versions.lower() or 'none'}; object lock: {rules.lock or 'none'}"
     if environment is Environment.LOCAL or rules.lock or not found.removed:
         return ok(said)
