@@ -13,6 +13,8 @@ from adinsights_orchestration.alerting.audience import CUSTOMERS
 from adinsights_orchestration.tenants.yaml_lines import Node
 
 MAIL = "mail"
+# The channel of the shipped routes; where it really is says the setting, so that a token and a channel are enough.
+MAIN_CHANNEL = "slack:#adinsights-alerts"
 OWNERS = ("data-eng", "platform-eng", "marketing-ops")  # runbook: contacts
 OWNER_ITSELF = "owner"  # `mail:owner`: whoever owns what is wrong
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 
 from adinsights_orchestration.alerting.configuration.alert_file import SHIPPED, build_config, load_alerts
 from adinsights_orchestration.alerting.delivery.opening import build_sinks, policies_of
 from adinsights_orchestration.alerting.message import Severity
 from adinsights_orchestration.alerting.windows import in_force
 from adinsights_orchestration.errors import ConfigurationError
-from adinsights_orchestration.settings import Settings, SmtpSettings
+from adinsights_orchestration.settings import Settings, SlackSettings, SmtpSettings
 
 DATA, PLATFORM, MARKETING = (f"mail:{name}@example.com" for name in ("data-eng", "platform-eng", "marketing-ops"))
 SHIPPED_TEXT = (SHIPPED.read_text(), "alerts.yaml")
@@ -48,6 +49,26 @@ def test_without_any_server_the_log_says_everything_and_with_mail_alone_mail_doe
     mailed = policies_of(config, sinks).options.routes
     assert mailed.sinks_for({"rule": "dbt_failing", "severity": "page", "owner": "data-eng"}) == (PLATFORM, DATA)
     assert sinks.fallback[DATA] == "log"
+
+
+def test_digests_without_a_server_are_said_by_what_stands_in_and_two_that_meet_become_one_of_both() -> None:
+    config = build_config(
+        own(
+            "digests:\n  - {match: [severity=warn, tenant=acme], at: '08:00', to: ['slack:#adinsights-data']}\n"
+            "  - {match: [severity=warn], at: '09:00', to: ['slack:#adinsights-alerts']}"
+        )
+    )
+    (one,) = policies_of(config, build_sinks(Settings(), config)).digests
+    assert (one.sink, [str(each) for each in one.matchers], one.at) == ("log", ["severity=warn"], time(8))
+
+
+def test_a_second_channel_in_slack_has_the_main_one_behind_it_where_there_is_no_mail() -> None:
+    settings = Settings(slack=SlackSettings(token=SecretStr("xoxb-1")))
+    fallback = build_sinks(settings, load_alerts()).fallback
+    assert (fallback["slack:#adinsights-data"], fallback["slack:#adinsights-alerts"]) == (
+        "slack:#adinsights-alerts",
+        "log",
+    )
 
 
 def test_how_long_a_channel_may_take_nothing_is_ten_minutes_or_what_the_file_says() -> None:

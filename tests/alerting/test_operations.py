@@ -20,6 +20,7 @@ from starlette.routing import Mount
 
 from adinsights_orchestration.alerting.bookkeeping import rows
 from adinsights_orchestration.alerting.channels.sinks import LogSink, Sinks
+from adinsights_orchestration.alerting.delivery.deliver import UNDELIVERABLE
 from adinsights_orchestration.alerting.evaluation.evaluate import LOCK
 from adinsights_orchestration.alerting.message import Severity
 from adinsights_orchestration.alerting.operating import hands, replay
@@ -37,8 +38,9 @@ from adinsights_orchestration.local.backend.app import BackendConfig, create_bac
 from adinsights_orchestration.local.knobs import Knobs
 from adinsights_orchestration.local.ping import create_ping_app
 from adinsights_orchestration.local.serving import running
-from adinsights_orchestration.ops_store.alert_tables import alert_event, alert_outbox
+from adinsights_orchestration.ops_store.alert_tables import alert_event, alert_incident, alert_outbox
 from adinsights_orchestration.ops_store.connecting import lock_key
+from adinsights_orchestration.ops_store.findings import open_finding
 from adinsights_orchestration.settings import AlertingSettings, BackendSettings, Settings
 from tests.alerting.channel import Channel, Fault
 from tests.alerting.plant import MINUTE, PRODUCTION, SLA, Plant, alerting_of
@@ -223,6 +225,24 @@ def test_an_evaluation_that_is_skipped_because_another_never_ends_does_not_ping(
             thread.join()
     assert tick.skip_message == "another evaluation is at work"
     assert "skipped" not in heard(service[0])
+
+
+def test_a_second_channel_in_slack_that_was_never_made_warns_and_the_main_one_pages(plant: Plant) -> None:
+    with plant.store.begin() as connection:
+        for name in ("slack:#adinsights-data", "slack:#adinsights-alerts"):
+            open_finding(connection, UNDELIVERABLE, name, {"reason": "channel_not_found"}, plant.now)
+        open_finding(connection, UNDELIVERABLE, "slack:#leads", {"reason": "token_revoked"}, plant.now)
+    plant.tick()
+    with plant.store.begin() as connection:
+        found = connection.execute(
+            sa.select(alert_incident.c.resource, alert_incident.c.severity).where(alert_incident.c.rule == "noted")
+        )
+        levels = {row.resource: row.severity for row in found}
+    assert levels == {
+        "slack:#adinsights-data": "warn",
+        "slack:#adinsights-alerts": "page",
+        "slack:#leads": "page",
+    }
 
 
 def settled(so: Any) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 from pydantic import SecretStr
@@ -12,7 +13,7 @@ from adinsights_orchestration.doctor.catalog import CHECKS
 from adinsights_orchestration.doctor.model import Result, Status
 from adinsights_orchestration.doctor.runner import examine
 from adinsights_orchestration.doctor.world import World
-from adinsights_orchestration.settings import Settings, SlackSettings
+from adinsights_orchestration.settings import AlertingSettings, Settings, SlackSettings
 from tests.alerting.slack_support import LocalSlack, local_slack
 
 
@@ -33,8 +34,8 @@ def slack(shared: LocalSlack) -> Iterator[LocalSlack]:
         shared.set(knob, value)
 
 
-def look(settings: SlackSettings) -> Result:
-    world = World(Settings(slack=settings), {}, datetime.now(UTC))
+def look(settings: SlackSettings, alerting: AlertingSettings | None = None) -> Result:
+    world = World(Settings(slack=settings, alerting=alerting or AlertingSettings()), {}, datetime.now(UTC))
     (result,) = examine(world, [each for each in CHECKS if each.name == "Slack"], deadline_seconds=60.0)
     return result
 
@@ -60,6 +61,17 @@ def test_a_channel_that_is_not_there_or_not_ours_is_named_with_what_to_do(slack:
     assert found.status is Status.FAIL
     assert "#nowhere: channel_not_found" in found.detail
     assert "/invite" in found.next_step
+
+
+def test_a_second_channel_of_the_alert_file_that_is_not_there_is_named_and_fails_nothing(
+    slack: LocalSlack, tmp_path: Path
+) -> None:
+    path = tmp_path / "alerts.yaml"
+    path.write_text('routes:\n  - to: ["slack:#adinsights-alerts", "slack:#not-made"]\n')
+    found = look(slack.settings, AlertingSettings(alerts_path=path))
+    assert found.status is Status.WARN
+    assert "reads and writes #adinsights-alerts; not #not-made: channel_not_found" in found.detail
+    assert "/invite the bot to #not-made" in found.next_step
 
 
 def test_a_wrong_token_and_a_slack_that_is_down_are_told_and_no_token_is_shown(slack: LocalSlack) -> None:

@@ -7,18 +7,18 @@ it would say is said by its fallback, or by the log, and `adinsights doctor` tel
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 
 from adinsights_orchestration.alerting.channels.mail import MailSink
 from adinsights_orchestration.alerting.channels.sinks import LogSink, Sink, Sinks
 from adinsights_orchestration.alerting.configuration.alert_file import LOG, SLACK, AlertConfig, load_alerts
-from adinsights_orchestration.alerting.contacts import MAIL
+from adinsights_orchestration.alerting.contacts import MAIL, MAIN_CHANNEL
 from adinsights_orchestration.alerting.evaluation.evaluate import Policies
 from adinsights_orchestration.alerting.rules.catalog import RULES
+from adinsights_orchestration.alerting.telling.digest import Digest
 from adinsights_orchestration.settings import Settings
 
-# The channel of the shipped routes; where it really is says the setting, so that a token and a channel are enough.
-MAIN_CHANNEL = "slack:#adinsights-alerts"
 Maker = Callable[[str], Sink]  # from a channel's name to its sink
 
 
@@ -70,8 +70,9 @@ def reached(config: AlertConfig, sinks: Sinks) -> dict[str, str]:
 
 def policies_of(config: AlertConfig, sinks: Sinks) -> Policies:
     """Returns what is judged and how it is told."""
-    options = config.options(reached(config, sinks), sinks.default)
-    digests = tuple(each for each in config.digests if each.sink in sinks.by_name)
+    says = reached(config, sinks)
+    options = config.options(says, sinks.default)
+    digests = _told_by(config.digests, says)
     return Policies(RULES, options, config.believed, config.windows, digests)
 
 
@@ -80,6 +81,19 @@ def kind_of(channel: str) -> str:
     return channel.partition(":")[0]
 
 
+def _told_by(digests: Iterable[Digest], says: Mapping[str, str]) -> tuple[Digest, ...]:
+    """Each digest at the channel that says it; of two that meet there one becomes, of whatever either would tell."""
+    by_sink: dict[str, Digest] = {}
+    for each in digests:
+        sink = says[each.sink]
+        other = by_sink.get(sink, each)
+        both = tuple(matcher for matcher in other.matchers if matcher in each.matchers)
+        by_sink[sink] = replace(other, sink=sink, matchers=both)
+    return tuple(by_sink.values())
+
+
 def _stand_in(name: str, config: AlertConfig, there: Mapping[str, object]) -> str:
     named = config.fallback.get(name) or config.fallback.get(kind_of(name)) or ()
+    if kind_of(name) == SLACK:
+        named = (*named, MAIN_CHANNEL)  # a second channel that nobody made must not end in the log
     return next((each for each in named if each in there and each != name), LOG)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+from adinsights_orchestration.alerting.contacts import MAIN_CHANNEL
 from adinsights_orchestration.alerting.facts import CheckKey, Facts, Failure, OpenFinding
 from adinsights_orchestration.alerting.message import Severity
 from adinsights_orchestration.alerting.model import Finding
@@ -26,6 +27,7 @@ NOTED, RUN_FAILED, CHECK_FAILED, STOPPED, LOG_UNREADABLE = (
 _TOLD_ELSEWHERE = frozenset(("registry_unreadable", NOT_ACTIVE))
 _PROBED_WITHIN = timedelta(seconds=90)  # three probes
 _PAGED = frozenset(("alert_undeliverable", "registry_shrunk"))
+_NOT_MADE = frozenset(("channel_not_found", "not_in_channel"))  # Slack's words
 
 
 def noted(facts: Facts) -> Verdict:
@@ -134,7 +136,7 @@ def _noted(one: OpenFinding, facts: Facts) -> Finding:
     return Finding(
         rule=NOTED,
         resource=one.subject,
-        severity=Severity.PAGE if one.kind in _PAGED else Severity.WARN,
+        severity=Severity.PAGE if one.kind in _PAGED and not _is_second_channel(one) else Severity.WARN,
         title=f"{one.kind.replace('_', ' ').capitalize()}: {one.subject}",
         detail=said or one.kind,
         since=one.since,
@@ -144,6 +146,11 @@ def _noted(one: OpenFinding, facts: Facts) -> Finding:
         next_step=str(next_step),
         links=(facts.places.runbook("findings"),),
     )
+
+
+def _is_second_channel(one: OpenFinding) -> bool:
+    """Whether a channel beside the main one was never made, or we are not in it: others say what it would."""
+    return one.subject.startswith("slack:") and one.subject != MAIN_CHANNEL and one.detail.get("reason") in _NOT_MADE
 
 
 def _is_dbt_at_work(job: str, failure: Failure, facts: Facts) -> bool:

@@ -7,10 +7,14 @@ Belongs here: verdicts. Does not belong here: reading the file (`alerting.config
 from __future__ import annotations
 
 import smtplib
+from collections.abc import Sequence
+
+from slack_sdk import WebClient
 
 from adinsights_orchestration.alerting.channels.mail import NoEncryptionError, dialogue
 from adinsights_orchestration.alerting.channels.slack import ERRORS, SCOPES, channel_id, make_client, meaning_of
-from adinsights_orchestration.alerting.configuration.alert_file import load_alerts
+from adinsights_orchestration.alerting.configuration.alert_file import SLACK, load_alerts
+from adinsights_orchestration.alerting.contacts import MAIN_CHANNEL
 from adinsights_orchestration.alerting.delivery.opening import build_sinks, kind_of, reached
 from adinsights_orchestration.clock import utc_now
 from adinsights_orchestration.doctor.model import Verdict, fail, ok, skipped, warn
@@ -38,7 +42,7 @@ def slack(world: World) -> Verdict:
     if settings.token is None:
         return skipped("no Slack token is configured (ADINSIGHTS_SLACK__TOKEN)")
     try:
-        return _slack(settings)
+        return _slack(settings, _second_channels(world))
     except ERRORS as error:
         reason = getattr(meaning_of(error, utc_now()), "reason", type(error).__name__)
         if reason in ("channel_not_found", "not_in_channel", "is_archived"):
@@ -46,7 +50,7 @@ def slack(world: World) -> Verdict:
         return fail(f"{settings.api_url} answers {reason}", "Check ADINSIGHTS_SLACK__TOKEN: docs/alerts.md.")
 
 
-def _slack(settings: SlackSettings) -> Verdict:
+def _slack(settings: SlackSettings, others: Sequence[str]) -> Verdict:
     client = make_client(settings)
     answer = client.auth_test()
     headers = {name.lower(): value for name, value in answer.headers.items()}
@@ -59,7 +63,26 @@ def _slack(settings: SlackSettings) -> Verdict:
         )
     channel = channel_id(client, settings.channel, utc_now())
     client.conversations_history(channel=channel, limit=1)
-    return ok(f"{answer['user']} in {answer['team']}, reads and writes {settings.channel}")
+    said = f"{answer['user']} in {answer['team']}, reads and writes {settings.channel}"
+    refused = {name: why for name in others if (why := _refused(client, name))}
+    if refused:
+        whys = ", ".join(f"{name}: {why}" for name, why in refused.items())
+        return warn(f"{said}; not {whys}", f"In Slack: make them and /invite the bot to {', '.join(refused)}.")
+    return ok(said)
+
+
+def _second_channels(world: World) -> list[str]:
+    """The channels in Slack that the alert file names, beside the main one."""
+    config = load_alerts(world.settings.alerting.alerts_path, world.settings.home_timezone)
+    return [name.partition(":")[2] for name in config.channels if kind_of(name) == SLACK and name != MAIN_CHANNEL]
+
+
+def _refused(client: WebClient, channel: str) -> str:
+    try:
+        client.conversations_history(channel=channel_id(client, channel, utc_now()), limit=1)
+    except ERRORS as error:
+        return str(getattr(meaning_of(error, utc_now()), "reason", type(error).__name__))
+    return ""
 
 
 def mail_server(world: World) -> Verdict:
