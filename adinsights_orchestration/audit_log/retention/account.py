@@ -9,6 +9,7 @@ are counted before their COMMIT, and a run that dies right there tells of at mos
 from __future__ import annotations
 
 import uuid
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -171,11 +172,12 @@ def _told(connection: sa.Connection, run: UUID) -> dict[UUID, Lost]:
 
 
 def _of_tenants(rows: Mapping[Chunk, int]) -> dict[UUID, Lost]:
-    found: dict[UUID, Lost] = {}
+    days: dict[UUID, list[date]] = defaultdict(list)
+    counted = Counter[UUID]()
     for (tenant, day), count in rows.items():
-        lost = Lost(count, day, day)
-        found[tenant] = found[tenant] + lost if tenant in found else lost
-    return found
+        days[tenant].append(day)
+        counted[tenant] += count
+    return {tenant: Lost(count, min(days[tenant]), max(days[tenant])) for tenant, count in counted.items()}
 
 
 def _together(one: Mapping[UUID, Lost], other: Mapping[UUID, Lost]) -> dict[UUID, Lost]:

@@ -60,7 +60,7 @@ class ByAge:
 
     def _piece(self, scope: Scope) -> bool:
         """Takes one piece as far as nobody is in the way; False where the time is over."""
-        size, attempts = _FIRST_ROWS, 0
+        size, attempts = _FIRST_ROWS if scope.pages is None else _MOST_ROWS, 0  # a range of pages is bounded itself
         while not self.pace.over():
             began = self.pace.seconds()
             swept = self.deleter.sweep_by_age(scope, size, self.account)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Any
 
@@ -23,19 +23,18 @@ from adinsights_orchestration.clock import Clock
 from adinsights_orchestration.ops_store.audit_tables import audit_chunk, audit_day
 from adinsights_orchestration.ops_store.store import OpsStore
 
-_EACH = """unnest(cast(:tenants as uuid[]), cast(:days as date[]), cast(:rows as bigint[]), cast(:sums as numeric[]))
+_MANY = """
+  from unnest(cast(:tenants as uuid[]), cast(:days as date[]), cast(:rows as bigint[]), cast(:sums as numeric[]))
     as each (tenant_id, day, rows, sum)
- where c.source = :source and c.tenant_id = each.tenant_id and c.day = each.day"""
-_MANY = f"  from {_EACH}"
-_GOING = """
-select c.tenant_id, c.day, c.left_rows - each.rows as rows
-  from adinsights_ops.audit_chunk c, {each} and c.state = 'deleting'"""
+ where c.source = :source and c.tenant_id = each.tenant_id and c.day = each.day
+"""
 # A chunk that a killed process left `deleting` is begun again: the rows that were read now are what was archived.
 _BEGIN = """
 update adinsights_ops.audit_chunk c
    set state = 'deleting', changed_at = :now,
        staying = jsonb_build_object('rows', each.rows, 'fast', each.sum::text)
-{many} and c.state in ('sealed', 'deleting')"""
+{many} and c.state in ('sealed', 'deleting')
+returning c.tenant_id, c.day, c.left_rows - each.rows as rows"""
 _FINISH = """
 update adinsights_ops.audit_chunk c
    set state = case when each.rows = 0 then 'deleted' else 'sealed' end, changed_at = :now, deleted_at = :now,
@@ -144,7 +143,7 @@ def settle(
     gone: Mapping[Chunk, Content],
     there: Mapping[Chunk, Content],
     now: datetime,
-) -> dict[Chunk, int]:
+) -> None:
     """Records what became of deletions of unknown outcome.
 
     Args:
@@ -153,15 +152,12 @@ def settle(
         gone: Those that were committed, with what stays of each.
         there: Those that are to be compared again like any other day.
         now: The moment.
-
-    Returns:
-        How many rows of each are gone.
     """
     _many(connection, _ABANDON, source, there, now)
-    return _finish(connection, source, gone, now)
+    _many(connection, _FINISH, source, gone, now)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ChunkLedger:
     """The ledger of one table, as `deletion` wants it.
 
@@ -176,21 +172,24 @@ class ChunkLedger:
     source: str
     clock: Clock
     account: Account | None = None
+    _going: dict[Chunk, int] = field(init=False, default_factory=dict)
 
     def begin(self, staying: Mapping[Chunk, Content]) -> bool:
         """All of them become `deleting`, or none."""
         with self.store.begin() as connection:
-            begun = _many(connection, _BEGIN, self.source, staying, self.clock()) == len(staying)
+            found = _many(connection, _BEGIN, self.source, staying, self.clock()).all()
+            begun = len(found) == len(staying)
             if not begun:
                 connection.rollback()
+        self._going = {(row.tenant_id, row.day): row.rows for row in found} if begun else {}
         return begun
 
     def finish(self, staying: Mapping[Chunk, Content]) -> None:
         """They become `deleted`, or `sealed` with what a hold keeps."""
         with self.store.begin() as connection:
-            gone = _finish(connection, self.source, staying, self.clock())
+            _many(connection, _FINISH, self.source, staying, self.clock())
             if self.account is not None:
-                self.account.count(connection, gone)
+                self.account.count(connection, self._going)
         if self.account is not None:
             self.account.finish()
 
@@ -200,23 +199,10 @@ class ChunkLedger:
             _many(connection, _ABANDON, self.source, staying, self.clock())
 
 
-def _finish(
-    connection: sa.Connection, source: str, staying: Mapping[Chunk, Content], now: datetime
-) -> dict[Chunk, int]:
-    """Returns how many rows of each are gone by it."""
-    found = connection.execute(sa.text(_GOING.format(each=_EACH)), _parameters(source, staying, now)).all()
-    _many(connection, _FINISH, source, staying, now)
-    return {(row.tenant_id, row.day): row.rows for row in found}
-
-
 def _many(
     connection: sa.Connection, statement: str, source: str, chunks: Mapping[Chunk, Content], now: datetime
-) -> int:
-    return connection.execute(sa.text(statement.format(many=_MANY)), _parameters(source, chunks, now)).rowcount
-
-
-def _parameters(source: str, chunks: Mapping[Chunk, Content], now: datetime) -> dict[str, Any]:
-    return {
+) -> sa.CursorResult[Any]:
+    parameters = {
         "source": source,
         "now": now,
         "tenants": [tenant for tenant, _ in chunks],
@@ -224,6 +210,7 @@ def _parameters(source: str, chunks: Mapping[Chunk, Content], now: datetime) -> 
         "rows": [content.rows for content in chunks.values()],
         "sums": [content.digest for content in chunks.values()],
     }
+    return connection.execute(sa.text(statement.format(many=_MANY)), parameters)
 
 
 def _proofs(connection: sa.Connection, source: str, before: date) -> dict[tuple[date, int], Proof]:

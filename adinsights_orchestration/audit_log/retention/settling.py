@@ -54,13 +54,10 @@ class Settling:
         rows: dict[Chunk, int] = {}
         for at, found in self._found(live).items():
             staying = live[at].staying or Content()
-            if found == staying:
-                gone[at] = staying
-            else:
-                there[at] = staying
-                rows[at] = max(live[at].fast.rows - found.rows, 0)  # what else is there now came since
+            (gone if found == staying else there)[at] = staying
+            rows[at] = max(live[at].fast.rows - found.rows, 0)  # more than was there: it came since
         with self.store.begin() as ledger:
-            rows |= settle(ledger, self.source.name, gone, there, self.account.clock())
+            settle(ledger, self.source.name, gone, there, self.account.clock())
             self.account.take_over(ledger, {at: count for at, count in rows.items() if count})
         self.account.finish()
 
