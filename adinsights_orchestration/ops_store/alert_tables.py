@@ -97,6 +97,7 @@ alert_outbox = sa.Table(
     _moment("finished_at"),
     sa.Column("ref", sa.Text),
     sa.Column("last_error", sa.Text),
+    sa.Column("reactions", JSONB),  # [emoji, who] of a first message in Slack that have been counted
     sa.UniqueConstraint("group_key", "episode", "seq", "sink"),
     sa.CheckConstraint("state in ('pending','attempting','sent','dead')", name="state"),
     sa.CheckConstraint("op in ('post','update','reply')", name="op"),

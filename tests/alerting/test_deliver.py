@@ -186,6 +186,40 @@ def test_what_a_channel_refuses_for_good_goes_to_the_second_which_says_so(ops_st
         assert [one.subject for one in open_findings(connection, UNDELIVERABLE)] == ["first"]
 
 
+def test_a_channel_that_is_lost_in_the_middle_of_a_matter_leaves_all_of_it_to_the_second(ops_store: OpsStore) -> None:
+    first, second = Channel("first"), Channel("second")
+    office = Office(ops_store, first, second, fallback={"first": "second"})
+    office.tick("a")
+    office.deliver()
+    first.fault = lambda: Fault.REJECTED
+    office.tick("a", severity=Severity.PAGE)
+    for _ in range(3):
+        office.deliver(MINUTE)
+    (shown,) = second.posts
+    assert (shown.message.severity, shown.message.title) == (Severity.PAGE, "a is late")
+    assert shown.message.note == "Here because first does not take it: channel_archived."
+    office.tick("a", "b", severity=Severity.PAGE)
+    office.tick(after=5 * MINUTE)
+    for _ in range(3):
+        office.deliver(MINUTE)
+    assert second.posts == [shown]
+    assert shown.message.standing is Standing.RESOLVED
+    said = [reply.lines[0].partition(" UTC: ")[2].partition(" ")[0] for _, reply in shown.replies]
+    assert said[-2:] == ["New:", "Resolved"]
+
+
+def test_what_is_over_when_its_channel_is_lost_is_no_news_to_the_second(ops_store: OpsStore) -> None:
+    first, second = Channel("first"), Channel("second")
+    office = Office(ops_store, first, second, fallback={"first": "second"})
+    office.tick("a")
+    office.deliver()
+    first.fault = lambda: Fault.REJECTED
+    office.tick(after=5 * MINUTE)
+    for _ in range(3):
+        office.deliver(MINUTE)
+    assert second.posts == []
+
+
 def test_what_a_channel_does_not_take_for_long_is_said_by_the_second_too(ops_store: OpsStore) -> None:
     first, second = Channel("first"), Channel("second")
     office = Office(ops_store, first, second, fallback={"first": "second"})

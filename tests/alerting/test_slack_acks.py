@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
 
 import pytest
@@ -12,7 +12,7 @@ from adinsights_orchestration.alerting.channels.sinks import Sinks
 from adinsights_orchestration.alerting.channels.slack import make_client
 from adinsights_orchestration.alerting.delivery import deliver
 from adinsights_orchestration.alerting.evaluation.engine import Before, Surroundings, advance
-from adinsights_orchestration.alerting.matching import Routes
+from adinsights_orchestration.alerting.matching import Routes, Silence
 from adinsights_orchestration.alerting.message import Severity
 from adinsights_orchestration.alerting.model import Absent, Finding
 from adinsights_orchestration.alerting.operating import hands
@@ -36,13 +36,14 @@ class Desk:
         self.sinks = Sinks({sink.name: sink}, (sink.name,))
         self.acks = Acknowledgements(make_client(slack.settings), slack.settings.timeout_seconds)
 
-    def tick(self, *findings: Finding) -> None:
+    def tick(self, *findings: Finding, silences: Sequence[Silence] = ()) -> None:
         self.now += MINUTE
         with self.store.begin() as connection:
             before = rows.load_incidents(connection, {each.fingerprint for each in findings})
             groups = rows.load_groups(connection, [each.group_key for each in findings])
             options = Options(Routes((f"slack:{CHANNEL}",)))
-            done = advance(Before(before, groups), findings, lambda _: Absent(), Surroundings(options), self.now)
+            around = Surroundings(options, silences=silences)
+            done = advance(Before(before, groups), findings, lambda _: Absent(), around, self.now)
             rows.save_incidents(connection, done.incidents)
             rows.save_groups(connection, done.groups)
             outbox.enqueue(connection, done.orders, self.now)
@@ -84,6 +85,36 @@ def test_it_is_cancelled_when_it_gets_worse(desk: Desk) -> None:
     (incident,) = hands.open_incidents(desk.store)
     assert incident.acked_by is None
     assert desk.title().startswith(":red_circle:")
+
+
+def test_what_got_worse_is_taken_on_by_a_new_reaction_and_not_by_the_old_one(desk: Desk) -> None:
+    desk.tick(finding("a"))
+    desk.react()
+    desk.acks.collect(desk.store, desk.clock())
+    desk.react(name="thumbsup")
+    desk.acks.collect(desk.store, desk.clock())
+    desk.tick(finding("a", Severity.PAGE))
+    next_process = Acknowledgements(make_client(desk.slack.settings), desk.slack.settings.timeout_seconds)
+    for acks in (desk.acks, next_process):
+        assert acks.collect(desk.store, desk.clock()) == 0
+    desk.slack.world.take_back(CHANNEL, desk.slack.world.roots()[-1].ts)
+    assert desk.acks.collect(desk.store, desk.clock()) == 0
+    desk.react()
+    assert desk.acks.collect(desk.store, desk.clock()) == 1
+    (incident,) = hands.open_incidents(desk.store)
+    assert incident.acked_by == "Olivia Oncall (Slack)"
+
+
+def test_a_reaction_does_not_take_on_what_is_kept_quiet_in_the_same_message(desk: Desk) -> None:
+    desk.tick(finding("a"))
+    hands.silence(desk.store, ["resource=b"], timedelta(hours=1), "olivia", "known", desk.now)
+    with desk.store.begin() as connection:
+        quiet = rows.load_silences(connection, desk.now)
+    desk.tick(finding("a"), finding("b"), silences=quiet)
+    desk.react()
+    desk.acks.collect(desk.store, desk.clock())
+    acked = {each.finding.resource: each.acked_by for each in hands.open_incidents(desk.store)}
+    assert acked == {"a": "Olivia Oncall (Slack)", "b": None}
 
 
 def test_a_bot_s_reaction_counts_for_nothing(desk: Desk) -> None:

@@ -168,8 +168,11 @@ class _Delivery:
         detail = {"reason": reason, "group": row.group, "next": "Mend the channel, or route to another."}
         open_finding(connection, UNDELIVERABLE, row.sink, detail, now)
         fallback = self._sinks.fallback.get(row.sink)
-        if fallback is not None and fallback in self._sinks.by_name:
-            takeover.hand_over(connection, row, fallback, f"Here because {row.sink} does not take it: {reason}.", now)
+        if fallback is None or fallback not in self._sinks.by_name:
+            return
+        whole = takeover.instead(connection, row, fallback)
+        if whole is not None:
+            takeover.hand_over(connection, whole, fallback, f"Here because {row.sink} does not take it: {reason}.", now)
 
     def take_over(self, name: str, fallback: str) -> None:
         """Lets the second channel say what the first has not taken for long; the first says it too once it can."""
@@ -179,7 +182,8 @@ class _Delivery:
         with self._store.begin() as connection:
             before = now - self._sinks.fallback_after
             first = takeover.overdue(connection, name, before, now)
-            for row in (*first, *takeover.unheard(connection, name, fallback, before, now)):
+            late = [*first, *takeover.unheard(connection, name, fallback, before, now)]
+            for row in sorted(late, key=lambda each: each.group):  # groups are locked in the order of evaluations
                 why = f"Here because {name} has not taken it since {row.created_at:%H:%M} UTC."
                 if takeover.hand_over(connection, row, fallback, why, now):
                     self.done.counts["taken_over"] += 1

@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
 from adinsights_orchestration.alerting.bookkeeping.outbox import UNSENT, Claimed
-from adinsights_orchestration.alerting.message import Standing, from_json, to_json
+from adinsights_orchestration.alerting.message import Message, Standing, from_json, to_json
 from adinsights_orchestration.alerting.telling.grouping import Op
 from adinsights_orchestration.ops_store.alert_tables import alert_channel, alert_group, alert_outbox
 
@@ -54,6 +54,19 @@ def hand_over(connection: sa.Connection, row: Claimed, sink: str, why: str, now:
     }
     copied = insert(alert_outbox).values(copy).on_conflict_do_nothing()
     return connection.execute(copied).rowcount > 0
+
+
+def instead(connection: sa.Connection, row: Claimed, sink: str) -> Claimed | None:
+    """Returns what another sink is to say in place of a row that was refused for good; None where there is nothing.
+
+    To a sink that does not have the message an edit or an answer means nothing: it gets the whole of it, as it stands.
+    """
+    group = alert_group.c
+    mine = sa.and_(group.key == row.group, group.episode == row.episode, group.sinks.contains([sink]))
+    if row.op is Op.POST or connection.execute(sa.select(sa.exists().where(mine))).scalar_one():
+        return row
+    message = _as_it_stands(connection, row.group, row.episode, row.sink)
+    return None if message.standing is Standing.RESOLVED else replace(row, op=Op.POST, message=message)
 
 
 def overdue(connection: sa.Connection, sink: str, before: datetime, now: datetime) -> list[Claimed]:
@@ -109,10 +122,15 @@ def unheard(connection: sa.Connection, sink: str, other: str, before: datetime, 
 
 def _whole(connection: sa.Connection, row: sa.Row[Any]) -> Claimed:
     """The row as the message that it is an answer to, as that stands."""
-    same = sa.and_(_ROWS.group_key == row.group_key, _ROWS.episode == row.episode, _ROWS.sink == row.sink)
+    message = _as_it_stands(connection, row.group_key, row.episode, row.sink)
+    return replace(_unclaimed(row), op=Op.POST, message=message)
+
+
+def _as_it_stands(connection: sa.Connection, group: str, episode: int, sink: str) -> Message:
+    """A sink's message with its newest edit, whether or not the sink took it."""
+    same = sa.and_(_ROWS.group_key == group, _ROWS.episode == episode, _ROWS.sink == sink)
     query = sa.select(_ROWS.message).where(same, _ROWS.op.in_((Op.POST.value, Op.UPDATE.value)))
-    newest = connection.execute(query.order_by(_ROWS.seq.desc()).limit(1)).scalar_one()
-    return replace(_unclaimed(row), op=Op.POST, message=from_json(newest))
+    return from_json(connection.execute(query.order_by(_ROWS.seq.desc()).limit(1)).scalar_one())
 
 
 def _unclaimed(row: sa.Row[Any]) -> Claimed:

@@ -69,14 +69,14 @@ def acknowledge(store: OpsStore, incident_id: str, who: str, now: datetime) -> l
     """
     with store.begin() as connection:
         hold(connection)
-        meant = _of_group(connection, incident_id) or [_one(connection, incident_id)]
+        meant = _told_of_group(connection, incident_id) or [_one(connection, incident_id)]
         if not any(each.is_firing for each in meant):
             raise ConfigurationError(f"{incident_id} does not fire", next_step="See adinsights alerts list.")
         return _acknowledge(connection, meant, who, now)
 
 
 def acknowledge_group(connection: sa.Connection, group: str, episode: int, who: str, now: datetime) -> list[Incident]:
-    """Acknowledges everything that fires in a group, if it still has the message that somebody reacted to.
+    """Acknowledges everything that a group's message tells, if it still has the message that somebody reacted to.
 
     Args:
         connection: A transaction that nothing else has been done in.
@@ -89,7 +89,7 @@ def acknowledge_group(connection: sa.Connection, group: str, episode: int, who: 
     known = rows.load_groups(connection, [group]).get(group)
     if known is None or not known.is_open or known.episode != episode:
         return []
-    return _acknowledge(connection, _of_group(connection, group), who, now)
+    return _acknowledge(connection, _told_of_group(connection, group), who, now)
 
 
 def silence(
@@ -151,6 +151,11 @@ def _acknowledge(connection: sa.Connection, meant: Sequence[Incident], who: str,
 
 def _of_group(connection: sa.Connection, key: str) -> list[Incident]:
     return [each for each in rows.load_incidents(connection).values() if each.finding.group_key == key]
+
+
+def _told_of_group(connection: sa.Connection, key: str) -> list[Incident]:
+    """What the readers of a group's message see: nothing that is kept quiet, or that joined and is not told yet."""
+    return [each for each in _of_group(connection, key) if each.told and not each.suppressed_by]
 
 
 def _one(connection: sa.Connection, incident_id: str) -> Incident:

@@ -2,15 +2,17 @@
 
 Belongs here: which messages are looked at, and what a reaction is worth. Does not belong here: what acknowledging does
 (`hands`). Slack is asked, so no address of ours has to be public: a bounded number of messages a tick, the ones that
-were looked at longest ago first. One's own reactions and those of other bots count for nothing.
+were looked at longest ago first. One's own reactions and those of other bots count for nothing. Slack keeps a reaction
+and does not say when it was made, so each counts once: on what got worse since, somebody has to react anew.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
+from uuid import UUID
 
 import sqlalchemy as sa
 from slack_sdk import WebClient
@@ -18,6 +20,7 @@ from slack_sdk import WebClient
 from adinsights_orchestration.alerting.bookkeeping.outbox import LONGEST_WAIT
 from adinsights_orchestration.alerting.channels.sinks import Later
 from adinsights_orchestration.alerting.channels.slack import ERRORS, KIND, Place, make_client, meaning_of
+from adinsights_orchestration.alerting.model import Incident, State
 from adinsights_orchestration.alerting.operating import hands
 from adinsights_orchestration.clock import TickClock
 from adinsights_orchestration.logs import get_logger
@@ -29,15 +32,28 @@ MOST_A_TICK = 15  # Slack allows about fifty `reactions.get` a minute; a tick is
 _NAMES_KEPT = 1000
 _NEVER = datetime.min.replace(tzinfo=UTC)
 _log = get_logger(__name__)
+Reaction = tuple[str, str]  # emoji, user
 
 
 @dataclass(frozen=True, slots=True)
 class Open:
-    """A message that waits for somebody to take its matter on."""
+    """A message of something that fires.
 
+    Attributes:
+        notice: Its notification id.
+        group: The group.
+        episode: Which of its messages.
+        place: Where it is.
+        waits: Whether somebody is to take its matter on.
+        counted: The reactions that were seen on it before.
+    """
+
+    notice: UUID
     group: str
     episode: int
     place: Place
+    waits: bool
+    counted: frozenset[Reaction]
 
 
 class Acknowledgements:
@@ -71,12 +87,13 @@ class Acknowledgements:
             waiting = open_messages(connection)
         self._looked = {str(each.place): self._looked[str(each.place)] for each in waiting if self._seen(each)}
         taken_on = 0
-        for each in sorted(waiting, key=lambda one: self._looked.get(str(one.place), _NEVER))[:MOST_A_TICK]:
+        for each in sorted(waiting, key=self._turn)[:MOST_A_TICK]:
             if clock.left() < 3 * self._timeout:
                 break
             self._looked[str(each.place)] = clock.now()
             try:
-                who = self._who_reacted(each.place)
+                reactions = self._reactions(each.place)
+                who = self._somebody(reactions, each.counted) if each.waits else None
             except ERRORS as error:
                 outcome = meaning_of(error, clock.now())
                 if isinstance(outcome, Later):
@@ -84,20 +101,23 @@ class Acknowledgements:
                     break
                 _log.warning("Slack does not say who reacted", group=each.group, reason=getattr(outcome, "reason", ""))
                 continue
-            if who is not None:
-                with store.begin() as connection:
-                    taken_on += len(
-                        hands.acknowledge_group(connection, each.group, each.episode, f"{who} (Slack)", clock.now())
-                    )
+            if who is not None or each.counted != set(reactions):
+                taken_on += _count(store, each, reactions, who, clock.now())
         return taken_on
+
+    def _turn(self, message: Open) -> tuple[bool, datetime]:
+        return not message.waits, self._looked.get(str(message.place), _NEVER)
 
     def _seen(self, message: Open) -> bool:
         return str(message.place) in self._looked
 
-    def _who_reacted(self, place: Place) -> str | None:
+    def _reactions(self, place: Place) -> list[Reaction]:
         answer = self._client.reactions_get(channel=place.channel, timestamp=place.ts, full=True)
-        reactions: Sequence[Mapping[str, Any]] = answer["message"].get("reactions") or ()
-        users = dict.fromkeys(str(user) for reaction in reactions for user in reaction.get("users", ()))
+        found: list[Mapping[str, Any]] = answer["message"].get("reactions") or []
+        return [(str(each["name"]), str(user)) for each in found for user in each.get("users", ())]
+
+    def _somebody(self, reactions: Collection[Reaction], counted: Collection[Reaction]) -> str | None:
+        users = dict.fromkeys(user for emoji, user in reactions if (emoji, user) not in counted)
         return next((name for user in users if (name := self._name(user)) is not None), None)
 
     def _name(self, user: str) -> str | None:
@@ -118,16 +138,36 @@ def acknowledgements(settings: Settings) -> Acknowledgements | None:
     return Acknowledgements(make_client(settings.slack), settings.slack.timeout_seconds)
 
 
+def _count(store: OpsStore, message: Open, reactions: Collection[Reaction], who: str | None, now: datetime) -> int:
+    """Takes the matter on where somebody reacted, and keeps which reactions were seen; one that was taken away is not.
+
+    Returns:
+        How many incidents were taken on.
+    """
+    with store.begin() as connection:
+        taken_on: list[Incident] = []
+        if who is not None:
+            taken_on = hands.acknowledge_group(connection, message.group, message.episode, f"{who} (Slack)", now)
+        this = alert_outbox.c.notice_id == message.notice
+        connection.execute(sa.update(alert_outbox).where(this).values(reactions=[list(each) for each in reactions]))
+        return len(taken_on)
+
+
 def open_messages(connection: sa.Connection) -> list[Open]:
-    """Returns the first messages in Slack of every group in which something fires that nobody has taken on."""
-    fires = sa.exists().where(
+    """Returns the first messages in Slack of every group in which something fires, those that are taken on too.
+
+    Of the latter it is kept who reacted, so that this does not count when the matter gets worse.
+    """
+    fires = sa.and_(
         alert_incident.c.group_key == alert_group.c.key,
-        alert_incident.c.state.in_(("firing", "resolving")),
-        alert_incident.c.acked_at.is_(None),
+        alert_incident.c.state.in_([state.value for state in State if state.is_firing]),
         alert_incident.c.suppressed_by == "",
     )
+    untaken = sa.and_(alert_incident.c.state != State.ACKNOWLEDGED.value, alert_incident.c.acked_at.is_(None))
+    waits = sa.exists().where(fires, untaken)
+    row = alert_outbox.c
     query = (
-        sa.select(alert_outbox.c.group_key, alert_outbox.c.episode, alert_outbox.c.ref)
+        sa.select(row.notice_id, row.group_key, row.episode, row.ref, row.reactions, waits.label("waits"))
         .join(
             alert_group,
             sa.and_(alert_group.c.key == alert_outbox.c.group_key, alert_group.c.episode == alert_outbox.c.episode),
@@ -137,8 +177,19 @@ def open_messages(connection: sa.Connection) -> list[Open]:
             alert_outbox.c.state == "sent",
             alert_outbox.c.sink.startswith(f"{KIND}:"),
             alert_group.c.shown != "",
-            fires,
+            sa.exists().where(fires),
         )
         .order_by(alert_outbox.c.created_at)
     )
-    return [Open(row.group_key, row.episode, Place.parse(row.ref)) for row in connection.execute(query) if row.ref]
+    return [
+        Open(
+            each.notice_id,
+            each.group_key,
+            each.episode,
+            Place.parse(each.ref),
+            each.waits,
+            frozenset((emoji, user) for emoji, user in each.reactions or ()),
+        )
+        for each in connection.execute(query)
+        if each.ref
+    ]

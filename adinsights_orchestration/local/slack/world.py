@@ -105,6 +105,13 @@ class SlackWorld:
         if message is not None and user not in message.reactions.setdefault(name, []):
             message.reactions[name].append(user)
 
+    def take_back(self, channel: str, ts: str, user: str = PERSON, name: str = "eyes") -> None:
+        """A person takes a reaction away."""
+        message = self.channel(channel).find(ts)
+        users = message.reactions.get(name, []) if message is not None else []
+        if user in users:
+            users.remove(user)
+
     def roots(self, channel: str = CHANNELS[0]) -> list[Posted]:
         """The first messages of a channel, oldest first."""
         return [each for each in self.channel(channel).messages if each.thread_ts in (None, each.ts)]
