@@ -3,61 +3,28 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 import sqlalchemy as sa
 
 from adinsights_orchestration.alerting.bookkeeping import outbox
-from adinsights_orchestration.alerting.bookkeeping.rows import load_groups, opened_within, save_groups
-from adinsights_orchestration.alerting.channels.sinks import Notice, Outcome, Sink, Sinks, Traits, log_only
+from adinsights_orchestration.alerting.bookkeeping.rows import opened_within, save_groups
+from adinsights_orchestration.alerting.channels.sinks import Notice, Outcome, Sinks, Traits, log_only
 from adinsights_orchestration.alerting.delivery import deliver
 from adinsights_orchestration.alerting.delivery.deliver import UNDELIVERABLE, Delivered
 from adinsights_orchestration.alerting.matching import Routes
-from adinsights_orchestration.alerting.message import Severity, Standing, plain_text
-from adinsights_orchestration.alerting.telling.grouping import Group, Op, Options, Order
+from adinsights_orchestration.alerting.message import plain_text
+from adinsights_orchestration.alerting.telling.grouping import Op, Options
 from adinsights_orchestration.clock import TickClock
 from adinsights_orchestration.ops_store.alert_tables import alert_outbox
 from adinsights_orchestration.ops_store.findings import open_findings
 from adinsights_orchestration.ops_store.store import OpsStore
 from tests.alerting.channel import Channel, Fault
+from tests.alerting.office import Office
 from tests.alerting.support import NOON, World, finding
 
 MINUTE = timedelta(minutes=1)
-
-
-class Office:
-    """A world of incidents, an outbox in Postgres, and channels."""
-
-    def __init__(self, store: OpsStore, *channels: Channel, fallback: dict[str, str] | None = None) -> None:
-        self.store, self.channels = store, channels
-        by_name: dict[str, Sink] = {channel.name: channel for channel in channels}
-        self.sinks = Sinks(by_name, (channels[0].name,), fallback or {})
-        self.world = World(Options(Routes((channels[0].name,))))
-
-    def tick(self, *resources: str, after: timedelta = MINUTE, severity: Severity = Severity.WARN) -> list[Order]:
-        self.world.groups = self._groups()
-        orders = self.world.tick(*(finding(name, severity) for name in resources), after=after)
-        with self.store.begin() as connection:
-            save_groups(connection, list(self.world.groups.values()))
-            outbox.enqueue(connection, orders, self.world.now)
-        return orders
-
-    def _groups(self) -> dict[str, Group]:
-        with self.store.begin() as connection:
-            return {**self.world.groups, **load_groups(connection, list(self.world.groups))}
-
-    def deliver(self, after: timedelta = timedelta(0), *, budget: float = 40.0) -> Delivered:
-        self.world.now += after
-        for channel in self.channels:
-            channel.advance(self.world.now)
-        return deliver.run(self.store, self.sinks, TickClock(self.world.now, budget, lambda: 0.0))
-
-    def states(self) -> list[tuple[str, str]]:
-        with self.store.begin() as connection:
-            rows = connection.execute(sa.select(alert_outbox.c.op, alert_outbox.c.state).order_by(alert_outbox.c.seq))
-            return [(row.op, row.state) for row in rows]
 
 
 @pytest.fixture
@@ -166,137 +133,6 @@ def test_an_allowance_is_kept_over_deliveries_and_pages_go_first(ops_store: OpsS
     assert office.deliver(timedelta(seconds=2)).counts == {"sent": 2}
 
 
-def test_what_a_channel_refuses_for_good_goes_to_the_second_which_says_so(ops_store: OpsStore) -> None:
-    first, second = Channel("first"), Channel("second")
-    office = Office(ops_store, first, second, fallback={"first": "second"})
-    first.fault = lambda: Fault.REJECTED
-    office.tick("a")
-    office.deliver()
-    office.deliver()
-    (shown,) = second.posts
-    assert shown.message.note == "Here because first does not take it: channel_archived."
-    office.tick()
-    office.tick(after=5 * MINUTE)
-    office.deliver()
-    office.deliver()
-    assert "RESOLVED" in plain_text(shown.message)
-    assert len(shown.replies) == 1
-    assert first.posts == []
-    with ops_store.begin() as connection:
-        assert [one.subject for one in open_findings(connection, UNDELIVERABLE)] == ["first"]
-
-
-def test_a_channel_that_is_lost_in_the_middle_of_a_matter_leaves_all_of_it_to_the_second(ops_store: OpsStore) -> None:
-    first, second = Channel("first"), Channel("second")
-    office = Office(ops_store, first, second, fallback={"first": "second"})
-    office.tick("a")
-    office.deliver()
-    first.fault = lambda: Fault.REJECTED
-    office.tick("a", severity=Severity.PAGE)
-    for _ in range(3):
-        office.deliver(MINUTE)
-    (shown,) = second.posts
-    assert (shown.message.severity, shown.message.title) == (Severity.PAGE, "a is late")
-    assert shown.message.note == "Here because first does not take it: channel_archived."
-    office.tick("a", "b", severity=Severity.PAGE)
-    office.tick(after=5 * MINUTE)
-    for _ in range(3):
-        office.deliver(MINUTE)
-    assert second.posts == [shown]
-    assert shown.message.standing is Standing.RESOLVED
-    said = [reply.lines[0].partition(" UTC: ")[2].partition(" ")[0] for _, reply in shown.replies]
-    assert said[-2:] == ["New:", "Resolved"]
-
-
-def test_what_is_over_when_its_channel_is_lost_is_no_news_to_the_second(ops_store: OpsStore) -> None:
-    first, second = Channel("first"), Channel("second")
-    office = Office(ops_store, first, second, fallback={"first": "second"})
-    office.tick("a")
-    office.deliver()
-    first.fault = lambda: Fault.REJECTED
-    office.tick(after=5 * MINUTE)
-    for _ in range(3):
-        office.deliver(MINUTE)
-    assert second.posts == []
-
-
-def test_what_a_channel_does_not_take_for_long_is_said_by_the_second_too(ops_store: OpsStore) -> None:
-    first, second = Channel("first"), Channel("second")
-    office = Office(ops_store, first, second, fallback={"first": "second"})
-    first.fault = lambda: Fault.REFUSED
-    office.tick("a")
-    for _ in range(15):
-        office.deliver(MINUTE)
-    (shown,) = second.posts
-    assert shown.message.note.startswith("Here because first has not taken it since 12:01")
-    first.fault = lambda: Fault.NONE
-    for _ in range(6):
-        office.deliver(MINUTE)
-    assert len(first.posts) == 1, "it is told there as well"
-    office.tick(after=5 * MINUTE)
-    office.deliver()
-    assert {"RESOLVED" in plain_text(each.posts[0].message) for each in (first, second)} == {True}
-
-
-def test_what_gets_worse_while_its_channel_takes_nothing_is_said_by_the_second_and_its_end_too(
-    ops_store: OpsStore,
-) -> None:
-    first, second = Channel("first"), Channel("second")
-    office = Office(ops_store, first, second, fallback={"first": "second"})
-    office.tick("a")
-    assert office.deliver().counts == {"sent": 1}
-    first.fault = lambda: Fault.REFUSED
-    office.tick("a", severity=Severity.PAGE)
-    for _ in range(15):
-        office.deliver(MINUTE)
-    (shown,) = second.posts
-    assert (shown.message.severity, shown.message.title) == (Severity.PAGE, "a is late")
-    assert shown.message.note == "Here because first has not taken it since 12:02 UTC."
-    office.tick("a", "b", severity=Severity.PAGE)
-    for _ in range(15):
-        office.deliver(MINUTE)
-    assert [reply.lines[0][-16:] for _, reply in shown.replies] == [" New: b is late."], (
-        "told there, and not posted again"
-    )
-    first.fault = lambda: Fault.NONE
-    office.tick(after=5 * MINUTE)
-    for _ in range(6):
-        office.deliver(MINUTE)
-    assert [shown.message.standing for shown in (*first.posts, *second.posts)] == [Standing.RESOLVED] * 2
-    assert [reply.lines[0].partition(" UTC: ")[2].partition(" ")[0] for _, reply in first.posts[0].replies] == [
-        "Worse,",
-        "New:",
-        "Resolved",
-    ]
-
-
-def test_what_is_over_before_the_second_channel_takes_over_is_not_said_there(ops_store: OpsStore) -> None:
-    first, second = Channel("first"), Channel("second")
-    office = Office(ops_store, first, second, fallback={"first": "second"})
-    office.tick("a")
-    office.deliver()
-    first.fault = lambda: Fault.REFUSED
-    office.tick("a", severity=Severity.PAGE)
-    office.deliver(MINUTE)
-    office.tick(after=5 * MINUTE)
-    for _ in range(20):
-        office.deliver(MINUTE)
-    assert second.posts == []
-
-
-def test_how_long_a_channel_may_take_nothing_is_configured(ops_store: OpsStore) -> None:
-    first, second = Channel("first"), Channel("second")
-    office = Office(ops_store, first, second, fallback={"first": "second"})
-    office.sinks = replace(office.sinks, fallback_after=3 * MINUTE)
-    first.fault = lambda: Fault.REFUSED
-    office.tick("a")
-    for _ in range(3):
-        office.deliver(MINUTE)
-    assert second.posts == []
-    office.deliver(MINUTE)
-    assert len(second.posts) == 1
-
-
 def test_a_delivery_begins_nothing_that_could_outlast_its_budget(office: Office, channel: Channel) -> None:
     office.tick("a")
     done = office.deliver(budget=19.0)
@@ -397,18 +233,6 @@ def test_a_claim_of_a_clock_that_was_ahead_keeps_its_lease_and_no_more(office: O
     assert office.deliver().counts == {}, "whoever claimed it may be sending"
     office.deliver(outbox.lease(channel.traits))
     assert len(channel.posts) == 1
-
-
-def test_a_second_channel_takes_over_in_its_time_though_a_clock_was_set_back(ops_store: OpsStore) -> None:
-    main, second = Channel("main"), Channel("second")
-    main.fault = lambda: Fault.REFUSED
-    office = Office(ops_store, main, second, fallback={"main": "second"})
-    office.tick("a")
-    office.deliver()
-    office.world.now -= timedelta(days=1)
-    office.deliver()
-    office.deliver(11 * MINUTE)
-    assert len(second.posts) == 1
 
 
 def test_messages_that_a_clock_opened_while_it_was_ahead_do_not_use_up_a_storms_room(office: Office) -> None:

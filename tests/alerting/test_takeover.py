@@ -1,0 +1,158 @@
+"""The second channel: what one does not take, another says, whole, once, and with the reason."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+
+from adinsights_orchestration.alerting.delivery.deliver import UNDELIVERABLE
+from adinsights_orchestration.alerting.message import Severity, Standing, plain_text
+from adinsights_orchestration.ops_store.findings import open_findings
+from adinsights_orchestration.ops_store.store import OpsStore
+from tests.alerting.channel import Channel, Fault
+from tests.alerting.office import Office
+
+MINUTE = timedelta(minutes=1)
+
+
+def test_what_a_channel_refuses_for_good_goes_to_the_second_which_says_so(ops_store: OpsStore) -> None:
+    first, second = Channel("first"), Channel("second")
+    office = Office(ops_store, first, second, fallback={"first": "second"})
+    first.fault = lambda: Fault.REJECTED
+    office.tick("a")
+    office.deliver()
+    office.deliver()
+    (shown,) = second.posts
+    assert shown.message.note == "Here because first does not take it: channel_archived."
+    office.tick()
+    office.tick(after=5 * MINUTE)
+    office.deliver()
+    office.deliver()
+    assert "RESOLVED" in plain_text(shown.message)
+    assert len(shown.replies) == 1
+    assert first.posts == []
+    with ops_store.begin() as connection:
+        assert [one.subject for one in open_findings(connection, UNDELIVERABLE)] == ["first"]
+
+
+def test_a_channel_that_is_lost_in_the_middle_of_a_matter_leaves_all_of_it_to_the_second(ops_store: OpsStore) -> None:
+    first, second = Channel("first"), Channel("second")
+    office = Office(ops_store, first, second, fallback={"first": "second"})
+    office.tick("a")
+    office.deliver()
+    first.fault = lambda: Fault.REJECTED
+    office.tick("a", severity=Severity.PAGE)
+    for _ in range(3):
+        office.deliver(MINUTE)
+    (shown,) = second.posts
+    assert (shown.message.severity, shown.message.title) == (Severity.PAGE, "a is late")
+    assert shown.message.note == "Here because first does not take it: channel_archived."
+    office.tick("a", "b", severity=Severity.PAGE)
+    office.tick(after=5 * MINUTE)
+    for _ in range(3):
+        office.deliver(MINUTE)
+    assert second.posts == [shown]
+    assert shown.message.standing is Standing.RESOLVED
+    said = [reply.lines[0].partition(" UTC: ")[2].partition(" ")[0] for _, reply in shown.replies]
+    assert said[-2:] == ["New:", "Resolved"]
+
+
+def test_what_is_over_when_its_channel_is_lost_is_no_news_to_the_second(ops_store: OpsStore) -> None:
+    first, second = Channel("first"), Channel("second")
+    office = Office(ops_store, first, second, fallback={"first": "second"})
+    office.tick("a")
+    office.deliver()
+    first.fault = lambda: Fault.REJECTED
+    office.tick(after=5 * MINUTE)
+    for _ in range(3):
+        office.deliver(MINUTE)
+    assert second.posts == []
+
+
+def test_what_a_channel_does_not_take_for_long_is_said_by_the_second_too(ops_store: OpsStore) -> None:
+    first, second = Channel("first"), Channel("second")
+    office = Office(ops_store, first, second, fallback={"first": "second"})
+    first.fault = lambda: Fault.REFUSED
+    office.tick("a")
+    for _ in range(15):
+        office.deliver(MINUTE)
+    (shown,) = second.posts
+    assert shown.message.note.startswith("Here because first has not taken it since 12:01")
+    first.fault = lambda: Fault.NONE
+    for _ in range(6):
+        office.deliver(MINUTE)
+    assert len(first.posts) == 1, "it is told there as well"
+    office.tick(after=5 * MINUTE)
+    office.deliver()
+    assert {"RESOLVED" in plain_text(each.posts[0].message) for each in (first, second)} == {True}
+
+
+def test_what_gets_worse_while_its_channel_takes_nothing_is_said_by_the_second_and_its_end_too(
+    ops_store: OpsStore,
+) -> None:
+    first, second = Channel("first"), Channel("second")
+    office = Office(ops_store, first, second, fallback={"first": "second"})
+    office.tick("a")
+    assert office.deliver().counts == {"sent": 1}
+    first.fault = lambda: Fault.REFUSED
+    office.tick("a", severity=Severity.PAGE)
+    for _ in range(15):
+        office.deliver(MINUTE)
+    (shown,) = second.posts
+    assert (shown.message.severity, shown.message.title) == (Severity.PAGE, "a is late")
+    assert shown.message.note == "Here because first has not taken it since 12:02 UTC."
+    office.tick("a", "b", severity=Severity.PAGE)
+    for _ in range(15):
+        office.deliver(MINUTE)
+    assert [reply.lines[0][-16:] for _, reply in shown.replies] == [" New: b is late."], (
+        "told there, and not posted again"
+    )
+    first.fault = lambda: Fault.NONE
+    office.tick(after=5 * MINUTE)
+    for _ in range(6):
+        office.deliver(MINUTE)
+    assert [shown.message.standing for shown in (*first.posts, *second.posts)] == [Standing.RESOLVED] * 2
+    assert [reply.lines[0].partition(" UTC: ")[2].partition(" ")[0] for _, reply in first.posts[0].replies] == [
+        "Worse,",
+        "New:",
+        "Resolved",
+    ]
+
+
+def test_what_is_over_before_the_second_channel_takes_over_is_not_said_there(ops_store: OpsStore) -> None:
+    first, second = Channel("first"), Channel("second")
+    office = Office(ops_store, first, second, fallback={"first": "second"})
+    office.tick("a")
+    office.deliver()
+    first.fault = lambda: Fault.REFUSED
+    office.tick("a", severity=Severity.PAGE)
+    office.deliver(MINUTE)
+    office.tick(after=5 * MINUTE)
+    for _ in range(20):
+        office.deliver(MINUTE)
+    assert second.posts == []
+
+
+def test_how_long_a_channel_may_take_nothing_is_configured(ops_store: OpsStore) -> None:
+    first, second = Channel("first"), Channel("second")
+    office = Office(ops_store, first, second, fallback={"first": "second"})
+    office.sinks = replace(office.sinks, fallback_after=3 * MINUTE)
+    first.fault = lambda: Fault.REFUSED
+    office.tick("a")
+    for _ in range(3):
+        office.deliver(MINUTE)
+    assert second.posts == []
+    office.deliver(MINUTE)
+    assert len(second.posts) == 1
+
+
+def test_a_second_channel_takes_over_in_its_time_though_a_clock_was_set_back(ops_store: OpsStore) -> None:
+    main, second = Channel("main"), Channel("second")
+    main.fault = lambda: Fault.REFUSED
+    office = Office(ops_store, main, second, fallback={"main": "second"})
+    office.tick("a")
+    office.deliver()
+    office.world.now -= timedelta(days=1)
+    office.deliver()
+    office.deliver(11 * MINUTE)
+    assert len(second.posts) == 1
