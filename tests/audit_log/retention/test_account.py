@@ -14,8 +14,10 @@ import pytest
 import sqlalchemy as sa
 
 from adinsights_orchestration.audit_log.retention.account import Account
-from adinsights_orchestration.audit_log.retention.chunks import ChunkLedger
+from adinsights_orchestration.audit_log.retention.chunks import ChunkLedger, Live, Proof
+from adinsights_orchestration.audit_log.retention.deletion import Content
 from adinsights_orchestration.audit_log.retention.run import Retention
+from adinsights_orchestration.audit_log.retention.settling import went
 from adinsights_orchestration.audit_log.source import AUDIT_LOG, Source
 from adinsights_orchestration.audit_log.store.errors import StoreError
 from adinsights_orchestration.audit_log.table.reaching import TableError
@@ -212,3 +214,23 @@ def test_by_age_a_backlog_goes_in_many_short_transactions(world: World, rows: li
     pieces = [int(str(row[0])) for row in world.execute("select rows from pieces")]
     assert (sum(pieces), max(pieces)) == (due, 50)
     assert report.transactions == len(pieces) >= due // 50
+
+
+LIVE = Live(Proof((), 16), fast=Content(10, 111), portable=Content(10, 222), staying=Content(2, 33))
+
+
+@pytest.mark.parametrize(
+    ("found", "rows"),
+    [
+        (Content(2, 33), 8),
+        (Content(3, 44), 8),  # and one that came late
+        (Content(10, 111), 0),
+        (Content(10, 222), 0),  # the same, by the portable digest
+        (Content(10, 0), 0),  # a column is gone: it was only counted
+        (Content(10, 99), 8),  # as many came late
+        (Content(11, 55), 0),  # all are there, and one that came late
+        (Content(9, 66), 0),  # somebody else took one
+    ],
+)
+def test_a_deletion_that_nobody_saw_end_took_all_that_it_meant_to_or_nothing(found: Content, rows: int) -> None:
+    assert went(LIVE, found) == rows
