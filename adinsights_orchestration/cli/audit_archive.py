@@ -245,16 +245,24 @@ def _tell_dagster(settings: Settings, store: OpsStore, report: ArchiveReport) ->
 
 
 def _journal(settings: Settings, kind: str, summary: dict[str, Any]) -> None:
-    """Who read or proved what; without an ops store, the archive can be read all the same, and says so."""
-    from adinsights_orchestration.audit_log.journal import note
+    """Who read or proved what: in the ops store, and where that does not answer, beside the archive."""
+    from adinsights_orchestration.audit_log.journal import note, note_beside
     from adinsights_orchestration.audit_log.source import AUDIT_LOG
+    from adinsights_orchestration.audit_log.store.errors import StoreError
+    from adinsights_orchestration.audit_log.store.opening import open_store
     from adinsights_orchestration.cli.runs import requester
     from adinsights_orchestration.ops_store.store import OpsStore
 
-    store = OpsStore(settings.ops_store)
+    store, who = OpsStore(settings.ops_store), requester()
     try:
-        note(store, AUDIT_LOG.name, kind, actor=requester(), now=utc_now(), summary=summary)
+        note(store, AUDIT_LOG.name, kind, actor=who, now=utc_now(), summary=summary)
     except OpsStoreError:
-        process.say("The ops store does not answer: this is not in its journal.", style="yellow")
+        try:
+            beside = open_store(settings.audit_log)
+            key = note_beside(beside, AUDIT_LOG.name, kind, actor=who, now=utc_now(), summary=summary)
+        except StoreError:
+            process.say("Neither the ops store nor the archive takes it: this is in no journal.", style="yellow")
+        else:
+            process.say(f"The ops store does not answer: this is journaled in the archive's {key}.", style="yellow")
     finally:
         store.dispose()

@@ -1,0 +1,35 @@
+"""Who verified or read the archive is written down, beside the archive where the ops store does not answer."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+import pytest
+
+from adinsights_orchestration.audit_log.reading.verify import verify_range
+from adinsights_orchestration.audit_log.source import AUDIT_LOG
+from tests.audit_log.conftest import LAST, Place
+from tests.audit_log.rows import FIRST
+from tests.cli.conftest import Answer
+
+RANGE = ("--from", str(FIRST), "--to", str(LAST))
+JOURNAL = "audit/v1/accounts_auditlog/journal/"
+
+
+def test_reading_without_an_ops_store_is_journaled_beside_the_archive(
+    place: Place, audit_command: Callable[..., Answer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place.archive()
+    assert audit_command("verify", *RANGE).code == 0
+    assert list(place.store.keys(JOURNAL)) == [], "the ops store has it"
+    monkeypatch.setenv("ADINSIGHTS_OPS_STORE__DSN", "postgresql://nobody@127.0.0.1:9/nothing")
+    verified, read = audit_command("verify", *RANGE), audit_command("query", *RANGE)
+    assert (verified.code, read.code) == (0, 0)
+    kept = {key: json.loads(place.store.get(key)) for key in place.store.keys(JOURNAL)}
+    assert sorted(entry["kind"] for entry in kept.values()) == ["query", "verify"]
+    assert all(entry["actor"] for entry in kept.values())
+    for key, entry in kept.items():
+        said = verified if entry["kind"] == "verify" else read
+        assert key in "".join(said.err.split())
+    assert verify_range(place.store, AUDIT_LOG, FIRST, LAST).problems == [], "no part of the chain"
