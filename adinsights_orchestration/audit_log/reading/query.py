@@ -7,7 +7,7 @@ private folder first, and each object's hash is checked on the way. SQL asks the
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import Any
@@ -19,6 +19,7 @@ from adinsights_orchestration.audit_log.bookkeeping import chain
 from adinsights_orchestration.audit_log.bookkeeping.manifest import newest
 from adinsights_orchestration.audit_log.model import At, DataFile
 from adinsights_orchestration.audit_log.reading import reader
+from adinsights_orchestration.audit_log.reading.reader import ContentError
 from adinsights_orchestration.audit_log.source import Source
 from adinsights_orchestration.audit_log.store.contract import Store
 from adinsights_orchestration.errors import AdinsightsError
@@ -71,6 +72,19 @@ def ask(store: Store, source: Source, question: Question, *, at_once: int = 8) -
         ContentError: An object that it needs is missing or changed.
     """
     chosen = _chosen(store, source, question)
+    while True:
+        try:
+            return _answer(store, source, question, chosen, at_once)
+        except ContentError:
+            # Somebody compacted or expired meanwhile: what stands in place of what is gone by now answers.
+            before, chosen = chosen, _chosen(store, source, question)
+            if chosen == before:
+                raise
+
+
+def _answer(
+    store: Store, source: Source, question: Question, chosen: Mapping[DataFile, Sequence[date]], at_once: int
+) -> Answer:
     files = list(chosen)
     if not files:
         raise QueryError("nothing is archived of that", next_step="`adinsights audit status` shows which days are.")

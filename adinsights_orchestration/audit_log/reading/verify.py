@@ -25,6 +25,7 @@ from adinsights_orchestration.audit_log.store.contract import Store
 
 _CHUNKS_AT_ONCE = 256
 _BYTES_AT_ONCE = 64 << 20
+_Part = tuple[Chunk, Manifest]
 
 
 @dataclass(slots=True)
@@ -94,9 +95,38 @@ def verify_range(
         if first <= day <= last and (only is None or day in only)
     ]
     wanted.sort(key=lambda each: (each[0].files, each[0].day))  # the days of one object together: it is read once
-    for group in _groups(wanted):
-        _take_back(store, source, group, at_once, report)
+    failed = _prove(store, source, wanted, at_once, report)
+    while failed and (newer := _newer(store, source, report)):
+        # Somebody compacted or expired meanwhile: what stands in place of what is gone by now is proven instead.
+        manifests += newer
+        standing = stand(manifests)
+        report.problems += [problem for problem in standing.problems if problem not in report.problems]
+        ats = [(chunk.tenant, chunk.day) for (chunk, _), _ in failed]
+        parts = [standing.in_force[at] for at in ats if at in standing.in_force]
+        failed = _prove(store, source, parts, at_once, report)
+    report.problems += [problem for _, problem in failed]
     return report
+
+
+def _prove(
+    store: Store, source: Source, parts: Sequence[_Part], at_once: int, report: VerifyReport
+) -> list[tuple[_Part, str]]:
+    """Takes all of these back; returns those that are not as they were sealed, and why."""
+    failed: list[tuple[_Part, str]] = []
+    for group in _groups(parts):
+        failed += _take_back(store, source, group, at_once, report)
+    return failed
+
+
+def _newer(store: Store, source: Source, report: VerifyReport) -> list[Manifest]:
+    """What was added to the chain since it was followed, which is part of the report from now on."""
+    try:
+        found = list(chain.follow(store, source.name, report.manifests, report.head))
+    except ManifestError:
+        return []  # told already, or by the next
+    if found:
+        report.manifests, report.head = report.manifests + len(found), found[-1].hash
+    return found
 
 
 def _follow(store: Store, source: Source, report: VerifyReport) -> list[Manifest]:
@@ -124,9 +154,6 @@ def _days_of(manifest: Manifest) -> list[date]:
     return list(span(manifest.first_day, manifest.last_day)) if manifest.kind is ManifestKind.DAY else []
 
 
-_Part = tuple[Chunk, Manifest]
-
-
 def _groups(wanted: Sequence[_Part]) -> list[list[_Part]]:
     groups: list[list[_Part]] = []
     size = _BYTES_AT_ONCE
@@ -150,17 +177,17 @@ def _files(parts: Sequence[_Part]) -> list[DataFile]:
     return list(found.values())
 
 
-def _take_back(store: Store, source: Source, parts: Sequence[_Part], at_once: int, report: VerifyReport) -> None:
+def _take_back(
+    store: Store, source: Source, parts: Sequence[_Part], at_once: int, report: VerifyReport
+) -> list[tuple[_Part, str]]:
     files = _files(parts)
     try:
         verify(source, store, [chunk for chunk, _ in parts], files, at_once)
     except ContentError as error:
         if len(parts) == 1:
-            report.problems.append(str(error))
-            return
-        for part in parts:
-            _take_back(store, source, [part], at_once, report)
-        return
+            return [(parts[0], str(error))]
+        return [each for part in parts for each in _take_back(store, source, [part], at_once, report)]
     report.rows += sum(chunk.rows for chunk, _ in parts)
     report.objects += len(files)
     report.size += sum(file.size for file in files)
+    return []
