@@ -7,18 +7,16 @@ accounted for by the next one.
 
 from __future__ import annotations
 
-import json
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 import sqlalchemy as sa
 
 from adinsights_orchestration.audit_log.source import NOBODY
-from adinsights_orchestration.audit_log.store.contract import Store
 from adinsights_orchestration.backend.audit import AuditEntry, record
 from adinsights_orchestration.errors import OpsStoreError
 from adinsights_orchestration.ops_store.audit_tables import audit_chunk, audit_day, audit_run
@@ -86,18 +84,6 @@ def note(ops: OpsStore, source: str, kind: str, *, actor: str, now: datetime, su
     run = open_run(ops, source, kind, actor=actor, now=now)
     with ops.begin() as connection:
         end_run(connection, run, now, summary)
-
-
-def note_beside(store: Store, source: str, kind: str, *, actor: str, now: datetime, summary: Mapping[str, Any]) -> str:
-    """The same beside the archive, for when the ops store does not answer; returns the object's key.
-
-    Raises:
-        StoreError: It takes no new object, as for a role that may only read.
-    """
-    key = f"audit/v1/{source}/journal/{now.astimezone(UTC):%Y-%m-%dT%H%M%SZ}-{uuid.uuid4().hex[:12]}.json"
-    said = {"kind": kind, "actor": actor, "at": now.astimezone(UTC).isoformat(), **summary}
-    store.create(key, json.dumps(said, sort_keys=True).encode())
-    return key
 
 
 def close_dead_runs(ops: OpsStore, source: str, now: datetime) -> None:

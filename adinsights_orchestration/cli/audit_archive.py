@@ -246,7 +246,8 @@ def _tell_dagster(settings: Settings, store: OpsStore, report: ArchiveReport) ->
 
 def _journal(settings: Settings, kind: str, summary: dict[str, Any]) -> None:
     """Who read or proved what: in the ops store, and where that does not answer, beside the archive."""
-    from adinsights_orchestration.audit_log.journal import note, note_beside
+    from adinsights_orchestration.audit_log.journal import note
+    from adinsights_orchestration.audit_log.reading.journal import note_beside
     from adinsights_orchestration.audit_log.source import AUDIT_LOG
     from adinsights_orchestration.audit_log.store.errors import StoreError
     from adinsights_orchestration.audit_log.store.opening import open_store
