@@ -5,8 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import timedelta
 
+import pytest
+import sqlalchemy as sa
+
 from adinsights_orchestration.alerting.delivery.deliver import UNDELIVERABLE
 from adinsights_orchestration.alerting.message import Severity, Standing, plain_text
+from adinsights_orchestration.ops_store.alert_tables import alert_outbox
 from adinsights_orchestration.ops_store.findings import open_findings
 from adinsights_orchestration.ops_store.store import OpsStore
 from tests.alerting.channel import Channel, Fault
@@ -15,9 +19,14 @@ from tests.alerting.office import Office
 MINUTE = timedelta(minutes=1)
 
 
-def test_what_a_channel_refuses_for_good_goes_to_the_second_which_says_so(ops_store: OpsStore) -> None:
-    first, second = Channel("first"), Channel("second")
-    office = Office(ops_store, first, second, fallback={"first": "second"})
+@pytest.fixture
+def office(ops_store: OpsStore) -> Office:
+    """Two channels, of which the second stands in for the first."""
+    return Office(ops_store, Channel("first"), Channel("second"), fallback={"first": "second"})
+
+
+def test_what_a_channel_refuses_for_good_goes_to_the_second_which_says_so(office: Office, ops_store: OpsStore) -> None:
+    first, second = office.channels
     first.fault = lambda: Fault.REJECTED
     office.tick("a")
     office.deliver()
@@ -35,9 +44,8 @@ def test_what_a_channel_refuses_for_good_goes_to_the_second_which_says_so(ops_st
         assert [one.subject for one in open_findings(connection, UNDELIVERABLE)] == ["first"]
 
 
-def test_a_channel_that_is_lost_in_the_middle_of_a_matter_leaves_all_of_it_to_the_second(ops_store: OpsStore) -> None:
-    first, second = Channel("first"), Channel("second")
-    office = Office(ops_store, first, second, fallback={"first": "second"})
+def test_a_channel_that_is_lost_in_the_middle_of_a_matter_leaves_all_of_it_to_the_second(office: Office) -> None:
+    first, second = office.channels
     office.tick("a")
     office.deliver()
     first.fault = lambda: Fault.REJECTED
@@ -57,9 +65,8 @@ def test_a_channel_that_is_lost_in_the_middle_of_a_matter_leaves_all_of_it_to_th
     assert said[-2:] == ["New:", "Resolved"]
 
 
-def test_what_is_over_when_its_channel_is_lost_is_no_news_to_the_second(ops_store: OpsStore) -> None:
-    first, second = Channel("first"), Channel("second")
-    office = Office(ops_store, first, second, fallback={"first": "second"})
+def test_what_is_over_when_its_channel_is_lost_is_no_news_to_the_second(office: Office) -> None:
+    first, second = office.channels
     office.tick("a")
     office.deliver()
     first.fault = lambda: Fault.REJECTED
@@ -69,9 +76,8 @@ def test_what_is_over_when_its_channel_is_lost_is_no_news_to_the_second(ops_stor
     assert second.posts == []
 
 
-def test_what_a_channel_does_not_take_for_long_is_said_by_the_second_too(ops_store: OpsStore) -> None:
-    first, second = Channel("first"), Channel("second")
-    office = Office(ops_store, first, second, fallback={"first": "second"})
+def test_what_a_channel_does_not_take_for_long_is_said_by_the_second_too(office: Office) -> None:
+    first, second = office.channels
     first.fault = lambda: Fault.REFUSED
     office.tick("a")
     for _ in range(15):
@@ -87,11 +93,8 @@ def test_what_a_channel_does_not_take_for_long_is_said_by_the_second_too(ops_sto
     assert {"RESOLVED" in plain_text(each.posts[0].message) for each in (first, second)} == {True}
 
 
-def test_what_gets_worse_while_its_channel_takes_nothing_is_said_by_the_second_and_its_end_too(
-    ops_store: OpsStore,
-) -> None:
-    first, second = Channel("first"), Channel("second")
-    office = Office(ops_store, first, second, fallback={"first": "second"})
+def test_what_gets_worse_while_its_channel_takes_nothing_is_said_by_the_second_and_its_end_too(office: Office) -> None:
+    first, second = office.channels
     office.tick("a")
     assert office.deliver().counts == {"sent": 1}
     first.fault = lambda: Fault.REFUSED
@@ -119,9 +122,8 @@ def test_what_gets_worse_while_its_channel_takes_nothing_is_said_by_the_second_a
     ]
 
 
-def test_what_is_over_before_the_second_channel_takes_over_is_not_said_there(ops_store: OpsStore) -> None:
-    first, second = Channel("first"), Channel("second")
-    office = Office(ops_store, first, second, fallback={"first": "second"})
+def test_what_is_over_before_the_second_channel_takes_over_is_not_said_there(office: Office) -> None:
+    first, second = office.channels
     office.tick("a")
     office.deliver()
     first.fault = lambda: Fault.REFUSED
@@ -133,9 +135,8 @@ def test_what_is_over_before_the_second_channel_takes_over_is_not_said_there(ops
     assert second.posts == []
 
 
-def test_how_long_a_channel_may_take_nothing_is_configured(ops_store: OpsStore) -> None:
-    first, second = Channel("first"), Channel("second")
-    office = Office(ops_store, first, second, fallback={"first": "second"})
+def test_how_long_a_channel_may_take_nothing_is_configured(office: Office) -> None:
+    first, second = office.channels
     office.sinks = replace(office.sinks, fallback_after=3 * MINUTE)
     first.fault = lambda: Fault.REFUSED
     office.tick("a")
@@ -156,3 +157,18 @@ def test_a_second_channel_takes_over_in_its_time_though_a_clock_was_set_back(ops
     office.deliver()
     office.deliver(11 * MINUTE)
     assert len(second.posts) == 1
+
+
+def test_an_answer_whose_message_is_not_kept_any_more_is_buried_and_stops_nothing(
+    office: Office, ops_store: OpsStore
+) -> None:
+    first, second = office.channels
+    office.tick("a")
+    office.deliver()
+    first.fault = lambda: Fault.REJECTED
+    office.tick("a", severity=Severity.PAGE)
+    with ops_store.begin() as connection:
+        connection.execute(sa.delete(alert_outbox).where(alert_outbox.c.op != "reply"))
+    office.deliver(MINUTE)
+    assert office.states() == [("reply", "dead")]
+    assert second.posts == []

@@ -183,7 +183,8 @@ class _Delivery:
             before = now - self._sinks.fallback_after
             first = takeover.overdue(connection, name, before, now)
             late = [*first, *takeover.unheard(connection, name, fallback, before, now)]
-            for row in sorted(late, key=lambda each: each.group):  # groups are locked in the order of evaluations
+            takeover.lock_groups(connection, late)
+            for row in late:
                 why = f"Here because {name} has not taken it since {row.created_at:%H:%M} UTC."
                 if takeover.hand_over(connection, row, fallback, why, now):
                     self.done.counts["taken_over"] += 1

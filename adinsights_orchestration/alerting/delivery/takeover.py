@@ -8,6 +8,7 @@ says them too. From the hand-over on, the group counts the second among those th
 from __future__ import annotations
 
 import uuid
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -66,7 +67,16 @@ def instead(connection: sa.Connection, row: Claimed, sink: str) -> Claimed | Non
     if row.op is Op.POST or connection.execute(sa.select(sa.exists().where(mine))).scalar_one():
         return row
     message = _as_it_stands(connection, row.group, row.episode, row.sink)
-    return None if message.standing is Standing.RESOLVED else replace(row, op=Op.POST, message=message)
+    if message is None or message.standing is Standing.RESOLVED:
+        return None
+    return replace(row, op=Op.POST, message=message)
+
+
+def lock_groups(connection: sa.Connection, rows: Sequence[Claimed]) -> None:
+    """Locks the groups of several rows in the order in which evaluations lock them, which only Postgres knows."""
+    keys = sa.bindparam("keys", list({row.group for row in rows}), type_=sa.ARRAY(sa.Text))
+    wanted = alert_group.c.key.in_(sa.select(sa.func.unnest(keys)))
+    connection.execute(sa.select(alert_group.c.key).where(wanted).order_by(alert_group.c.key).with_for_update())
 
 
 def overdue(connection: sa.Connection, sink: str, before: datetime, now: datetime) -> list[Claimed]:
@@ -123,14 +133,16 @@ def unheard(connection: sa.Connection, sink: str, other: str, before: datetime, 
 def _whole(connection: sa.Connection, row: sa.Row[Any]) -> Claimed:
     """The row as the message that it is an answer to, as that stands."""
     message = _as_it_stands(connection, row.group_key, row.episode, row.sink)
+    assert message is not None, "its post is there"
     return replace(_unclaimed(row), op=Op.POST, message=message)
 
 
-def _as_it_stands(connection: sa.Connection, group: str, episode: int, sink: str) -> Message:
-    """A sink's message with its newest edit, whether or not the sink took it."""
+def _as_it_stands(connection: sa.Connection, group: str, episode: int, sink: str) -> Message | None:
+    """A sink's message with its newest edit, whether or not the sink took it; None where it is not kept any more."""
     same = sa.and_(_ROWS.group_key == group, _ROWS.episode == episode, _ROWS.sink == sink)
     query = sa.select(_ROWS.message).where(same, _ROWS.op.in_((Op.POST.value, Op.UPDATE.value)))
-    return from_json(connection.execute(query.order_by(_ROWS.seq.desc()).limit(1)).scalar_one())
+    newest = connection.execute(query.order_by(_ROWS.seq.desc()).limit(1)).scalar_one_or_none()
+    return None if newest is None else from_json(newest)
 
 
 def _unclaimed(row: sa.Row[Any]) -> Claimed:
