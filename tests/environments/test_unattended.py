@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import re
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
+from adinsights_orchestration.alerting.gathering.dagster_events import BY_HAND
 from adinsights_orchestration.build import build_monitoring, build_pipelines
 from adinsights_orchestration.environments import UNATTENDED, Automation, Environment, Unattended
 from adinsights_orchestration.settings import Settings
@@ -222,3 +224,8 @@ def test_every_line_of_a_sensors_tick_is_tied_to_the_others(environment: Environ
     for sensor in repository(environment).sensor_defs:
         function = sensor._raw_fn
         assert inspect.unwrap(function) is not function, f"{sensor.name} lacks `correlated`"
+
+
+def test_alerting_forgets_failures_of_exactly_those_jobs_that_only_people_start() -> None:
+    lines = re.findall(r"^job (\w+): started by people only", SNAPSHOT.read_text(), re.MULTILINE)
+    assert set(lines) == BY_HAND

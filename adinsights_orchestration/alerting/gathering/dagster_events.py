@@ -26,7 +26,13 @@ OWN_CHECKS = frozenset(("sync", "freshness", "health"))  # connections and compo
 # Dagster decides on a retry right after it has written the failure.
 _UNDECIDED_FOR = timedelta(minutes=2)
 # What a person started has no next run that would tell that it is mended; whoever started it saw how it ended.
-_BY_HAND = frozenset(("refresh_connection", "clear_connection", "approve_schema_change", "audit_log_restore"))
+# By name, since monitoring imports no pipelines; a test holds them against the jobs that no automation starts.
+BY_HAND = frozenset(
+    (
+        *("refresh_connection", "clear_connection", "approve_schema_change", "audit_log_restore", "sync_connections"),
+        *("dbt_build", "evaluate_freshness", "run_alert_evaluation"),
+    )
+)
 _BY_HAND_FOR = timedelta(hours=24)
 _LEAST_SILENCE = timedelta(minutes=5)
 _LONGEST_NAME = 120
@@ -246,5 +252,5 @@ def _read(
 
 
 def _is_old(name: str, failure: Failure | None, now: datetime) -> bool:
-    by_hand = name.startswith("materialize ") or name in _BY_HAND
+    by_hand = name.startswith("materialize ") or name in BY_HAND
     return failure is not None and by_hand and now - failure.at > _BY_HAND_FOR
