@@ -6,19 +6,16 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import pytest
-import sqlalchemy as sa
 
 from adinsights_orchestration.alerting.bookkeeping import outbox
 from adinsights_orchestration.alerting.bookkeeping.rows import opened_within, save_groups
 from adinsights_orchestration.alerting.channels.sinks import Notice, Outcome, Sinks, Traits, log_only
 from adinsights_orchestration.alerting.delivery import deliver
-from adinsights_orchestration.alerting.delivery.deliver import UNDELIVERABLE, Delivered
+from adinsights_orchestration.alerting.delivery.deliver import Delivered
 from adinsights_orchestration.alerting.matching import Routes
 from adinsights_orchestration.alerting.message import plain_text
 from adinsights_orchestration.alerting.telling.grouping import Op, Options
 from adinsights_orchestration.clock import TickClock
-from adinsights_orchestration.ops_store.alert_tables import alert_outbox
-from adinsights_orchestration.ops_store.findings import open_findings
 from adinsights_orchestration.ops_store.store import OpsStore
 from tests.alerting.channel import Channel, Fault
 from tests.alerting.office import Office
@@ -178,16 +175,6 @@ def test_without_any_channel_alerts_are_lines_of_the_log(ops_store: OpsStore, ca
         outbox.enqueue(connection, world.tick(finding("acme-meta")), NOON)
     done = deliver.run(ops_store, log_only(), TickClock(NOON, 40.0, lambda: 0.0))
     assert done.counts == {"sent": 1}
-
-
-def test_rows_of_a_channel_that_is_not_configured_any_more_are_kept_and_said(ops_store: OpsStore) -> None:
-    world = World(Options(Routes(("old",))))
-    with ops_store.begin() as connection:
-        outbox.enqueue(connection, world.tick(finding()), NOON)
-    deliver.run(ops_store, log_only(), TickClock(NOON, 40.0, lambda: 0.0))
-    with ops_store.begin() as connection:
-        assert [one.subject for one in open_findings(connection, UNDELIVERABLE)] == ["old"]
-        assert connection.execute(sa.select(alert_outbox.c.state)).scalar_one() == "pending"
 
 
 def test_four_deliveries_in_parallel_send_each_of_many_messages_once(ops_store: OpsStore, channel: Channel) -> None:

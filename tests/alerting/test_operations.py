@@ -18,8 +18,8 @@ from starlette.applications import Starlette
 from starlette.routing import Mount
 
 from adinsights_orchestration.alerting.bookkeeping import rows
+from adinsights_orchestration.alerting.bookkeeping.upkeep import UNDELIVERABLE
 from adinsights_orchestration.alerting.channels.sinks import LogSink, Sinks
-from adinsights_orchestration.alerting.delivery.deliver import UNDELIVERABLE
 from adinsights_orchestration.alerting.evaluation.evaluate import LOCK
 from adinsights_orchestration.alerting.operating import hands, replay
 from adinsights_orchestration.alerting.operating.trial import trial_message, try_sinks

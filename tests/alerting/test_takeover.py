@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 import sqlalchemy as sa
 
-from adinsights_orchestration.alerting.delivery.deliver import UNDELIVERABLE
+from adinsights_orchestration.alerting.bookkeeping.upkeep import UNDELIVERABLE
 from adinsights_orchestration.alerting.message import Severity, Standing, plain_text
 from adinsights_orchestration.ops_store.alert_tables import alert_outbox
 from adinsights_orchestration.ops_store.findings import open_findings

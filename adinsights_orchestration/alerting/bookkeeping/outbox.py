@@ -21,12 +21,11 @@ from sqlalchemy.dialects.postgresql import insert
 from adinsights_orchestration.alerting.channels.sinks import Traits
 from adinsights_orchestration.alerting.message import Message, from_json, to_json
 from adinsights_orchestration.alerting.telling.grouping import Op, Order
-from adinsights_orchestration.ops_store.alert_tables import alert_channel, alert_group, alert_outbox
+from adinsights_orchestration.ops_store.alert_tables import alert_channel, alert_outbox
 
 _ROWS = alert_outbox.c
 UNSENT = ("pending", "attempting")
 LONGEST_WAIT = timedelta(hours=1)  # that a sink may ask for
-_SKEW = timedelta(minutes=1)  # by which two hosts' clocks may differ
 _LONGEST_ERROR = 300
 
 
@@ -115,6 +114,7 @@ _OF_MESSAGE = sa.and_(
 )
 _ROOT = sa.select(_ROWS.ref).where(_OF_MESSAGE, _ROWS.state == "sent").order_by(_ROWS.seq.desc()).limit(1)
 _DEAD_ROOT = sa.select(sa.func.count()).where(_OF_MESSAGE, _ROWS.state == "dead")
+
 _WAITING = (
     sa.select(_ROWS.sink)
     .where(_ROWS.state.in_(UNSENT), sa.or_(_ROWS.not_before.is_(None), _ROWS.not_before <= _now))
@@ -171,35 +171,6 @@ def is_due_by(connection: sa.Connection, sinks: Collection[str], moment: datetim
 def lease(traits: Traits) -> timedelta:
     """How long a claim is held: a look-up and an attempt fit into it, and what that started has settled at its end."""
     return timedelta(seconds=2 * traits.deadline_seconds + traits.settle_seconds)
-
-
-def take_back_the_clock(connection: sa.Connection, longest_lease: timedelta, now: datetime) -> int:
-    """Brings what is dated in the future to now, after a clock that was ahead was set back; returns how many rows.
-
-    Else what waited then would wait for as long as the clock was ahead. A claim keeps its whole lease: whoever holds it
-    may be at work. When an attempt really was made nobody knows any more: it is looked for from the longest wait back.
-
-    Args:
-        connection: A transaction of the caller.
-        longest_lease: The longest that a claim is held.
-        now: The moment.
-    """
-    ahead = now + _SKEW
-    tried = _ROWS.last_attempt_at > ahead
-    values = {
-        "created_at": _at_most(_ROWS.created_at, now),
-        "not_before": sa.case((tried, sa.null()), else_=_ROWS.not_before),
-        "lease_until": sa.case((tried, _at_most(_ROWS.lease_until, now + longest_lease)), else_=_ROWS.lease_until),
-        "first_attempt_at": _at_most(_ROWS.first_attempt_at, now, now - LONGEST_WAIT),
-        "last_attempt_at": _at_most(_ROWS.last_attempt_at, now),
-    }
-    future = sa.and_(_ROWS.state.in_(UNSENT), sa.or_(_ROWS.created_at > ahead, tried))
-    sinks = connection.execute(sa.update(alert_outbox).where(future).values(values).returning(_ROWS.sink)).scalars()
-    found = list(sinks)
-    closed = sa.or_(alert_channel.c.sink.in_(set(found)), alert_channel.c.not_before > ahead + LONGEST_WAIT)
-    opened = sa.update(alert_channel).where(alert_channel.c.not_before > now, closed)
-    connection.execute(opened.values(not_before=None))
-    return len(found)
 
 
 def claim(connection: sa.Connection, sink: str, traits: Traits, now: datetime) -> Claimed | None:
@@ -279,24 +250,6 @@ def has_dead_root(connection: sa.Connection, row: Claimed) -> bool:
     """Whether the message that it belongs to could not be sent."""
     message = {"group": row.group, "episode_": row.episode, "of": row.sink}
     return bool(connection.execute(_DEAD_ROOT, message).scalar_one())
-
-
-def prune(connection: sa.Connection, keep: timedelta, now: datetime) -> int:
-    """Deletes the oldest finished rows beyond what is kept, a bounded number; those of open messages stay."""
-    is_open = sa.exists().where(
-        alert_group.c.key == _ROWS.group_key,
-        alert_group.c.episode == _ROWS.episode,
-        alert_group.c.shown != "",
-    )
-    old = sa.select(_ROWS.notice_id).where(_ROWS.finished_at < now - keep, sa.not_(is_open)).limit(1000)
-    return connection.execute(sa.delete(alert_outbox).where(_ROWS.notice_id.in_(old))).rowcount
-
-
-def _at_most(
-    column: sa.Column[datetime], limit: datetime, instead: datetime | None = None
-) -> sa.ColumnElement[datetime]:
-    """The moment, or the limit where it is beyond that; none stays none, which `least` would make the limit."""
-    return sa.case((column > limit, sa.literal(instead or limit, column.type)), else_=column)
 
 
 def _replace(connection: sa.Connection, order: Order) -> bool:

@@ -16,9 +16,10 @@ from datetime import datetime, timedelta
 
 import sqlalchemy as sa
 
-from adinsights_orchestration.alerting.bookkeeping import outbox, rows
+from adinsights_orchestration.alerting.bookkeeping import outbox, rows, upkeep
 from adinsights_orchestration.alerting.bookkeeping.outbox import Claimed
 from adinsights_orchestration.alerting.bookkeeping.rows import Event
+from adinsights_orchestration.alerting.bookkeeping.upkeep import UNDELIVERABLE
 from adinsights_orchestration.alerting.channels.sinks import (
     Attempted,
     Found,
@@ -38,8 +39,8 @@ from adinsights_orchestration.clock import TickClock
 from adinsights_orchestration.ops_store.findings import clear_finding, open_finding
 from adinsights_orchestration.ops_store.store import OpsStore
 
-UNDELIVERABLE = "alert_undeliverable"
 KEEP = timedelta(days=30)
+_KEEP_FOR_MISSING = timedelta(days=1)  # a deployment without the token, and its mending
 _SHORTEST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 5, 60  # a page waits no longer once the channel is back
 
 
@@ -70,10 +71,7 @@ def run(store: OpsStore, sinks: Sinks, clock: TickClock, only: Collection[str] |
     """
     delivery = _Delivery(store, sinks, clock)
     if only is None:
-        with store.begin() as connection:
-            outbox.take_back_the_clock(connection, _longest_lease(sinks), clock.now())
-        for name, fallback in sinks.fallback.items():
-            delivery.take_over(name, fallback)
+        delivery.see_to_the_rest()
     with store.begin() as connection:
         waiting = outbox.waiting_sinks(connection, clock.now())
     waiting = [name for name in waiting if only is None or name in only]
@@ -81,7 +79,7 @@ def run(store: OpsStore, sinks: Sinks, clock: TickClock, only: Collection[str] |
         waiting = [name for name in waiting if delivery.one(name)]
     with store.begin() as connection:
         if delivery.done.counts:
-            outbox.prune(connection, KEEP, clock.now())
+            upkeep.prune(connection, KEEP, clock.now())
         if only is None:  # whoever delivers a part is no proof that delivery is alive
             rows.note_delivery(connection, clock.now())
     return delivery.done
@@ -94,11 +92,29 @@ class _Delivery:
         self._store, self._sinks, self._clock = store, sinks, clock
         self.done = Delivered()
 
+    def see_to_the_rest(self) -> None:
+        """What is to be done beside sending: after a clock was set back, for channels that are down, or gone."""
+        now = self._clock.now()
+        with self._store.begin() as connection:
+            found = upkeep.survey(connection, now)
+            if found.is_ahead:
+                upkeep.take_back_the_clock(connection, _longest_lease(self._sinks), now)
+            for name in sorted(found.unsent - self._sinks.by_name.keys()):
+                ended = upkeep.give_up(connection, name, now - _KEEP_FOR_MISSING, now)
+                if ended:
+                    self.done.counts["dead"] += len(ended)
+                    rows.note(connection, ended)
+            for name in sorted(found.undeliverable - self._sinks.by_name.keys()):
+                clear_finding(connection, UNDELIVERABLE, name, now)
+        for name, fallback in self._sinks.fallback.items():
+            if name in found.unsent:
+                self.take_over(name, fallback)
+
     def one(self, name: str) -> bool:
         """Sends the next row of a sink; returns False when there is none, or the time is over."""
         sink = self._sinks.by_name.get(name)
-        if sink is None:
-            return self._abandon(name)
+        if sink is None:  # for who brings it back; told elsewhere meanwhile (`notify`)
+            return False
         if self._clock.left() < 2 * sink.traits.deadline_seconds:
             self.done.left = True
             return False
@@ -188,13 +204,6 @@ class _Delivery:
                 why = f"Here because {name} has not taken it since {row.created_at:%H:%M} UTC."
                 if takeover.hand_over(connection, row, fallback, why, now):
                     self.done.counts["taken_over"] += 1
-
-    def _abandon(self, name: str) -> bool:
-        """A sink that the configuration does not name any more: said, and kept for when it does again."""
-        with self._store.begin() as connection:
-            detail = {"reason": "no such channel is configured", "next": "Configure it, or acknowledge the loss."}
-            open_finding(connection, UNDELIVERABLE, name, detail, self._clock.now())
-        return False
 
 
 @dataclass(frozen=True, slots=True)

@@ -71,7 +71,7 @@ def reached(config: AlertConfig, sinks: Sinks) -> dict[str, str]:
 def policies_of(config: AlertConfig, sinks: Sinks) -> Policies:
     """Returns what is judged and how it is told."""
     says = reached(config, sinks)
-    options = config.options(says, sinks.default)
+    options = replace(config.options(says, sinks.default), sinks=frozenset(sinks.by_name))
     digests = _told_by(config.digests, says)
     return Policies(RULES, options, config.believed, config.windows, digests)
 

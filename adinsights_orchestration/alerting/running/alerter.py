@@ -175,7 +175,8 @@ def build_alerter(
 
 def default_policies(sinks: Sinks) -> Policies:
     """What is judged, and how it is told, where nothing else is configured."""
-    return Policies(RULES, Options(Routes(sinks.default), inhibitions=INHIBITIONS))
+    options = Options(Routes(sinks.default), inhibitions=INHIBITIONS, sinks=frozenset(sinks.by_name))
+    return Policies(RULES, options)
 
 
 def evaluate_once(

@@ -6,7 +6,7 @@ Does not belong here: applying them (`flush`, `notify`).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -70,6 +70,7 @@ class Options:
         escalation: The next contacts for pages, one after another.
         inhibitions: Explanations by labels, beside those of the graph.
         grace: How long what a cause explained stays quiet after the cause is over: it recovers by itself mostly.
+        sinks: All that there are; None where that is not known.
     """
 
     routes: Routes
@@ -79,6 +80,11 @@ class Options:
     escalation: tuple[Escalation, ...] = ()
     inhibitions: tuple[Inhibition, ...] = ()
     grace: timedelta = timedelta(minutes=5)
+    sinks: Collection[str] | None = None
+
+    def missing(self, sinks: Iterable[str]) -> tuple[str, ...]:
+        """Those of the sinks that the configuration does not have any more."""
+        return () if self.sinks is None else tuple(sink for sink in sinks if sink not in self.sinks)
 
 
 @dataclass(frozen=True, slots=True)

@@ -278,20 +278,31 @@ class _Planner:
             group = replace(group, since=flush.matter.since)
         matter = flush.matter_of(group)
         shown = _digest(wording.root(matter, None))
-        wanted = self._sinks(flush, group)
-        new = tuple(sink for sink in wanted if sink not in group.sinks)
-        old, changed = group.sinks, shown != group.shown
-        group = replace(group, shown=shown, sinks=(*old, *new))
-        if changed or new:
+        missing, old, changed = self._options.missing(group.sinks), group.sinks, shown != group.shown
+        instead = self._instead(flush, group) if missing else ()
+        new = self._sinks(flush, replace(group, sinks=(*old, *instead)))
+        group = replace(group, shown=shown, sinks=(*old, *instead, *new))
+        if changed or new or instead:
             message = wording.root(matter, self._now)
+            # Those that are missing too: where one comes back, what waits for it is how things stand.
             if changed and old:
                 group = self._order(group, Op.UPDATE, reason, message, old)
+            if instead:
+                note = f"Here because {' and '.join(missing)} is not configured any more."
+                group = self._order(group, Op.POST, reason, replace(message, note=note), instead)
             if new:
                 note = flush.words(reason, group) if reason is Reason.ESCALATED else ""
                 group = self._order(group, Op.POST, reason, replace(message, note=note), new)
         return group
 
+    def _instead(self, flush: Flush, group: Group) -> tuple[str, ...]:
+        """Where what is told already goes by the routes that there are now, and is not yet."""
+        told = [each.all_labels for each in flush.matter.visible if each.told_severity is each.severity]
+        found = [sink for labels in told for sink in self._options.routes.sinks_for(labels)]
+        return tuple(dict.fromkeys(sink for sink in found if sink not in group.sinks))
+
     def _sinks(self, flush: Flush, group: Group) -> tuple[str, ...]:
+        """Where it goes beside where it is, because of what is new in it or who else is to know."""
         found = list(group.sinks)
         for each in flush.matter.visible:
             if each.told and each.told_severity is each.severity and found:
@@ -300,7 +311,7 @@ class _Planner:
         for step in self._options.escalation[: group.escalated]:
             for each in flush.unacked_pages:
                 found += [sink for sink in step.to.sinks_for(each.all_labels) if sink not in found]
-        return tuple(found)
+        return tuple(found[len(group.sinks) :])
 
     def _order(self, group: Group, op: Op, reason: Reason, message: Message, sinks: Iterable[str]) -> Group:
         seq = group.seq + 1

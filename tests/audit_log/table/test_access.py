@@ -125,7 +125,7 @@ def test_a_policy_for_another_role_is_none_for_ours(backend: Backend) -> None:
 def test_a_role_that_sees_nothing_of_a_table_with_rows_is_refused(backend: Backend) -> None:
     tenants = two_tenants(backend)
     policy(backend, "using (tenant_id = nullif(current_setting('app.other', true), '')::uuid)")
-    with pytest.raises(AuditAccessError, match=r"sees none of the about 6 rows.*in any of 2 tenants"):
+    with pytest.raises(AuditAccessError, match=r"sees none of the about \d rows.*in any of 2 tenants"):
         access(audit_role(backend), tenants)
 
 
