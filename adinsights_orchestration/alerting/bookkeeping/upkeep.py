@@ -19,6 +19,7 @@ from adinsights_orchestration.ops_store.alert_tables import alert_channel, alert
 from adinsights_orchestration.ops_store.tables import finding
 
 UNDELIVERABLE = "alert_undeliverable"  # the kind of finding
+Moment = datetime | sa.ColumnElement[datetime]
 _ROWS = alert_outbox.c
 _SKEW = timedelta(minutes=1)  # by which two hosts' clocks may differ
 _GOES_ON = sa.exists().where(
@@ -41,14 +42,14 @@ class Survey:
     undeliverable: frozenset[str]
 
 
-def _is_ahead(limit: Any) -> sa.ColumnElement[bool]:
+def _is_ahead(limit: Moment) -> sa.ColumnElement[bool]:
     """Whether something unsent is dated after a moment."""
     return sa.and_(_ROWS.state.in_(UNSENT), sa.or_(_ROWS.created_at > limit, _ROWS.last_attempt_at > limit))
 
 
-def _is_closed_too_long(limit: Any) -> sa.ColumnElement[bool]:
+def _is_closed_too_long(limit: Moment) -> sa.ColumnElement[bool]:
     """Whether a channel takes nothing for longer after a moment than any may ask for."""
-    return alert_channel.c.not_before > limit + LONGEST_WAIT
+    return sa.and_(alert_channel.c.not_before > limit + LONGEST_WAIT)
 
 
 def _survey() -> sa.Select[Any]:
