@@ -1,6 +1,7 @@
 """Which tests a worker takes together, and which come first.
 
-A file's tests share fixtures, and all of the dbt project's share one build of it: each goes to one worker as a whole.
+A file's tests share fixtures, all of the dbt project's share one build of it, and all that run dbt on the small project
+one parse and one warm dbt: each goes to one worker as a whole.
 Long ones begin first, so that no worker is left with one of them in the end.
 """
 
@@ -8,12 +9,12 @@ from __future__ import annotations
 
 from xdist.scheduler import LoadFileScheduling
 
-DBT_PROJECT = "tests/dbt_project/"
+DBT_PROJECT, TRANSFORMATION = "tests/dbt_project/", "tests/transformation/"
 # By what one test of a folder takes, longest first; the rest is short and fills the gaps.
 _LONG = (
     "tests/repository/test_installing.py",
     DBT_PROJECT,
-    "tests/transformation/",
+    TRANSFORMATION,
     "tests/alerting/test_faults.py",
     "tests/ingestion/test_kills.py",
     "tests/audit_log/",
@@ -32,4 +33,5 @@ class Together(LoadFileScheduling):  # type: ignore[misc]  # it has no types
     """As `--dist loadfile`, with what shares a build as one."""
 
     def _split_scope(self, nodeid: str) -> str:
-        return DBT_PROJECT if nodeid.startswith(DBT_PROJECT) else str(super()._split_scope(nodeid))
+        shared = next((folder for folder in (DBT_PROJECT, TRANSFORMATION) if nodeid.startswith(folder)), None)
+        return shared or str(super()._split_scope(nodeid))

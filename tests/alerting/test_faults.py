@@ -44,6 +44,7 @@ from tests.alerting.support import NOON, World, finding
 
 TABLES = (alert_outbox, alert_event, alert_group, alert_incident, alert_channel, cursor)
 SLA = load_sla(Environment.PRODUCTION)
+PLACES = Places.of(Settings(environment=Environment.PRODUCTION), None)
 SCHEDULES = 200
 STEPS, LONG = 6, 9  # of the long suite
 STEP = timedelta(minutes=2)
@@ -105,7 +106,7 @@ class Schedule:
         return Verdict(_findings(self.wrong))
 
     def _read(self, _connection: sa.Connection, now: datetime, _memory: Memory) -> tuple[Facts, Memory]:
-        return Facts(now, SLA, Places.of(Settings(environment=Environment.PRODUCTION), None)), {}
+        return Facts(now, SLA, PLACES), {}
 
     def _fault(self) -> Fault:
         if self.dice.random() < 0.05:

@@ -81,7 +81,7 @@ def baseline(postgres_server: PostgresServer, tmp_path_factory: pytest.TempPathF
     load_baseline(databases.create_empty())
     databases.keep("raw")
     project = project_on(databases.warehouse, tmp_path_factory.mktemp("dbt_target"))
-    first_build = project.run("build")
+    first_build = project.run("build", writes=True)
     assert first_build.success, str(first_build)
     databases.keep("built")
     yield Baseline(databases, project, first_build)

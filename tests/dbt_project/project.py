@@ -59,17 +59,28 @@ class DbtProject:
     environment: Mapping[str, str]
     target: Path
 
-    def run(self, command: str, *arguments: str, variables: Mapping[str, object] | None = None) -> Outcome:
-        """Invokes dbt: `project.run("build", "--select", "fct_ad_performance")`."""
+    def run(
+        self, command: str, *arguments: str, variables: Mapping[str, object] | None = None, writes: bool = False
+    ) -> Outcome:
+        """Invokes dbt: `project.run("build", "--select", "fct_ad_performance")`.
+
+        Args:
+            command: dbt's.
+            arguments: Its options.
+            variables: dbt variables.
+            writes: Whether it writes manifest, graph and results, which takes as long as a small build.
+        """
         folders = ["--project-dir", self.folder, "--profiles-dir", self.folder, "--target-path", self.target]
         given = [*command.split(), *arguments, *map(str, folders), "--log-path", str(self.target), "--quiet"]
+        if not writes:
+            given.append("--no-write-json")
         if variables is not None:
             given += ["--vars", json.dumps(variables)]
         with _environment(self.environment):
             return _outcome(dbtRunner().invoke(given))
 
     def manifest(self) -> dict[str, Any]:
-        """The manifest that the last invocation wrote."""
+        """The manifest that the last invocation that writes wrote."""
         content: dict[str, Any] = json.loads((self.target / "manifest.json").read_text())
         return content
 
