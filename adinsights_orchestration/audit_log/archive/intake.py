@@ -1,37 +1,24 @@
 """From pieces of rows to chunks that are ready to be written: encoded, digested, and compared with what is archived.
 
-Belongs here: gathering a chunk's pieces, bounded in memory, and what a chunk that is archived already turns into. Does
-not belong here: writing (`writing`) and sealing (`sealing`). A chunk that is as it was archived costs no object. One
-that has changed gets the table's rows anew, and beside them whatever the archive holds that the table has lost: a new
-revision never forgets a row.
+Belongs here: gathering a chunk's pieces, and what a chunk that is archived already turns into. Does not belong here:
+encoding in bounded memory (`encoding`), writing (`writing`) and sealing (`sealing`). A chunk that is as it was archived
+costs no object. One that has changed gets the table's rows anew, and beside them whatever the archive holds that the
+table has lost: a new revision never forgets a row.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import date, datetime
 from uuid import UUID
 
-import pyarrow as pa
-
+from adinsights_orchestration.audit_log.archive.encoding import Encoded, Filling
 from adinsights_orchestration.audit_log.archive.export import Piece, moment_of
-from adinsights_orchestration.audit_log.archive.parquet import distinct, encode
-from adinsights_orchestration.audit_log.bookkeeping import chain
 from adinsights_orchestration.audit_log.bookkeeping.ledger import InForce
-from adinsights_orchestration.audit_log.bookkeeping.manifest import hash_of
-from adinsights_orchestration.audit_log.model import Chunk, DataFile, Digest
-from adinsights_orchestration.audit_log.source import Column, Source
+from adinsights_orchestration.audit_log.model import Chunk, Digest
 
 _NOTHING = Digest()
-
-
-@dataclass(frozen=True, slots=True)
-class Encoded:
-    """One object to be written: its description and its bytes."""
-
-    file: DataFile
-    content: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,51 +28,44 @@ class Ready:
     Attributes:
         chunk: What the manifest will say.
         objects: To be written for it.
-        kept: Files of an earlier revision that it goes on naming.
     """
 
     chunk: Chunk
     objects: tuple[Encoded, ...]
-    kept: tuple[DataFile, ...] = ()
 
 
 @dataclass(slots=True)
 class Gathering:
-    """One tenant's day while its rows come in; what is full is encoded at once, so that memory holds no whole day."""
+    """One tenant's day while its rows come in.
 
-    source: Source
-    columns: tuple[Column, ...]
-    tenant: UUID
-    day: date
-    limit: int
+    Attributes:
+        filling: Its objects.
+        live: Its content so far.
+        earliest: The first moment, in microseconds since 1970.
+        latest: The last one.
+    """
+
+    filling: Filling
     live: Digest = _NOTHING
     earliest: int = 0
     latest: int = 0
-    objects: list[Encoded] = field(default_factory=list)
-    _batches: list[pa.RecordBatch] = field(default_factory=list)
-    _bytes: int = 0
-    _rows: int = 0
+
+    @property
+    def tenant(self) -> UUID:
+        """Whose."""
+        return self.filling.tenant
+
+    @property
+    def day(self) -> date:
+        """Of which day."""
+        return self.filling.day
 
     def add(self, piece: Piece) -> None:
         """Takes the next rows."""
         self.earliest = min(self.earliest, piece.earliest) if self.live.rows else piece.earliest
         self.latest = max(self.latest, piece.latest)
         self.live += piece.content
-        self._batches.append(piece.rows)
-        self._bytes += piece.rows.nbytes
-        self._rows += piece.rows.num_rows
-        if self._bytes >= self.limit:
-            self.flush()
-
-    def flush(self) -> None:
-        """Encodes what has come in since the last time."""
-        if not self._batches:
-            return
-        content = encode(self._batches, distinct(self.source, self.columns))
-        sha256 = hash_of(content)
-        key = chain.data_key(self.source.name, self.tenant, chain.day_period(self.day), sha256)
-        self.objects.append(Encoded(DataFile(key, sha256, len(content), self._rows, self.columns), content))
-        self._batches, self._bytes, self._rows = [], 0, 0
+        self.filling.add(piece.rows)
 
     def is_as(self, known: InForce | None, same_server: bool) -> bool:
         """Whether the table still holds exactly what is expected there."""
@@ -98,11 +78,11 @@ class Gathering:
 
     def ready(self, revision: int, lost: tuple[Lost, ...] = ()) -> Ready:
         """The chunk, with what the archive keeps that the table has lost."""
-        self.flush()
+        self.filling.flush()
         kept = tuple(encoded for each in lost for encoded in each.objects)
         earliest = min([moment_of(self.earliest), *(each.earliest for each in lost)])
         latest = max([moment_of(self.latest), *(each.latest for each in lost)])
-        objects = (*self.objects, *kept)
+        objects = (*self.filling.objects, *kept)
         chunk = Chunk(
             tenant=self.tenant,
             day=self.day,

@@ -2,7 +2,7 @@
 
 Belongs here: the pipeline of one run. Does not belong here: who may run it and what is journalled (`run`). Three
 threads work at once, each on what the one before has finished: one reads, one encodes, one writes and takes back. What
-lies between them is bounded, and so is memory, whatever the size of the table.
+lies between them is bounded, and so is memory, whatever the size of the table and of one tenant's day.
 """
 
 from __future__ import annotations
@@ -12,9 +12,11 @@ from collections.abc import Collection, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import date, timedelta
+from functools import partial
 from uuid import UUID
 
 from adinsights_orchestration.audit_log.ahead import read_ahead
+from adinsights_orchestration.audit_log.archive.encoding import Filling, WaitingRoom
 from adinsights_orchestration.audit_log.archive.export import Piece, Scan, connected, stand_in
 from adinsights_orchestration.audit_log.archive.intake import Gathering, Lost, Ready, gathered
 from adinsights_orchestration.audit_log.archive.keeping import lost_rows
@@ -26,6 +28,7 @@ from adinsights_orchestration.audit_log.bookkeeping.ledger import ArchivedDay, A
 from adinsights_orchestration.audit_log.bookkeeping.manifest import Manifest, ManifestKind, newest
 from adinsights_orchestration.audit_log.days import span
 from adinsights_orchestration.audit_log.model import At, Chunk, DataFile, Digest, State
+from adinsights_orchestration.audit_log.reading.scratch import private_folder
 from adinsights_orchestration.audit_log.source import Column, Source, SourceError
 from adinsights_orchestration.audit_log.store.contract import Store
 from adinsights_orchestration.audit_log.table.access import Access, Right, require_access
@@ -39,6 +42,7 @@ _MOST_CHUNKS = 256  # of one group: so many small objects are read back by one q
 _GROUP_SHARE = 8  # several groups are under way at once, and each is held twice: encoded and taken back
 _FUTURE = timedelta(days=1)
 _PIECES_AHEAD = 64
+_BYTES_AHEAD = 16 << 20  # of a large day, one piece is all that the server sends at once
 _PACKAGES = ("adinsights-orchestration", "adbc-driver-postgresql", "pyarrow", "duckdb", "obstore")
 
 
@@ -143,8 +147,9 @@ class RangeRun:
 
     def run(self) -> None:
         """Does all of it."""
-        with ThreadPoolExecutor(1, thread_name_prefix="audit-write") as pool:
-            for gathering in self._gatherings():
+        with private_folder() as folder, ThreadPoolExecutor(1, thread_name_prefix="audit-write") as pool:
+            room = WaitingRoom(folder)
+            for gathering in self._gatherings(room):
                 self._take(gathering, pool)
             self._send(pool)
             self._collect()
@@ -164,7 +169,7 @@ class RangeRun:
         revision = {day: each.revision for day, each in self._archived.items()}
         return {day: _Day(revision.get(day, 0) + 1, known.get(day, {})) for day in span(self._first, self._last)}
 
-    def _gatherings(self) -> Iterator[Gathering]:
+    def _gatherings(self, room: WaitingRoom) -> Iterator[Gathering]:
         parts = self._parts
         future = parts.clock() + _FUTURE
         groups: list[tuple[UUID, ...] | None] = [None]
@@ -184,12 +189,11 @@ class RangeRun:
                     tenants,
                     by_tenant=self._table.indexed and tenants is None and few_days(self._first, self._last),
                 )
-                with read_ahead(in_order(connection, scan), _PIECES_AHEAD) as ahead:
-                    yield from gathered(ahead, self._begin, self._odd)
+                with read_ahead(in_order(connection, scan), _PIECES_AHEAD, _size_of, _BYTES_AHEAD) as ahead:
+                    yield from gathered(ahead, partial(self._begin, room), self._odd)
 
-    def _begin(self, tenant: UUID, day: date) -> Gathering:
-        limit = self._parts.settings.object_megabytes << 20
-        return Gathering(self._parts.source, self._table.columns, tenant, day, limit // _GROUP_SHARE)
+    def _begin(self, room: WaitingRoom, tenant: UUID, day: date) -> Gathering:
+        return Gathering(Filling(self._parts.source, self._table.columns, tenant, day, self._group_limit(), room))
 
     def _odd(self, piece: Piece) -> None:
         self._report.odd_rows += piece.content.rows
@@ -205,15 +209,16 @@ class RangeRun:
         as_sealed = gathering.is_as(known, self._same_reading(gathering.day))
         if as_sealed and (gathering.tenant, gathering.day) not in self._anew:
             day.unchanged.add(gathering.tenant)
+            gathering.filling.forget()
             return
         if known is not None:
             day.late += max(gathering.live.rows - known.left.rows, 0)
-        gathering.flush()
+        gathering.filling.flush()
         nothing_lost = as_sealed and known is not None and known.rows == known.left.rows
         ready = gathering.ready(day.revision, () if nothing_lost else self._lost(gathering, known))
         day.under_way += 1
         self._group.append(ready)
-        self._group_bytes += sum(len(encoded.content) for encoded in ready.objects)
+        self._group_bytes += sum(encoded.file.size for encoded in ready.objects)
         if len(self._group) >= _MOST_CHUNKS or self._group_bytes >= self._group_limit():
             self._send(pool)
 
@@ -232,8 +237,7 @@ class RangeRun:
             return ()
         chunk, manifest = self._in_force(gathering.day)[gathering.tenant, gathering.day]
         files = [file for file in manifest.files if file.key in chunk.files]
-        at = (gathering.tenant, gathering.day)
-        return lost_rows(self._parts.store, self._parts.source, at, files, gathering.objects)
+        return lost_rows(self._parts.store, files, gathering.filling)
 
     def _in_force(self, day: date) -> dict[At, tuple[Chunk, Manifest]]:
         """What is in force of a day; its manifests are taken back once for all of its tenants."""
@@ -336,6 +340,10 @@ class RangeRun:
             server_major=self._table.access.server_major,
             versions=versions(),
         )
+
+
+def _size_of(piece: Piece) -> int:
+    return int(piece.rows.nbytes)
 
 
 def _without_live(chunk: Chunk, revision: int) -> Chunk:

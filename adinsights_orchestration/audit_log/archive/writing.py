@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
-from adinsights_orchestration.audit_log.archive.intake import Encoded, Ready
+from adinsights_orchestration.audit_log.archive.encoding import Encoded
+from adinsights_orchestration.audit_log.archive.intake import Ready
 from adinsights_orchestration.audit_log.bookkeeping.ledger import ArchiveLedger, Reading
 from adinsights_orchestration.audit_log.model import Chunk, DataFile, State
 from adinsights_orchestration.audit_log.reading.proving import verify
@@ -71,6 +72,8 @@ class Writer:
         self.ledger.advance(chunks, State.PLANNED, State.EXPORTED, self.clock())
         verify(self.source, self.store, chunks, files, self.at_once)
         self.ledger.advance(chunks, State.EXPORTED, State.VERIFIED, self.clock())
+        for encoded in (each for ready in group for each in ready.objects):
+            encoded.forget()
         return Written(tuple(chunks), tuple(files))
 
     def _put(self, encoded: Encoded) -> DataFile:

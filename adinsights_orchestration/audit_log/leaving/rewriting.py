@@ -18,8 +18,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from adinsights_orchestration.audit_log.archive.encoding import Encoded
 from adinsights_orchestration.audit_log.archive.export import moment_of
-from adinsights_orchestration.audit_log.archive.intake import Encoded
 from adinsights_orchestration.audit_log.archive.parquet import distinct, encode
 from adinsights_orchestration.audit_log.bookkeeping import chain
 from adinsights_orchestration.audit_log.bookkeeping.manifest import hash_of

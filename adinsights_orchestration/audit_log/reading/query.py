@@ -1,8 +1,9 @@
 """Reading the archive where it lies: the filters of the backend's own endpoint, or SQL.
 
 Belongs here: choosing the objects that a question needs, and DuckDB over them. Does not belong here: printing
-(`cli.audit_archive`). Only objects of the asked-for tenant and days are opened; those in a bucket are taken into a
-private folder first, and each object's hash is checked on the way. SQL asks the view `audit_log`, and reaches no file.
+(`cli.audit_archive`). Only objects of the asked-for tenant and days are opened, and each one's hash is checked first;
+those in a bucket are taken into a private folder for it, those in a folder stay where they are. SQL asks the view
+`audit_log`, and reaches no other file.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from adinsights_orchestration.audit_log.bookkeeping.manifest import newest
 from adinsights_orchestration.audit_log.model import At, DataFile
 from adinsights_orchestration.audit_log.reading import reader
 from adinsights_orchestration.audit_log.reading.reader import ContentError
+from adinsights_orchestration.audit_log.reading.scratch import private_folder
 from adinsights_orchestration.audit_log.source import Source
 from adinsights_orchestration.audit_log.store.contract import Store
 from adinsights_orchestration.errors import AdinsightsError
@@ -88,12 +90,15 @@ def _answer(
     files = list(chosen)
     if not files:
         raise QueryError("nothing is archived of that", next_step="`adinsights audit status` shows which days are.")
-    with reader.fetched(store, files, at_once) as paths, reader.database() as connection:
-        folder = str(next(iter(paths.values())).parent)
+    with (
+        private_folder() as spill,
+        reader.fetched(store, files, at_once) as paths,
+        reader.database(spill) as connection,
+    ):
         names = [str(path) for path in paths.values()]
         try:
             connection.execute("set TimeZone = 'UTC'")
-            connection.execute(f"set allowed_directories = ['{folder}']")
+            connection.execute(f"set allowed_paths = [{', '.join(map(_quoted, names))}]")
             connection.execute("set enable_external_access = false")
             connection.execute("set lock_configuration = true")
             days = [(str(paths[file.key]), day) for file, its in chosen.items() for day in its]
@@ -104,6 +109,10 @@ def _answer(
             return Answer(columns, result.fetchall(), len(files))
         except duckdb.Error as error:
             raise QueryError(f"DuckDB refuses this: {str(error).splitlines()[0]}") from None
+
+
+def _quoted(name: str) -> str:
+    return "'" + name.replace("'", "''") + "'"
 
 
 def _chosen(store: Store, source: Source, question: Question) -> dict[DataFile, list[date]]:

@@ -1,13 +1,14 @@
 """The independent reader: takes objects back from the store and says what they hold.
 
-Belongs here: fetching, hashing, and DuckDB over the fetched files. Does not belong here: what they should hold
-(`proving`, `verify`). It shares no code with the writer: another Parquet implementation decodes the bytes that the
-store gives back, and computes the digest anew from the rows it finds.
+Belongs here: fetching, hashing, and DuckDB over the objects. Does not belong here: what they should hold (`proving`,
+`verify`). It shares no code with the writer: another Parquet implementation decodes the bytes that the store gives
+back, and computes the digest anew from the rows it finds. What comes over a wire is put into a private folder for it;
+what lies in a folder of this machine is hashed and decoded where it lies, and must be the same file afterwards.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ from adinsights_orchestration.audit_log.bookkeeping.manifest import hash_of
 from adinsights_orchestration.audit_log.model import DataFile
 from adinsights_orchestration.audit_log.reading.scratch import private_folder
 from adinsights_orchestration.audit_log.source import NOBODY, Column, Source
-from adinsights_orchestration.audit_log.store.contract import Store
+from adinsights_orchestration.audit_log.store.contract import InPlace, Store
 from adinsights_orchestration.audit_log.store.errors import MissingObjectError
 from adinsights_orchestration.errors import AdinsightsError
 
@@ -53,9 +54,9 @@ def fetch(store: Store, file: DataFile) -> bytes:
     try:
         content = store.get(file.key)
     except MissingObjectError:
-        raise ContentError("the object is missing", place=file.key, next_step=_ADVICE) from None
+        raise _missing(file) from None
     if len(content) != file.size or hash_of(content) != file.sha256:
-        raise ContentError("the object's bytes have changed", place=file.key, next_step=_ADVICE)
+        raise _changed(file)
     return content
 
 
@@ -84,27 +85,73 @@ def contents_of_bytes(source: Source, columns: Sequence[Column], content: bytes)
         return {(tenant, day): Held(rows, portable) for _, tenant, day, rows, portable in read}
 
 
+def content_of_files(
+    connection: duckdb.DuckDBPyConnection, source: Source, columns: Sequence[Column], paths: Iterable[str]
+) -> Held:
+    """What files hold together that are not in the store yet, all of the same columns."""
+    read = [(rows, portable) for _, _, _, rows, portable in _read(connection, source, columns, paths)]
+    return Held(sum(rows for rows, _ in read), sum(portable for _, portable in read))
+
+
 @contextmanager
 def fetched(store: Store, files: Sequence[DataFile], at_once: int) -> Iterator[dict[str, Path]]:
-    """The files' bytes, checked, in a private folder for the body's time; by key."""
+    """Files with the objects' bytes, checked, for the body's time; by key.
+
+    Raises:
+        ContentError: One is missing or has been changed, before or while the body read it.
+    """
+    wanted = {file.key: file for file in files}
     with private_folder() as folder:
 
-        def take(numbered: tuple[int, DataFile]) -> tuple[str, Path]:
+        def take(numbered: tuple[int, DataFile]) -> tuple[str, Path | InPlace]:
             number, file = numbered
+            if (lies := _in_place(store, file)) is not None:
+                return file.key, lies
             path = folder / f"{number}.parquet"
             path.write_bytes(fetch(store, file))
             return file.key, path
 
         with ThreadPoolExecutor(at_once) as pool:
-            paths = dict(pool.map(take, enumerate({file.key: file for file in files}.values())))
-        yield paths
+            found = dict(pool.map(take, enumerate(wanted.values())))
+        lying = {key: each for key, each in found.items() if isinstance(each, InPlace)}
+        try:
+            yield {key: each.path if isinstance(each, InPlace) else each for key, each in found.items()}
+        except Exception:
+            _require_untouched(lying, wanted)  # says more than whoever could not read it
+            raise
+        _require_untouched(lying, wanted)
+
+
+def _in_place(store: Store, file: DataFile) -> InPlace | None:
+    try:
+        found = store.in_place(file.key)
+    except MissingObjectError:
+        raise _missing(file) from None
+    if found is not None and (found.size, found.sha256) != (file.size, file.sha256):
+        raise _changed(file)
+    return found
+
+
+def _require_untouched(lying: Mapping[str, InPlace], files: Mapping[str, DataFile]) -> None:
+    for key, each in lying.items():
+        if not each.untouched():
+            raise _changed(files[key]) if each.path.exists() else _missing(files[key])
+
+
+def _missing(file: DataFile) -> ContentError:
+    return ContentError("the object is missing", place=file.key, next_step=_ADVICE)
+
+
+def _changed(file: DataFile) -> ContentError:
+    return ContentError("the object's bytes have changed", place=file.key, next_step=_ADVICE)
 
 
 @contextmanager
-def database() -> Iterator[duckdb.DuckDBPyConnection]:
-    """DuckDB in memory, bounded, which loads nothing from anywhere."""
+def database(spill: Path | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
+    """DuckDB in memory, bounded, which loads nothing from anywhere; what does not fit goes to the folder `spill`."""
     connection = duckdb.connect(
         config={
+            **({"temp_directory": str(spill)} if spill is not None else {}),
             "memory_limit": _MEMORY,
             "threads": 2,
             "autoinstall_known_extensions": False,

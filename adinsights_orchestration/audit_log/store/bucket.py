@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
+from adinsights_orchestration.audit_log.store.contract import InPlace
 from adinsights_orchestration.audit_log.store.errors import (
     MissingObjectError,
     ObjectExistsError,
@@ -62,6 +63,10 @@ class ObjectStore:
 
         with _translated(key):
             return bytes(obstore.get(self._store(), key).bytes())
+
+    def in_place(self, key: str) -> InPlace | None:  # noqa: ARG002  (none of them lies on this machine)
+        """As `Store`."""
+        return None
 
     def delete(self, key: str) -> None:
         """As `Store`."""

@@ -7,12 +7,44 @@ counts as written, which makes every write repeatable: after a lost answer it is
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 from adinsights_orchestration.audit_log.store.errors import MissingObjectError, ObjectExistsError, StoreError
 
 _CONFLICTS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class InPlace:
+    """An object that can be read where it lies: a file of this machine, as it was when all of its bytes were hashed.
+
+    Attributes:
+        path: The file.
+        size: How many bytes were hashed.
+        sha256: What they hash to, in hex.
+        stamp: Which file it was, and when it was last written to.
+    """
+
+    path: Path
+    size: int
+    sha256: str
+    stamp: tuple[int, ...]
+
+    def untouched(self) -> bool:
+        """Whether it is still that file, and nobody has written to it since."""
+        try:
+            return stamp_of(self.path.stat()) == self.stamp
+        except OSError:
+            return False
+
+
+def stamp_of(found: os.stat_result) -> tuple[int, ...]:
+    """What changes when a file is replaced or written to."""
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
 
 
 class Store(Protocol):
@@ -30,6 +62,13 @@ class Store(Protocol):
 
     def get(self, key: str) -> bytes:
         """The bytes of an object; `MissingObjectError` when there is none."""
+
+    def in_place(self, key: str) -> InPlace | None:
+        """Hashes an object where it lies; None where it must be fetched to be read.
+
+        Raises:
+            MissingObjectError: There is none.
+        """
 
     def delete(self, key: str) -> None:
         """Removes an object; one that is not there is no error."""

@@ -19,7 +19,7 @@ from adinsights_orchestration.audit_log.reading.query import Question, ask
 from adinsights_orchestration.audit_log.reading.reader import ContentError
 from adinsights_orchestration.audit_log.reading.verify import verify_range
 from adinsights_orchestration.audit_log.source import AUDIT_LOG
-from adinsights_orchestration.audit_log.store.contract import Store
+from adinsights_orchestration.audit_log.store.contract import InPlace, Store
 from tests.audit_log.archive.test_run import archived, exactly
 from tests.audit_log.conftest import DAYS, NOW, Place
 from tests.audit_log.living import KEEPS, MUCH_LATER, archive_of, expired, leave_the_table, objects, register, verified
@@ -78,35 +78,50 @@ def test_questions_are_answered_from_it_as_before(month: Place) -> None:
 
 
 class Meanwhile:
-    """The store of a reader in whose way somebody else does something, once, before its first object is read."""
+    """The store of a reader in whose way somebody else does something, once, about its first object."""
 
-    def __init__(self, store: Store, happens: Callable[[], object]) -> None:
-        self._store, self._happens, self._over = store, happens, threading.Lock()
+    def __init__(self, store: Store, happens: Callable[[], object], *, after: bool = False) -> None:
+        self._store, self._happens, self._after, self._over = store, happens, after, threading.Lock()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._store, name)
 
-    def get(self, key: str) -> bytes:
-        if key.endswith(".parquet") and self._over.acquire(blocking=False):
+    def in_place(self, key: str) -> InPlace | None:
+        if self._after:
+            found = self._store.in_place(key)
+            self._once()
+            return found
+        self._once()
+        return self._store.in_place(key)
+
+    def _once(self) -> None:
+        if self._over.acquire(blocking=False):
             self._happens()
-        return self._store.get(key)
 
 
-def test_who_reads_while_a_month_is_compacted_finds_everything_and_is_alarmed_by_nothing(month: Place) -> None:
-    store: Any = Meanwhile(month.store, lambda: compacted(month))
+AFTER = pytest.mark.parametrize("after", [False, True], ids=["before it is hashed", "before it is decoded"])
+
+
+@AFTER
+def test_who_reads_while_a_month_is_compacted_finds_everything_and_is_alarmed_by_nothing(
+    month: Place, after: bool
+) -> None:
+    store: Any = Meanwhile(month.store, lambda: compacted(month), after=after)
     found = verify_range(store, AUDIT_LOG, FIRST, LAST_OF_MONTH)
     assert (found.problems, found.rows) == ([], len(month.rows))
     assert found.head == verified(month).head
 
 
-def test_who_asks_while_a_month_is_compacted_is_answered(month: Place) -> None:
-    store: Any = Meanwhile(month.store, lambda: compacted(month))
+@AFTER
+def test_who_asks_while_a_month_is_compacted_is_answered(month: Place, after: bool) -> None:
+    store: Any = Meanwhile(month.store, lambda: compacted(month), after=after)
     assert len(ask(store, AUDIT_LOG, Question(limit=100_000)).rows) == len(month.rows)
 
 
-def test_what_is_missing_although_nobody_removed_it_is_told_all_the_same(month: Place) -> None:
+@AFTER
+def test_what_is_missing_although_nobody_removed_it_is_told_all_the_same(month: Place, after: bool) -> None:
     gone = min(objects(month))
-    store: Any = Meanwhile(month.store, lambda: month.store.delete(gone))
+    store: Any = Meanwhile(month.store, lambda: month.store.delete(gone), after=after)
     assert [gone in problem for problem in verify_range(store, AUDIT_LOG, FIRST, LAST_OF_MONTH).problems] == [True]
     with pytest.raises(ContentError):
         ask(month.store, AUDIT_LOG, Question(limit=100_000))

@@ -65,6 +65,25 @@ def test_what_is_written_is_read_back(behind: Behind) -> None:
     assert behind.open().get(KEY) == content
 
 
+def test_what_lies_on_this_machine_is_hashed_where_it_lies(behind: Behind) -> None:
+    store, content = behind.open(), os.urandom(300_000)
+    store.create(KEY, content)
+    found = store.in_place(KEY)
+    if behind.folder is None:
+        assert found is None
+        return
+    assert found is not None
+    assert (found.path, found.size) == (behind.folder / KEY, len(content))
+    assert found.sha256 == hashlib.sha256(content).hexdigest()
+    assert found.untouched()
+    found.path.write_bytes(content)
+    assert not found.untouched()
+    store.delete(KEY)
+    assert not found.untouched()
+    with pytest.raises(MissingObjectError):
+        store.in_place(KEY)
+
+
 def test_what_is_there_is_never_overwritten(behind: Behind) -> None:
     store = behind.open()
     store.create(KEY, b"first")
