@@ -20,6 +20,8 @@ from adinsights_orchestration.redaction import Verbatim
 
 if TYPE_CHECKING:
     from adinsights_orchestration.audit_log.archive.report import ArchiveReport
+    from adinsights_orchestration.audit_log.bookkeeping.ledger import Known
+    from adinsights_orchestration.audit_log.reading.choosing import Knowing
     from adinsights_orchestration.audit_log.reading.verify import VerifyReport
     from adinsights_orchestration.ops_store.store import OpsStore
     from adinsights_orchestration.settings import Settings
@@ -125,7 +127,13 @@ def query(
         limit=limit,
         sql=sql or None,
     )
-    answer = ask(open_store(settings.audit_log), AUDIT_LOG, question, at_once=settings.audit_log.at_once)
+    answer = ask(
+        open_store(settings.audit_log),
+        AUDIT_LOG,
+        question,
+        at_once=settings.audit_log.at_once,
+        knowing=_knowing(settings),
+    )
     _journal(settings, "query", {"tenant": str(whose) if whose else None, "rows": len(answer.rows), "sql": bool(sql)})
     # Who did it, and from where, is what is asked for here; everywhere else these are taken out.
     rows = [
@@ -242,6 +250,22 @@ def _tell_dagster(settings: Settings, store: OpsStore, report: ArchiveReport) ->
         lambda instance: tell(instance, ledger.days(first, closed), utc_now(), report),
         "Its UI does not show these days yet: this command, given again, or the nightly run tells it.",
     )
+
+
+def _knowing(settings: Settings) -> Knowing:
+    """What the ledger knows, where it answers: then the chain need not be read from its beginning."""
+    from adinsights_orchestration.audit_log.bookkeeping.ledger import ArchiveLedger
+    from adinsights_orchestration.audit_log.source import AUDIT_LOG
+
+    ledger = ArchiveLedger(process.open_ops_store(settings), AUDIT_LOG.name)
+
+    def about(first: date, last: date) -> Known | None:
+        try:
+            return ledger.about(first, last)
+        except OpsStoreError:
+            return None
+
+    return about
 
 
 def _journal(settings: Settings, kind: str, summary: dict[str, Any]) -> None:

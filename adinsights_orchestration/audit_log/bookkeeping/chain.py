@@ -12,9 +12,11 @@ from datetime import date
 from uuid import UUID
 
 from adinsights_orchestration.audit_log.bookkeeping.manifest import (
+    ADVICE,
     Manifest,
     ManifestError,
     hash_of,
+    parse_manifest,
     read_manifest,
     require_follows,
 )
@@ -79,6 +81,12 @@ def follow(store: Store, source: str, after: int = 0, previous: str = "") -> Ite
     Raises:
         ManifestError: One was changed, or does not follow on the one before.
     """
+    for manifest, _ in follow_hashed(store, source, after, previous):
+        yield manifest
+
+
+def follow_hashed(store: Store, source: str, after: int = 0, previous: str = "") -> Iterator[tuple[Manifest, str]]:
+    """The same, each with its hash."""
     sequence = after + 1
     while True:
         key = manifest_key(source, sequence)
@@ -88,14 +96,30 @@ def follow(store: Store, source: str, after: int = 0, previous: str = "") -> Ite
             return
         manifest = read_manifest(content, place=key)
         require_follows(manifest, source, sequence, previous, place=key)
-        yield manifest
         sequence, previous = sequence + 1, hash_of(content)
+        yield manifest, previous
 
 
 def load(store: Store, source: str, sequence: int) -> Manifest:
     """One manifest by its number."""
     key = manifest_key(source, sequence)
     return read_manifest(store.get(key), place=key)
+
+
+def load_known(store: Store, source: str, sequence: int, hash_: str) -> Manifest:
+    """One manifest by its number, which must have this hash: it was proven when it was added or followed.
+
+    Raises:
+        ManifestError: It is missing, or another one.
+    """
+    key = manifest_key(source, sequence)
+    try:
+        content = store.get(key)
+    except MissingObjectError:
+        raise ManifestError("the manifest is missing", place=key, next_step=ADVICE) from None
+    if hash_of(content) != hash_:
+        raise ManifestError("the manifest is not the one that was sealed", place=key, next_step=ADVICE)
+    return parse_manifest(content, place=key)
 
 
 def append(store: Store, manifest: Manifest) -> None:

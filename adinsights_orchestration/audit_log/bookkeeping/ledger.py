@@ -112,6 +112,21 @@ class Reading:
     started_at: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What the ledger knows of a chain, for a range of days.
+
+    Attributes:
+        manifests: Number and hash of those that are about the range, in order.
+        number: The number of the last one of all; 0 before the first.
+        head: Its hash.
+    """
+
+    manifests: tuple[tuple[int, str], ...]
+    number: int
+    head: str
+
+
 class ArchiveLedger:
     """The ledger of one table.
 
@@ -138,14 +153,20 @@ class ArchiveLedger:
         with self._store.begin() as connection:
             return list(connection.execute(query.order_by(table.c.sequence)).scalars())
 
-    def hashes_about(self, day: date) -> list[tuple[int, str]]:
-        """The numbers of the manifests that are about a day, in order, and what each must hash to."""
+    def about(self, first: date, last: date) -> Known:
+        """What is known of the manifests that are about a range of days; together they say what holds of it."""
         table = audit_manifest
-        query = sa.select(table.c.sequence, table.c.hash).where(
-            self._is(table), table.c.first_day <= day, day <= table.c.last_day
+        head = sa.select(sa.func.max(table.c.sequence)).where(self._is(table)).scalar_subquery()
+        query = sa.select(table.c.sequence, table.c.hash, table.c.first_day, table.c.last_day).where(
+            self._is(table),
+            sa.or_(sa.and_(table.c.first_day <= last, first <= table.c.last_day), table.c.sequence == head),
         )
         with self._store.begin() as connection:
-            return [(row.sequence, row.hash) for row in connection.execute(query.order_by(table.c.sequence))]
+            rows = connection.execute(query.order_by(table.c.sequence)).all()
+        if not rows:
+            return Known((), 0, "")
+        mine = ((row.sequence, row.hash) for row in rows if row.first_day <= last and first <= row.last_day)
+        return Known(tuple(mine), rows[-1].sequence, rows[-1].hash)
 
     def in_force(self, first: date, last: date) -> dict[At, InForce]:
         """What is archived of these days, by tenant and day."""

@@ -25,7 +25,7 @@ from adinsights_orchestration.errors import AdinsightsError
 
 FORMAT = 1
 FORMAT_WITH_REMOVALS = 2  # only what says that something is gone: who does not know that may not take it for damage
-_ADVICE = "docs/runbook.md says what to do: a broken audit chain."
+ADVICE = "docs/runbook.md says what to do: a broken audit chain."
 
 
 class ManifestError(AdinsightsError):
@@ -129,27 +129,32 @@ def read_manifest(content: bytes, *, place: str = "") -> Manifest:
     Raises:
         ManifestError: It is no manifest, of another format, or has been written to by something else.
     """
+    manifest = parse_manifest(content, place=place)
+    if manifest.to_bytes() != content:
+        raise ManifestError("the manifest has been changed", place=place, next_step=ADVICE)
+    return manifest
+
+
+def parse_manifest(content: bytes, *, place: str = "") -> Manifest:
+    """The manifest of bytes whose hash is known to be that of one: its spelling is not looked at again."""
     try:
-        manifest = _manifest(json.loads(content))
+        return _manifest(json.loads(content))
     except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
         raise ManifestError(
             f"this is no manifest ({type(error).__name__})",
             place=place,
-            next_step=_ADVICE,
+            next_step=ADVICE,
         ) from None
-    if manifest.to_bytes() != content:
-        raise ManifestError("the manifest has been changed", place=place, next_step=_ADVICE)
-    return manifest
 
 
 def require_follows(manifest: Manifest, source: str, sequence: int, previous: str, *, place: str = "") -> None:
     """Refuses a manifest that is not the one that belongs at this place of the chain."""
     if (manifest.source, manifest.sequence) != (source, sequence):
         raise ManifestError(
-            f"it says that it is number {manifest.sequence} of {manifest.source}", place=place, next_step=_ADVICE
+            f"it says that it is number {manifest.sequence} of {manifest.source}", place=place, next_step=ADVICE
         )
     if manifest.previous != previous:
-        raise ManifestError("it does not follow on the manifest before it", place=place, next_step=_ADVICE)
+        raise ManifestError("it does not follow on the manifest before it", place=place, next_step=ADVICE)
 
 
 def newest(
@@ -177,7 +182,13 @@ def _only(manifest: Manifest, wanted: Callable[[At], bool]) -> Manifest:
     """A manifest without what nobody asks for."""
     chunks = tuple(chunk for chunk in manifest.chunks if wanted((chunk.tenant, chunk.day)))
     named = {key for chunk in chunks for key in chunk.files}
-    return replace(manifest, chunks=chunks, files=tuple(file for file in manifest.files if file.key in named))
+    gone = manifest.gone
+    if gone is not None:
+        left = tuple(chunk for chunk in gone.chunks if wanted((chunk.tenant, chunk.day)))
+        gone = replace(gone, chunks=left, files=())
+    return replace(
+        manifest, chunks=chunks, files=tuple(file for file in manifest.files if file.key in named), gone=gone
+    )
 
 
 def _names_and_types(columns: Sequence[Column]) -> tuple[list[str], list[str]]:

@@ -8,12 +8,12 @@ there; other objects for the same rows hold the same content.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from uuid import UUID
 
-from adinsights_orchestration.audit_log.bookkeeping.chain import tenant_of_key
+from adinsights_orchestration.audit_log.bookkeeping.chain import day_of_key, tenant_of_key
 from adinsights_orchestration.audit_log.bookkeeping.manifest import Manifest, ManifestKind
 from adinsights_orchestration.audit_log.model import At, Cause, Chunk, DataFile, Gone
 
@@ -65,25 +65,29 @@ class Standing:
     """What a chain says in its end.
 
     Attributes:
-        in_force: What the archive holds of every tenant's day, and the manifest that says so.
+        in_force: What the archive holds of every tenant's day.
         named: Every object that was ever named and is not gone, and the tenants' days that it was named for.
         files: Those objects.
         gone: Objects that must not be there any more, by their key.
         removed: What has left, in order.
+        archived: Days of which there is a manifest.
+        revisions: The newest revision of every day, of all of its tenants.
         problems: Steps that are not allowed, in words.
     """
 
-    in_force: dict[At, tuple[Chunk, Manifest]] = field(default_factory=dict)
-    named: dict[str, set[At]] = field(default_factory=dict)
+    in_force: dict[At, Chunk] = field(default_factory=dict)
+    named: dict[str, tuple[At, ...]] = field(default_factory=dict)
     files: dict[str, DataFile] = field(default_factory=dict)
     gone: dict[str, DataFile] = field(default_factory=dict)
     removed: list[Removed] = field(default_factory=list)
+    archived: set[date] = field(default_factory=set)
+    revisions: dict[date, int] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
 
     def users(self) -> dict[str, set[At]]:
         """Of every object that something in force names, the tenants' days that do."""
         found: dict[str, set[At]] = {}
-        for at, (chunk, _) in self.in_force.items():
+        for at, chunk in self.in_force.items():
             for key in chunk.files:
                 found.setdefault(key, set()).add(at)
         return found
@@ -92,33 +96,42 @@ class Standing:
         """The objects that nothing needs any more once these tenants' days have left, earlier revisions' included."""
         left = set(leaving)
         return [
-            self.files[key] for key in sorted(self.named) if self.named[key] & left and not users.get(key, set()) - left
+            self.files[key]
+            for key in sorted(self.named)
+            if not left.isdisjoint(self.named[key]) and not users.get(key, set()) - left
         ]
 
-    def next_revision(self, day: date, manifests: Sequence[Manifest]) -> int:
+    def files_of(self, chunk: Chunk) -> tuple[DataFile, ...]:
+        """The objects that a chunk in force names; one of which no manifest says what it is is a problem already."""
+        return tuple(self.files[key] for key in chunk.files if key in self.files)
+
+    def next_revision(self, day: date) -> int:
         """The revision that a day gets when it is written anew."""
-        known = [chunk.revision for manifest in manifests for chunk in manifest.chunks if chunk.day == day]
-        days = [each.revision for each in manifests if each.kind is ManifestKind.DAY and each.first_day == day]
-        return max([0, *known, *days]) + 1
+        return self.revisions.get(day, 0) + 1
 
 
 def stand(manifests: Iterable[Manifest]) -> Standing:
-    """Reads a whole chain, from its first manifest on."""
-    history = _History()
+    """Reads a whole chain, from its first manifest on; of the manifests themselves nothing is kept."""
+    history = History()
     for manifest in manifests:
         history.take(manifest)
     return history.standing
 
 
 @dataclass(slots=True)
-class _History:
+class History:
+    """What is known after each manifest of a chain, given one by one."""
+
     standing: Standing = field(default_factory=Standing)
     days: dict[date, set[UUID]] = field(default_factory=dict)
 
     def take(self, manifest: Manifest) -> None:
-        known = self.standing.in_force
+        """Goes one manifest on."""
+        standing, known = self.standing, self.standing.in_force
         if manifest.kind is ManifestKind.DAY:
             self._require_nothing_forgotten(manifest)
+            standing.archived.add(manifest.first_day)
+            self._count(manifest.first_day, manifest.revision)
         elif manifest.gone is not None:
             self._require_as_it_was(manifest, manifest.gone)
         else:
@@ -128,10 +141,12 @@ class _History:
             self.days.get(chunk.day, set()).discard(chunk.tenant)
         files = {file.key: file for file in manifest.files}
         for chunk in manifest.chunks:
-            known[chunk.tenant, chunk.day] = (chunk, manifest)
+            at = (chunk.tenant, chunk.day)
+            known[at] = chunk
             self.days.setdefault(chunk.day, set()).add(chunk.tenant)
+            self._count(chunk.day, chunk.revision)
             for key in chunk.files:
-                self._name(key, files, (chunk.tenant, chunk.day), manifest)
+                self._name(key, files, at, manifest)
         if manifest.gone is not None:
             self._remove(manifest, manifest.gone)
 
@@ -140,15 +155,24 @@ class _History:
         if key not in files:
             self._wrong(manifest, f"names {key} and does not say what it is")
             return
+        if not _belongs_to(key, at):
+            self._wrong(manifest, f"names {key} for tenant {at[0]} on {at[1]}, whose it cannot be")
+        if key in standing.files and not _same_bytes(standing.files[key], files[key]):
+            self._wrong(manifest, f"says of {key} that it is another object than it was")
         standing.files[key] = files[key]
-        standing.named.setdefault(key, set()).add(at)
+        before = standing.named.get(key, ())
+        if at not in before:
+            standing.named[key] = (*before, at)
         standing.gone.pop(key, None)  # the same content may come again
+
+    def _count(self, day: date, revision: int) -> None:
+        self.standing.revisions[day] = max(revision, self.standing.revisions.get(day, 0))
 
     def _require_nothing_forgotten(self, manifest: Manifest) -> None:
         day = manifest.first_day
         stated = {chunk.tenant: chunk for chunk in manifest.chunks}
         for tenant in sorted(self.days.get(day, set())):
-            before, _ = self.standing.in_force[tenant, day]
+            before = self.standing.in_force[tenant, day]
             after = stated.get(tenant)
             if after is None:
                 self._wrong(
@@ -162,11 +186,11 @@ class _History:
         known = self.standing.in_force
         buried = {(chunk.tenant, chunk.day): chunk for chunk in gone.chunks}
         for at, chunk in buried.items():
-            if at not in known or known[at][0] != chunk:
+            if known.get(at) != chunk:
                 self._wrong(manifest, f"says of tenant {at[0]} on {at[1]} that something else is gone than stood there")
         for chunk in manifest.chunks:
             at = (chunk.tenant, chunk.day)
-            before = known[at][0] if at in known else None
+            before = known.get(at)
             if before is None or (at not in buried and not _same_rows(before, chunk)):
                 self._wrong(
                     manifest, f"holds another content of tenant {at[0]} on {at[1]}, and says of none that it is gone"
@@ -184,14 +208,14 @@ class _History:
             standing.named.pop(file.key, None)
             standing.files.pop(file.key, None)
             standing.gone[file.key] = file
-        standing.removed.append(_removed(manifest, gone))
+        standing.removed.append(removed_by(manifest, gone))
 
     def _needed(self, gone: Gone) -> set[str]:
         """Of the objects that are said to be gone, those that something in force names."""
         found: set[str] = set()
         for file in gone.files:
-            for at in self.standing.named.get(file.key, set()):
-                if at in self.standing.in_force and file.key in self.standing.in_force[at][0].files:
+            for at in self.standing.named.get(file.key, ()):
+                if at in self.standing.in_force and file.key in self.standing.in_force[at].files:
                     found.add(file.key)
         return found
 
@@ -203,7 +227,26 @@ def _same_rows(before: Chunk, after: Chunk) -> bool:
     return (before.rows, before.portable, before.revision) == (after.rows, after.portable, after.revision)
 
 
-def _removed(manifest: Manifest, gone: Gone) -> Removed:
+def _same_bytes(before: DataFile, after: DataFile) -> bool:
+    """The columns may be told otherwise: a type may become wider, and no byte change by it."""
+    return (before.sha256, before.size, before.rows) == (after.sha256, after.size, after.rows)
+
+
+def _belongs_to(key: str, at: At) -> bool:
+    """Whether the key is one of the tenant's, and of that day or its month: what a month is about stays within it."""
+    try:
+        return tenant_of_key(key) == at[0] and month_of(day_of_key(key)) == month_of(at[1])
+    except (IndexError, ValueError):
+        return False
+
+
+def month_of(day: date) -> date:
+    """The first day of its month."""
+    return day.replace(day=1)
+
+
+def removed_by(manifest: Manifest, gone: Gone) -> Removed:
+    """What a manifest says has left the archive."""
     stays = {(chunk.tenant, chunk.day): chunk.rows for chunk in manifest.chunks}
     rows = sum(chunk.rows - stays.get((chunk.tenant, chunk.day), 0) for chunk in gone.chunks)
     return Removed(

@@ -16,8 +16,8 @@ from datetime import UTC, date, timedelta
 from uuid import UUID
 
 from adinsights_orchestration.audit_log.bookkeeping import removal_ledger
-from adinsights_orchestration.audit_log.bookkeeping.manifest import Manifest, ManifestKind
-from adinsights_orchestration.audit_log.bookkeeping.standing import Standing
+from adinsights_orchestration.audit_log.bookkeeping.links import Links
+from adinsights_orchestration.audit_log.bookkeeping.standing import Standing, month_of
 from adinsights_orchestration.audit_log.days import span
 from adinsights_orchestration.audit_log.leaving.removing import Archive, Leaving, RemovalError, Swept
 from adinsights_orchestration.audit_log.leaving.rewriting import Input, inputs_of, put, rewrite
@@ -87,9 +87,9 @@ def compact(archive: Archive, *, apply: bool, month: date | None = None) -> Comp
     store = archive.store
     if apply:
         with archive.locked(), archive.journalled(Cause.COMPACTED) as (run, summary):
-            manifests, standing = archive.read(store)
-            for each in _months(archive, manifests, month):
-                if (found := _compact(archive, store, standing, each)) is not None:
+            links = Links(store, archive.source.name)
+            for each in [each for each, _ in _worth_it(archive, links, store, month)]:
+                if (found := _compact(archive, store, links.standing(month_of(each[0])), each)) is not None:
                     leaving, told = found
                     archive.bury(store, run, Cause.COMPACTED, leaving)
                     report.months.append(told)
@@ -100,9 +100,7 @@ def compact(archive: Archive, *, apply: bool, month: date | None = None) -> Comp
                 "objects_after": sum(told.after for told in report.months),
             }
     else:
-        manifests, standing = archive.read(store)
-        told_ = (_tell(archive, standing, each) for each in _months(archive, manifests, month))
-        report.months = [told for told in told_ if told is not None]
+        report.months = [told for _, told in _worth_it(archive, Links(store, archive.source.name), store, month)]
     report.pending = len(removal_ledger.pending(archive.ops, archive.source.name))
     return report
 
@@ -119,8 +117,21 @@ def settled_months(first_day: date, today: date, archived: set[date]) -> Iterato
         begin = following
 
 
-def _months(archive: Archive, manifests: Sequence[Manifest], only: date | None) -> list[tuple[date, date]]:
-    archived = {each.first_day for each in manifests if each.kind is ManifestKind.DAY}
+def _worth_it(archive: Archive, links: Links, store: Store, only: date | None) -> list[tuple[tuple[date, date], Month]]:
+    """The months that have something to gain, and what; all of the chain is in order when they are known."""
+    found: list[tuple[tuple[date, date], Month]] = []
+    settled: dict[date, tuple[date, date]] | None = None
+    for month, standing in archive.read_by_month(store, links):
+        if settled is None:  # the links are known from here on
+            settled = {month_of(each[0]): each for each in _months(archive, links.days, only)}
+        if month in settled and (told := _tell(archive, standing, settled[month])) is not None:
+            found.append((settled[month], told))
+    if settled is None:  # nothing is archived
+        _months(archive, links.days, only)
+    return found
+
+
+def _months(archive: Archive, archived: set[date], only: date | None) -> list[tuple[date, date]]:
     today = archive.clock().astimezone(UTC).date()
     months = list(settled_months(archive.settings.audit_log.first_day, today, archived))
     if only is None:
@@ -137,7 +148,7 @@ def _months(archive: Archive, manifests: Sequence[Manifest], only: date | None) 
 def _groups(archive: Archive, standing: Standing, month: tuple[date, date]) -> Iterator[tuple[UUID, list[list[Input]]]]:
     """By tenant, what becomes one object each: small objects of the same columns, no more than fit into memory."""
     keys: dict[UUID, set[str]] = defaultdict(set)
-    for (tenant, day), (chunk, _) in standing.in_force.items():
+    for (tenant, day), chunk in standing.in_force.items():
         if month[0] <= day <= month[1]:
             keys[tenant].update(chunk.files)
     most, users = (archive.settings.audit_log.object_megabytes << 20) // _DECODED, standing.users()
@@ -172,7 +183,7 @@ def _compact(
     chunks: list[Chunk] = []
     tenants = 0
     days: dict[UUID, list[Chunk]] = defaultdict(list)
-    for (whose, _), (chunk, _) in sorted(standing.in_force.items(), key=lambda item: item[0][1]):
+    for (whose, _), chunk in sorted(standing.in_force.items(), key=lambda item: item[0][1]):
         days[whose].append(chunk)
     for tenant, groups in _groups(archive, standing, month):
         anew = _write(archive, store, tenant, groups)

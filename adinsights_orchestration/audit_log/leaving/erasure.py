@@ -20,7 +20,6 @@ import pyarrow.compute as pc
 
 from adinsights_orchestration.audit_log.bookkeeping import chain
 from adinsights_orchestration.audit_log.bookkeeping.ledger import InForce
-from adinsights_orchestration.audit_log.bookkeeping.manifest import Manifest
 from adinsights_orchestration.audit_log.bookkeeping.standing import Standing
 from adinsights_orchestration.audit_log.leaving import preflight
 from adinsights_orchestration.audit_log.leaving.matching import Conditions, Subject, matches
@@ -92,7 +91,7 @@ class Erasure:
             ContentError: An object of the tenant is missing or damaged, so that nobody knows what it holds.
         """
         store = self.archive.store
-        return self._plan(store, self.archive.read(store)[1])
+        return self._plan(store, self.archive.read(store))
 
     def apply(self, wanted: str = "") -> ErasurePlan:
         """Carries out the plan that somebody read.
@@ -105,11 +104,11 @@ class Erasure:
             raise RemovalError("no reason is given", next_step="Name the request (--reason), not the person.")
         with self.archive.locked():
             store = self.archive.store
-            manifests, standing = self.archive.read(store)
+            standing = self.archive.read(store)
             plan = self._plan(store, standing)
             preflight.require(plan.digest, wanted, plan.obstacles)
             with self.archive.journalled(Cause.ERASED) as (run, summary):
-                for leaving in self._leavings(store, plan, standing, manifests):
+                for leaving in self._leavings(store, plan, standing):
                     self.archive.bury(store, run, Cause.ERASED, leaving, self.reason)
                 plan.swept = self.archive.sweep(store)
                 summary |= {"removed": plan.swept.removed, "refused": len(plan.swept.refused)}
@@ -140,14 +139,12 @@ class Erasure:
             plan.obstacles.append(f"{in_table:,} of these rows are in the table: delete them in the backend first")
         return plan
 
-    def _leavings(
-        self, store: Store, plan: ErasurePlan, standing: Standing, manifests: Sequence[Manifest]
-    ) -> Iterator[Leaving]:
+    def _leavings(self, store: Store, plan: ErasurePlan, standing: Standing) -> Iterator[Leaving]:
         """By month; what goes as a whole goes with the first."""
-        touched = [at for at, (chunk, _) in standing.in_force.items() if plan.rewritten.intersection(chunk.files)]
+        touched = [at for at, chunk in standing.in_force.items() if plan.rewritten.intersection(chunk.files)]
         besides = tuple(plan.removed.values())
         for month in by_month(touched):
-            leaving = self._month(store, plan, standing, manifests, [standing.in_force[at][0] for at in month])
+            leaving = self._month(store, plan, standing, [standing.in_force[at] for at in month])
             yield replace(leaving, files=(*leaving.files, *besides))
             besides = ()
         if besides:
@@ -159,7 +156,6 @@ class Erasure:
         store: Store,
         plan: ErasurePlan,
         standing: Standing,
-        manifests: Sequence[Manifest],
         chunks: Sequence[Chunk],
     ) -> Leaving:
         source, tenant = self.archive.source, self.subject.tenant
@@ -174,7 +170,7 @@ class Erasure:
             new, left_out = _anew(chunk, rewrites, files)
             if left_out.rows:
                 before.append(chunk)
-                revision = standing.next_revision(chunk.day, manifests)
+                revision = standing.next_revision(chunk.day)
                 new = replace(new, revision=revision, live=_live(known.get((tenant, chunk.day)), new))
             if new.rows:
                 after.append(new)

@@ -158,11 +158,12 @@ def _choose(archive: Archive, report: ExpiryReport) -> list[Leaving]:
     due, report.stays = keeping.judge(archive.ledger.in_force(_BEGINNING, keeping.latest_cutoff))
     if not due:
         return []  # without a look at the store
-    _, standing = archive.read(archive.store)
-    due, shared = _whole_objects(due & standing.in_force.keys(), standing)
-    report.stays |= dict.fromkeys(shared, Stays.SHARED)
-    leaving = leaving_of(standing, due)
-    report.rows = {at: standing.in_force[at][0].rows for at in due}
+    leaving: list[Leaving] = []
+    for _, standing in archive.read_by_month(archive.store):
+        goes, shared = _whole_objects(due & standing.in_force.keys(), standing)
+        report.stays |= dict.fromkeys(shared, Stays.SHARED)
+        report.rows |= {at: standing.in_force[at].rows for at in goes}
+        leaving += leaving_of(standing, goes)
     report.objects = sum(len(each.files) for each in leaving)
     report.size = sum(file.size for each in leaving for file in each.files)
     return leaving
@@ -178,7 +179,7 @@ def leaving_of(standing: Standing, due: Iterable[At]) -> list[Leaving]:
         left |= set(month)
         files = [file for file in standing.left_over(left, users) if file.key not in taken]
         taken |= {file.key for file in files}
-        chunks = tuple(standing.in_force[at][0] for at in month)
+        chunks = tuple(standing.in_force[at] for at in month)
         found.append(Leaving(month[0][1], month[-1][1], chunks, tuple(files)))
     return found
 
@@ -189,5 +190,5 @@ def _whole_objects(due: set[At], standing: Standing) -> tuple[set[At], set[At]]:
     goes, before = set(due), -1
     while len(goes) != before:
         before = len(goes)
-        goes = {at for at in goes if all(users[key] <= goes for key in standing.in_force[at][0].files)}
+        goes = {at for at in goes if all(users[key] <= goes for key in standing.in_force[at].files)}
     return goes, due - goes

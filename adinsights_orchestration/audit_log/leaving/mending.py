@@ -77,7 +77,7 @@ def mend(archive: Archive, first: date, last: date, *, apply: bool) -> MendingRe
         ArchiveError: Somebody else archives at this moment.
     """
     store = archive.store
-    _, standing = archive.read(store)
+    standing = archive.read(store)
     report = MendingReport(not apply)
     _find(archive, store, standing, (first, last), report)
     by_day: dict[date, list[At]] = {}
@@ -98,7 +98,7 @@ def mend(archive: Archive, first: date, last: date, *, apply: bool) -> MendingRe
 def _look_again(archive: Archive, store: Store, days: tuple[date, date], report: MendingReport) -> None:
     """Mended is what is whole when it is read once more."""
     after = MendingReport(dry_run=False)
-    _find(archive, store, archive.read(store)[1], days, after)
+    _find(archive, store, archive.read(store), days, after)
     report.mended = sorted(set(report.damages) - set(after.damages))
     for at, damage in after.damages.items():
         witness = Witness.CHANGED if damage.witness is Witness.TABLE else damage.witness
@@ -106,7 +106,7 @@ def _look_again(archive: Archive, store: Store, days: tuple[date, date], report:
 
 
 def _find(archive: Archive, store: Store, standing: Standing, days: tuple[date, date], report: MendingReport) -> None:
-    chunks = {at: chunk for at, (chunk, _) in standing.in_force.items() if days[0] <= at[1] <= days[1]}
+    chunks = {at: chunk for at, chunk in standing.in_force.items() if days[0] <= at[1] <= days[1]}
     files = {key: standing.files[key] for chunk in chunks.values() for key in chunk.files}
     wrong = unreadable(store, list(files.values()), archive.settings.audit_log.at_once)
     report.objects = len(files)

@@ -85,7 +85,7 @@ class Offboarding:
     def plan(self) -> OffboardingPlan:
         """Tells what would leave; changes nothing."""
         store = self.archive.store
-        return self._plan(store, self.archive.read(store)[1])[0]
+        return self._plan(store, self.archive.read(store))[0]
 
     def apply(self, wanted: str = "") -> OffboardingPlan:
         """Hands over, if that was asked for, and carries out the plan that somebody read.
@@ -97,7 +97,7 @@ class Offboarding:
         """
         with self.archive.locked():
             store = self.archive.store
-            _, standing = self.archive.read(store)
+            standing = self.archive.read(store)
             plan, leaving = self._plan(store, standing)
             preflight.require(plan.digest, wanted, plan.obstacles)
             with self.archive.journalled(Cause.OFFBOARDED) as (run, summary):
@@ -122,7 +122,7 @@ class Offboarding:
             plan.obstacles.append("the backend still serves this tenant: it must be removed there first")
         if in_table := preflight.rows_in_table(archive, tenant, {}):
             plan.obstacles.append(f"{in_table:,} rows of it are in the table: the backend must delete them first")
-        mine = {at: chunk for at, (chunk, _) in standing.in_force.items() if at[0] == tenant}
+        mine = {at: chunk for at, chunk in standing.in_force.items() if at[0] == tenant}
         due = self._due(standing, mine)
         plan.rows = {day: mine[tenant, day].rows for _, day in sorted(due)}
         plan.kept = {day: chunk.rows for (_, day), chunk in sorted(mine.items()) if (tenant, day) not in due}
@@ -138,8 +138,8 @@ class Offboarding:
         kept = first_kept_day(self.archive.clock().astimezone(UTC).date(), MINIMUM_RETENTION_DAYS)
         goes = {at for at in mine if at[1] < kept}
         # An object of a month goes when all of it is old enough.
-        young = {key for at in set(mine) - goes for key in standing.in_force[at][0].files}
-        return {at for at in goes if not young.intersection(standing.in_force[at][0].files)}
+        young = {key for at in set(mine) - goes for key in standing.in_force[at].files}
+        return {at for at in goes if not young.intersection(standing.in_force[at].files)}
 
 
 def hand_over(archive: Archive, store: Store, standing: Standing, tenant: UUID, folder: Path) -> int:
@@ -154,9 +154,7 @@ def hand_over(archive: Archive, store: Store, standing: Standing, tenant: UUID, 
             "something is in this folder already", place=str(folder), next_step="Name an empty one, or a new one."
         )
     target = Folder(folder)
-    chunks = [
-        chunk for at, (chunk, _) in sorted(standing.in_force.items(), key=lambda each: each[0][1]) if at[0] == tenant
-    ]
+    chunks = [chunk for at, chunk in sorted(standing.in_force.items(), key=lambda each: each[0][1]) if at[0] == tenant]
     keys = {key for chunk in chunks for key in chunk.files}
     written: dict[str, DataFile] = {}
     rows_in_force = _rows_in_force(standing, tenant)
@@ -182,7 +180,7 @@ def hand_over(archive: Archive, store: Store, standing: Standing, tenant: UUID, 
 def _rows_in_force(standing: Standing, tenant: UUID) -> dict[str, int]:
     """By object, how many rows the days have that lie in it alone; a day of several objects counts for none of them."""
     found: dict[str, int] = {}
-    for (whose, _), (chunk, _) in standing.in_force.items():
+    for (whose, _), chunk in standing.in_force.items():
         if whose == tenant and len(chunk.files) == 1:
             found[chunk.files[0]] = found.get(chunk.files[0], 0) + chunk.rows
     return found

@@ -24,9 +24,10 @@ from adinsights_orchestration.audit_log.archive.run import Archiver, lock_name
 from adinsights_orchestration.audit_log.archive.sealing import versions
 from adinsights_orchestration.audit_log.bookkeeping import chain, removal_ledger
 from adinsights_orchestration.audit_log.bookkeeping.ledger import ArchiveLedger
+from adinsights_orchestration.audit_log.bookkeeping.links import Links
 from adinsights_orchestration.audit_log.bookkeeping.manifest import Manifest, ManifestKind
 from adinsights_orchestration.audit_log.bookkeeping.removal_ledger import Account
-from adinsights_orchestration.audit_log.bookkeeping.standing import Standing, stand
+from adinsights_orchestration.audit_log.bookkeeping.standing import History, Standing
 from adinsights_orchestration.audit_log.model import Cause, Chunk, DataFile, Gone
 from adinsights_orchestration.audit_log.retention.run import lock_name as rows_lock_name
 from adinsights_orchestration.audit_log.source import NOBODY, Source
@@ -133,23 +134,39 @@ class Archive:
         """The ledger of its chunks."""
         return ArchiveLedger(self.ops, self.source.name)
 
-    def read(self, store: Store) -> tuple[list[Manifest], Standing]:
-        """The whole chain, which must add up and reach as far as the ledger knows.
+    def read(self, store: Store) -> Standing:
+        """What the whole chain says, which must add up and reach as far as the ledger knows.
 
         Raises:
             RemovalError: It does not: what is wrong with it may not be buried under a tombstone.
         """
-        manifests = list(chain.follow(store, self.source.name))
-        standing = stand(manifests)
         number, head = self.ledger.head()
-        if head and head not in {manifest.hash for manifest in manifests}:
-            standing.problems.append(f"the archive does not hold manifest {number} that the ledger knows")
-        if standing.problems:
-            raise RemovalError(
-                f"the archive's chain is not in order: {standing.problems[0]}",
-                next_step="Nothing leaves the archive before that is mended: docs/runbook.md, a broken audit chain.",
-            )
-        return manifests, standing
+        history, found = History(), ""
+        for manifest, hash_ in chain.follow_hashed(store, self.source.name):
+            history.take(manifest)
+            if manifest.sequence == number:
+                found = hash_
+        _require_in_order(history.standing.problems, number, reaches=found == head)
+        return history.standing
+
+    def read_by_month(self, store: Store, links: Links | None = None) -> Iterator[tuple[date, Standing]]:
+        """The same month by month, for whoever need not have all of it in memory; only at the end all of it holds.
+
+        Args:
+            store: Where it is.
+            links: Filled with the chain's links.
+
+        Raises:
+            RemovalError: As above; whoever goes through it may do nothing before it has ended.
+        """
+        links = links if links is not None else Links(store, self.source.name)
+        number, head = self.ledger.head()
+        links.follow()
+        _require_in_order((), number, reaches=not head or links.hash_of(number) == head)
+        for month in links.months:
+            standing = links.standing(month)
+            _require_in_order(standing.problems)
+            yield month, standing
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -288,6 +305,15 @@ class Archive:
             created_at=self.clock(),
             detail=detail,
             id=uuid.uuid5(run, str(account.tenant)),
+        )
+
+
+def _require_in_order(problems: Sequence[str], number: int = 0, *, reaches: bool = True) -> None:
+    missing = [] if reaches else [f"the archive does not hold manifest {number} that the ledger knows"]
+    if wrong := [*problems, *missing]:
+        raise RemovalError(
+            f"the archive's chain is not in order: {wrong[0]}",
+            next_step="Nothing leaves the archive before that is mended: docs/runbook.md, a broken audit chain.",
         )
 
 

@@ -13,13 +13,7 @@ from datetime import date
 
 from adinsights_orchestration.audit_log.bookkeeping import chain
 from adinsights_orchestration.audit_log.bookkeeping.ledger import ArchiveLedger
-from adinsights_orchestration.audit_log.bookkeeping.manifest import (
-    Manifest,
-    ManifestError,
-    hash_of,
-    newest,
-    read_manifest,
-)
+from adinsights_orchestration.audit_log.bookkeeping.manifest import Manifest, ManifestError, newest
 from adinsights_orchestration.audit_log.model import At, DataFile
 from adinsights_orchestration.audit_log.reading.reader import ContentError, unreadable
 from adinsights_orchestration.audit_log.source import Source
@@ -50,7 +44,7 @@ def not_held(settings: Settings, ops: OpsStore, source: Source, wanted: Sequence
         by_day.setdefault(at[1], []).append(at)
     for day, here in sorted(by_day.items()):
         try:
-            in_force = newest(list(_manifests(store, ledger, source, day)))
+            in_force = newest(_manifests(store, ledger, source, day))
         except (StoreError, ManifestError) as error:
             problems |= dict.fromkeys(here, str(error))
             continue
@@ -67,9 +61,5 @@ def not_held(settings: Settings, ops: OpsStore, source: Source, wanted: Sequence
 
 
 def _manifests(store: Store, ledger: ArchiveLedger, source: Source, day: date) -> Iterator[Manifest]:
-    for number, hash_ in ledger.hashes_about(day):
-        key = chain.manifest_key(source.name, number)
-        content = store.get(key)
-        if hash_of(content) != hash_:
-            raise ManifestError("the manifest is not the one that was sealed", place=key)
-        yield read_manifest(content, place=key)
+    for number, hash_ in ledger.about(day, day).manifests:
+        yield chain.load_known(store, source.name, number, hash_)

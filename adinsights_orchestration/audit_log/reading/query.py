@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -20,6 +21,7 @@ from adinsights_orchestration.audit_log.bookkeeping import chain
 from adinsights_orchestration.audit_log.bookkeeping.manifest import newest
 from adinsights_orchestration.audit_log.model import At, DataFile
 from adinsights_orchestration.audit_log.reading import reader
+from adinsights_orchestration.audit_log.reading.choosing import EVER, Knowing, choose
 from adinsights_orchestration.audit_log.reading.reader import ContentError
 from adinsights_orchestration.audit_log.reading.scratch import private_folder
 from adinsights_orchestration.audit_log.source import Source
@@ -66,20 +68,34 @@ class Answer:
     objects: int
 
 
-def ask(store: Store, source: Source, question: Question, *, at_once: int = 8) -> Answer:
+def ask(
+    store: Store,
+    source: Source,
+    question: Question,
+    *,
+    at_once: int = 8,
+    knowing: Knowing | None = None,
+) -> Answer:
     """Answers from the archive alone.
+
+    Args:
+        store: The archive.
+        source: The table.
+        question: What is asked.
+        at_once: Objects that are fetched at once.
+        knowing: The ledger's `about`, which saves reading the whole chain; None: the store alone.
 
     Raises:
         QueryError: The SQL is wrong, or nothing is archived of what is asked for.
         ContentError: An object that it needs is missing or changed.
     """
-    chosen = _chosen(store, source, question)
+    chosen = _chosen(store, source, question, knowing)
     while True:
         try:
             return _answer(store, source, question, chosen, at_once)
         except ContentError:
             # Somebody compacted or expired meanwhile: what stands in place of what is gone by now answers.
-            before, chosen = chosen, _chosen(store, source, question)
+            before, chosen = chosen, _chosen(store, source, question, knowing)
             if chosen == before:
                 raise
 
@@ -115,7 +131,7 @@ def _quoted(name: str) -> str:
     return "'" + name.replace("'", "''") + "'"
 
 
-def _chosen(store: Store, source: Source, question: Question) -> dict[DataFile, list[date]]:
+def _chosen(store: Store, source: Source, question: Question, knowing: Knowing | None) -> dict[DataFile, list[date]]:
     """The objects that are needed, each with the days that it is asked for."""
 
     def wanted(at: At) -> bool:
@@ -124,7 +140,9 @@ def _chosen(store: Store, source: Source, question: Question) -> dict[DataFile, 
         return question.tenant in (None, tenant) and not early and not late
 
     found: dict[DataFile, list[date]] = {}
-    for (_, day), (chunk, manifest) in newest(chain.follow(store, source.name), wanted).items():
+    known = knowing(question.first or EVER[0], question.last or EVER[1]) if knowing is not None else None
+    in_force = choose(store, source, known, partial(newest, wanted=wanted))
+    for (_, day), (chunk, manifest) in in_force.items():
         for file in manifest.files:
             if file.key in chunk.files:
                 found.setdefault(file, []).append(day)

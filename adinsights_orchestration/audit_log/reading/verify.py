@@ -4,7 +4,7 @@ Belongs here: following the chain, taking every object of the range back, and li
 here: printing it (`cli.audit_archive`). What has left the archive, and whether it was allowed to, the chain says
 (`standing`): what a tombstone names is told, what is missing without one is a problem. What cannot be seen from the
 store alone is a chain whose newest manifests were removed: for that the head is held against the ledger, or against one
-that somebody wrote down.
+that somebody wrote down. The chain is followed once, and of what it says one month at a time is held (`links`).
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ from dataclasses import dataclass, field
 from datetime import date
 
 from adinsights_orchestration.audit_log.bookkeeping import chain
-from adinsights_orchestration.audit_log.bookkeeping.manifest import Manifest, ManifestError, ManifestKind
-from adinsights_orchestration.audit_log.bookkeeping.standing import Removed, Standing, stand
+from adinsights_orchestration.audit_log.bookkeeping.links import Links
+from adinsights_orchestration.audit_log.bookkeeping.manifest import ManifestError
+from adinsights_orchestration.audit_log.bookkeeping.standing import Removed, Standing, month_of
 from adinsights_orchestration.audit_log.days import span
-from adinsights_orchestration.audit_log.model import Chunk, DataFile
+from adinsights_orchestration.audit_log.model import At, Chunk, DataFile
 from adinsights_orchestration.audit_log.reading.proving import verify
 from adinsights_orchestration.audit_log.reading.reader import ContentError
 from adinsights_orchestration.audit_log.source import Source
@@ -25,7 +26,8 @@ from adinsights_orchestration.audit_log.store.contract import Store
 
 _CHUNKS_AT_ONCE = 256
 _BYTES_AT_ONCE = 64 << 20
-_Part = tuple[Chunk, Manifest]
+_Part = tuple[Chunk, tuple[DataFile, ...]]
+_Failed = tuple[_Part, str]
 
 
 @dataclass(slots=True)
@@ -79,88 +81,114 @@ def verify_range(
         only: Of the range, take back these days alone; the others need a manifest all the same.
     """
     report = VerifyReport()
-    manifests = _follow(store, source, report)
-    if head and head not in {manifest.hash for manifest in manifests}:
+    links = Links(store, source.name)
+    _follow(links, store, source, report)
+    if head and not links.has(head):
         report.problems.append(f"the chain does not hold the manifest {head}: its end is missing")
-    standing = stand(manifests)
-    report.problems += standing.problems
-    report.removed = [each for each in standing.removed if each.first_day <= last and first <= each.last_day]
-    report.lingering = _lingering(store, source, standing, first, last)
-    about = {day for manifest in manifests for day in _days_of(manifest)}
-    report.missing = [day for day in span(first, last) if day not in about]
+    report.removed = [each for each in links.removed if each.first_day <= last and first <= each.last_day]
+    report.missing = [day for day in span(first, last) if day not in links.days]
     report.days = (last - first).days + 1 - len(report.missing)
-    wanted = [
-        (chunk, manifest)
-        for (_, day), (chunk, manifest) in standing.in_force.items()
-        if first <= day <= last and (only is None or day in only)
-    ]
-    wanted.sort(key=lambda each: (each[0].files, each[0].day))  # the days of one object together: it is read once
-    failed = _prove(store, source, wanted, at_once, report)
-    while failed and (newer := _newer(store, source, report)):
+    months = _Months(store, source, links, first, last, at_once, report)
+    failed = {month: found for month in links.months if (found := months.prove(month, only))}
+    report.lingering = months.lingering()
+    while failed and (said := months.newly_said()):
         # Somebody compacted or expired meanwhile: what stands in place of what is gone by now is proven instead.
-        manifests += newer
-        standing = stand(manifests)
-        report.problems += [problem for problem in standing.problems if problem not in report.problems]
-        ats = [(chunk.tenant, chunk.day) for (chunk, _), _ in failed]
-        parts = [standing.in_force[at] for at in ats if at in standing.in_force]
-        failed = _prove(store, source, parts, at_once, report)
-    report.problems += [problem for _, problem in failed]
+        for month in sorted(said | failed.keys()):
+            again = {(chunk.tenant, chunk.day) for (chunk, _), _ in failed.pop(month, [])}
+            if found := months.prove_again(month, again):
+                failed[month] = found
+    report.problems += [problem for month in sorted(failed) for _, problem in failed[month]]
     return report
 
 
-def _prove(
-    store: Store, source: Source, parts: Sequence[_Part], at_once: int, report: VerifyReport
-) -> list[tuple[_Part, str]]:
-    """Takes all of these back; returns those that are not as they were sealed, and why."""
-    failed: list[tuple[_Part, str]] = []
-    for group in _groups(parts):
-        failed += _take_back(store, source, group, at_once, report)
-    return failed
+@dataclass(slots=True)
+class _Months:
+    """The proof of a range, of which one month at a time is held in memory.
+
+    Attributes:
+        gone: Hashes of the keys in the range of which the chain says that they are gone.
+    """
+
+    store: Store
+    source: Source
+    links: Links
+    first: date
+    last: date
+    at_once: int
+    report: VerifyReport
+    gone: set[int] = field(default_factory=set)
+
+    def prove(self, month: date, only: Collection[date] | None) -> list[_Failed]:
+        """Holds a month against the rules, and takes its objects back; returns those that are not as they were."""
+        standing = self._standing(month)
+        self.gone.update(hash(key) for key in standing.gone if self._in_range(key))
+        ats = [at for at in standing.in_force if self.first <= at[1] <= self.last and (only is None or at[1] in only)]
+        return self._take_back(standing, ats)
+
+    def prove_again(self, month: date, ats: Collection[At]) -> list[_Failed]:
+        """The same, of some tenants' days, after something new was said of the month."""
+        standing = self._standing(month)
+        return self._take_back(standing, [at for at in ats if at in standing.in_force])
+
+    def newly_said(self) -> set[date]:
+        """The months of which the chain says more than when it was followed; that is part of the report from now on."""
+        try:
+            said = self.links.follow()
+        except ManifestError:
+            return set()  # told already, or by the next
+        self.report.manifests, self.report.head = self.links.number, self.links.head
+        return said
+
+    def lingering(self) -> list[str]:
+        """A store that is away says so when the objects are read; here only what it lists counts."""
+        if not self.gone:
+            return []
+        tenants = {tenant for removed in self.links.removed for tenant in removed.tenants}
+        prefixes = (chain.tenant_prefix(self.source.name, tenant) for tenant in sorted(tenants))
+        found = [key for prefix in prefixes for key in self.store.keys(prefix) if hash(key) in self.gone]
+        by_month: dict[date, list[str]] = {}
+        for key in sorted(found):
+            by_month.setdefault(month_of(chain.day_of_key(key)), []).append(key)
+        gone = {month: self._standing(month).gone for month in by_month}  # of few months, if of any
+        return [key for month, keys in by_month.items() for key in keys if key in gone[month]]
+
+    def _standing(self, month: date) -> Standing:
+        try:
+            standing = self.links.standing(month)
+        except ManifestError as error:
+            standing = Standing(problems=[str(error)])
+        self.report.problems += [each for each in standing.problems if each not in self.report.problems]
+        return standing
+
+    def _in_range(self, key: str) -> bool:
+        return month_of(self.first) <= chain.day_of_key(key) <= self.last
+
+    def _take_back(self, standing: Standing, ats: Collection[At]) -> list[_Failed]:
+        parts = [(standing.in_force[at], standing.files_of(standing.in_force[at])) for at in ats]
+        parts.sort(key=lambda each: (each[0].files, each[0].day))  # the days of one object together: it is read once
+        failed: list[_Failed] = []
+        for group in _groups(parts):
+            failed += _take_back(self.store, self.source, group, self.at_once, self.report)
+        return failed
 
 
-def _newer(store: Store, source: Source, report: VerifyReport) -> list[Manifest]:
-    """What was added to the chain since it was followed, which is part of the report from now on."""
+def _follow(links: Links, store: Store, source: Source, report: VerifyReport) -> None:
     try:
-        found = list(chain.follow(store, source.name, report.manifests, report.head))
-    except ManifestError:
-        return []  # told already, or by the next
-    if found:
-        report.manifests, report.head = report.manifests + len(found), found[-1].hash
-    return found
-
-
-def _follow(store: Store, source: Source, report: VerifyReport) -> list[Manifest]:
-    manifests: list[Manifest] = []
-    try:
-        manifests.extend(chain.follow(store, source.name))
+        links.follow()
     except ManifestError as error:
         report.problems.append(str(error))
-    for key in chain.beyond_the_end(store, source.name, len(manifests) + bool(report.problems)):
+    for key in chain.beyond_the_end(store, source.name, links.number + bool(report.problems)):
         report.problems.append(f"{key}: a manifest before it is missing")
-    report.manifests, report.head = len(manifests), manifests[-1].hash if manifests else ""
-    return manifests
-
-
-def _lingering(store: Store, source: Source, standing: Standing, first: date, last: date) -> list[str]:
-    """A store that is away says so when the objects are read; here only what it lists counts."""
-    gone = {key for key in standing.gone if first.replace(day=1) <= chain.day_of_key(key) <= last}
-    found: list[str] = []
-    for tenant in sorted({chain.tenant_of_key(key) for key in gone}):
-        found += sorted(gone.intersection(store.keys(chain.tenant_prefix(source.name, tenant))))
-    return found
-
-
-def _days_of(manifest: Manifest) -> list[date]:
-    return list(span(manifest.first_day, manifest.last_day)) if manifest.kind is ManifestKind.DAY else []
+    report.manifests, report.head = links.number, links.head
 
 
 def _groups(wanted: Sequence[_Part]) -> list[list[_Part]]:
     groups: list[list[_Part]] = []
-    size = _BYTES_AT_ONCE
+    size = 0
     known: set[str] = set()
     for part in wanted:
-        files = [file for file in _files([part]) if file.key not in known]
-        if files and (size >= _BYTES_AT_ONCE or len(groups[-1]) >= _CHUNKS_AT_ONCE):
+        files = [file for file in part[1] if file.key not in known]
+        if not groups or (files and (size >= _BYTES_AT_ONCE or len(groups[-1]) >= _CHUNKS_AT_ONCE)):
             groups.append([])
             size, known = 0, set()
         groups[-1].append(part)
@@ -169,18 +197,10 @@ def _groups(wanted: Sequence[_Part]) -> list[list[_Part]]:
     return groups
 
 
-def _files(parts: Sequence[_Part]) -> list[DataFile]:
-    found: dict[str, DataFile] = {}
-    for chunk, manifest in parts:
-        known = {file.key: file for file in manifest.files}
-        found |= {key: known[key] for key in chunk.files}
-    return list(found.values())
-
-
 def _take_back(
     store: Store, source: Source, parts: Sequence[_Part], at_once: int, report: VerifyReport
-) -> list[tuple[_Part, str]]:
-    files = _files(parts)
+) -> list[_Failed]:
+    files = list({file.key: file for _, its in parts for file in its}.values())
     try:
         verify(source, store, [chunk for chunk, _ in parts], files, at_once)
     except ContentError as error:

@@ -14,9 +14,9 @@ from datetime import UTC, date, datetime, timedelta
 from uuid import UUID
 
 from adinsights_orchestration.audit_log.bookkeeping.manifest import Manifest, ManifestKind, newest
-from adinsights_orchestration.audit_log.bookkeeping.standing import stand
+from adinsights_orchestration.audit_log.bookkeeping.standing import Removed, removed_by
 from adinsights_orchestration.audit_log.days import span
-from adinsights_orchestration.audit_log.model import Chunk, DataFile
+from adinsights_orchestration.audit_log.model import At, Chunk, DataFile
 from adinsights_orchestration.audit_log.source import Column
 from adinsights_orchestration.audit_log.table.statements import midnight
 from adinsights_orchestration.errors import ConfigurationError
@@ -51,6 +51,10 @@ class Wanted:
     def last_day(self) -> date:
         """The last one."""
         return (self.end - timedelta(microseconds=1)).date()
+
+    def may_cover(self, at: At) -> bool:
+        """Whether a tenant's day may have rows that are meant."""
+        return (not self.tenants or at[0] in self.tenants) and self.first_day <= at[1] <= self.last_day
 
     def covers(self, chunk: Chunk) -> bool:
         """Whether some of the chunk's rows are meant."""
@@ -89,10 +93,14 @@ class Plan:
     Attributes:
         parts: In the order in which it is done: tenant after tenant, day after day.
         missing: Days of the range that no manifest is about.
+        left: What of the range was removed from the archive on purpose, in words.
+        tenants: Everybody of whom the manifests that were read tell.
     """
 
     parts: tuple[Part, ...]
     missing: tuple[date, ...]
+    left: tuple[str, ...]
+    tenants: tuple[UUID, ...]
 
     @property
     def rows(self) -> int:
@@ -114,34 +122,36 @@ class Plan:
         return tuple(found.values())
 
 
-def plan(manifests: Sequence[Manifest], wanted: Wanted) -> Plan:
-    """Chooses what is in force of the range."""
-    about = {
-        day
-        for manifest in manifests
-        if manifest.kind is ManifestKind.DAY
-        for day in span(manifest.first_day, manifest.last_day)
-    }
+def plan(manifests: Iterable[Manifest], wanted: Wanted) -> Plan:
+    """Chooses what is in force of the range; of manifests that come one by one, nothing else is kept."""
+    about: set[date] = set()
+    left: list[str] = []
+    tenants: set[UUID] = set()
+
+    def looked_at() -> Iterator[Manifest]:
+        for manifest in manifests:
+            if manifest.kind is ManifestKind.DAY:
+                about.update(span(manifest.first_day, manifest.last_day))
+            if manifest.gone is not None:
+                left.extend(_left(removed_by(manifest, manifest.gone), wanted))
+            tenants.update(chunk.tenant for chunk in manifest.chunks)
+            yield manifest
+
     parts = []
-    for chunk, manifest in newest(manifests).values():
+    for chunk, manifest in newest(looked_at(), wanted.may_cover).values():
         if wanted.covers(chunk):
             known = {file.key: file for file in manifest.files}
             parts.append(Part(chunk, tuple(known[key] for key in chunk.files), wanted.covers_all(chunk)))
     parts.sort(key=lambda part: (part.chunk.tenant, part.chunk.day))
     missing = tuple(day for day in span(wanted.first_day, wanted.last_day) if day not in about)
-    return Plan(tuple(parts), missing)
+    return Plan(tuple(parts), missing, tuple(left), tuple(sorted(tenants)))
 
 
-def left_the_archive(manifests: Sequence[Manifest], wanted: Wanted) -> list[str]:
+def _left(removed: Removed, wanted: Wanted) -> Iterator[str]:
     """What of the range was removed from the archive on purpose, in words: it does not come back."""
-    return [
-        str(removed)
-        for removed in stand(manifests).removed
-        if removed.rows
-        and removed.first_day <= wanted.last_day
-        and wanted.first_day <= removed.last_day
-        and (not wanted.tenants or set(wanted.tenants).intersection(removed.tenants))
-    ]
+    within = removed.first_day <= wanted.last_day and wanted.first_day <= removed.last_day
+    if removed.rows and within and (not wanted.tenants or set(wanted.tenants).intersection(removed.tenants)):
+        yield str(removed)
 
 
 def portions(parts: Iterable[Part], *, per_tenant: bool) -> Iterator[tuple[Part, ...]]:

@@ -14,6 +14,7 @@ from concurrent.futures import ALL_COMPLETED, FIRST_COMPLETED, Future, ThreadPoo
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from uuid import UUID
 
 import psycopg
@@ -22,12 +23,13 @@ from adinsights_orchestration.audit_log import holds, journal
 from adinsights_orchestration.audit_log.ahead import read_ahead
 from adinsights_orchestration.audit_log.archive.run import Archiver
 from adinsights_orchestration.audit_log.bookkeeping import chain
-from adinsights_orchestration.audit_log.bookkeeping.ledger import ArchiveLedger
-from adinsights_orchestration.audit_log.bookkeeping.manifest import Manifest
+from adinsights_orchestration.audit_log.bookkeeping.ledger import ArchiveLedger, Known
+from adinsights_orchestration.audit_log.bookkeeping.manifest import ManifestError
 from adinsights_orchestration.audit_log.model import State
+from adinsights_orchestration.audit_log.reading.choosing import choose
 from adinsights_orchestration.audit_log.restore import ledger as restore_ledger
 from adinsights_orchestration.audit_log.restore.ledger import RestoreLedger
-from adinsights_orchestration.audit_log.restore.plan import Part, Plan, Wanted, left_the_archive, plan, portions
+from adinsights_orchestration.audit_log.restore.plan import Part, Plan, Wanted, plan, portions
 from adinsights_orchestration.audit_log.restore.report import RestoreReport
 from adinsights_orchestration.audit_log.restore.rows import Loaded, loaded
 from adinsights_orchestration.audit_log.restore.target import (
@@ -112,18 +114,18 @@ class Restore:
         began = elapsed_seconds()
         archive = self.archive or open_store(self.settings.audit_log)
         report = RestoreReport(into, not order.apply, hold_until=order.hold_until)
-        manifests = list(chain.follow(archive, self.source.name))
-        self._require_head(manifests, report)
-        chosen = plan(manifests, order.wanted)
+        ledger = ArchiveLedger(self.store, self.source.name)
+        known = ledger.about(order.wanted.first_day, order.wanted.last_day)
+        chosen = choose(archive, self.source, known, partial(plan, wanted=order.wanted))
+        self._require_head(archive, known, report)
         report.missing, report.days, report.size = list(chosen.missing), len(chosen.parts), chosen.size
-        report.left = left_the_archive(manifests, order.wanted)
-        known = sorted({chunk.tenant for manifest in manifests for chunk in manifest.chunks})
+        report.left = list(chosen.left)
         try:
             if order.apply:
                 with self._locks(order):
-                    self._apply(archive, order, chosen, known, report)
+                    self._apply(archive, order, chosen, report)
             else:
-                self._tell(order, chosen, known, report)
+                self._tell(order, chosen, report)
         finally:
             report.seconds = elapsed_seconds() - began
             report_to(report)
@@ -148,12 +150,15 @@ class Restore:
             )
         return require_name(self.source, order.into or default_name(self.source))
 
-    def _require_head(self, manifests: Sequence[Manifest], report: RestoreReport) -> None:
+    def _require_head(self, archive: Store, known: Known, report: RestoreReport) -> None:
         """The store alone cannot tell that the end of its chain was removed; the ledger can."""
-        sequence, head = ArchiveLedger(self.store, self.source.name).head()
-        if head and head not in {manifest.hash for manifest in manifests}:
+        if not known.number:
+            return
+        try:
+            chain.load_known(archive, self.source.name, known.number, known.head)
+        except ManifestError:
             report.problems.append(
-                f"the archive's chain does not hold manifest {sequence} that the ledger knows: its newest days are"
+                f"the archive's chain does not hold manifest {known.number} that the ledger knows: its newest days are"
                 " missing. docs/runbook.md says what to do: a broken audit chain"
             )
 
@@ -173,20 +178,20 @@ class Restore:
                     )
                 yield
 
-    def _tell(self, order: Order, chosen: Plan, known: Sequence[UUID], report: RestoreReport) -> None:
+    def _tell(self, order: Order, chosen: Plan, report: RestoreReport) -> None:
         with self._connected() as connection:
-            target = self._target(connection, order, chosen, known, make=False)
+            target = self._target(connection, order, chosen, make=False)
             for part in chosen.parts:
                 for schema in part.schemas:
                     target.require_columns(schema)
         for part in chosen.parts:
             report.take(Arrival(part))
 
-    def _apply(self, archive: Store, order: Order, chosen: Plan, known: Sequence[UUID], report: RestoreReport) -> None:
+    def _apply(self, archive: Store, order: Order, chosen: Plan, report: RestoreReport) -> None:
         restore_ledger.close_dead_runs(self.store, self.source, self.clock())
         with ExitStack() as stack:
             connections = [stack.enter_context(self._connected()) for _ in range(_CONNECTIONS)]
-            target = self._target(connections[0], order, chosen, known, make=True)
+            target = self._target(connections[0], order, chosen, make=True)
             for part in chosen.parts:
                 for schema in part.schemas:
                     target.require_columns(schema)
@@ -269,10 +274,10 @@ class Restore:
                 next_step="Check that it is up, and the role's grants: docs/audit-restore.md lists them.",
             ) from None
 
-    def _target(self, connection: Link, order: Order, chosen: Plan, known: Sequence[UUID], *, make: bool) -> Target:
+    def _target(self, connection: Link, order: Order, chosen: Plan, *, make: bool) -> Target:
         if order.live:
             registered = {tenant.id for tenant in load_registry(self.store).tenants}
-            return live_target(connection, self.source, sorted({*known, *registered} - {NOBODY}))
+            return live_target(connection, self.source, sorted({*chosen.tenants, *registered} - {NOBODY}))
         name = require_name(self.source, order.into or default_name(self.source))
         return own_target(connection, self.source, name, chosen, make=make)
 
