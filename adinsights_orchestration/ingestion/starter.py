@@ -116,9 +116,15 @@ class Starter:
         self._exhausted = False
         self._failures_in_a_row = 0
         self._under_way = 0
+        self._defect: Exception | None = None
 
     async def run(self) -> Started:
-        """Starts until nothing is ready, the bound is reached, the budget is used up, or Airbyte is not up to it."""
+        """Starts until nothing is ready, the bound is reached, the budget is used up, or Airbyte is not up to it.
+
+        Raises:
+            OpsStoreError: The ledger cannot be reached.
+            Exception: What no worker expected, once what is known is recorded and what was not sent is put back.
+        """
         workers = self.deps.settings.airbyte.max_concurrent_requests
         # A request that is cut off here stays `starting`: whether it arrived is looked into later.
         try:
@@ -127,11 +133,27 @@ class Starter:
         except TimeoutError:
             self.report.unanswered += self._under_way
             self.report.problem = out_of_time(self.clock.budget_seconds, self.api.trouble, "the next one goes on")
-        self._return_unsent()
-        self._record()
+        finally:
+            self._leave_nothing_claimed()
+        if self._defect is not None:
+            raise self._defect
         return self.report
 
+    def _leave_nothing_claimed(self) -> None:
+        """Apart from each other: an outcome that cannot be recorded must not keep the claims of a whole round."""
+        try:
+            self._return_unsent()
+        finally:
+            self._record()
+
     async def _work(self) -> None:
+        """One worker. What it does not expect ends the round; the others still hear what they asked, then stop too."""
+        try:
+            await self._start_one_after_another()
+        except Exception as error:  # noqa: BLE001  (raised again by `run`)
+            self._defect = self._defect or error
+
+    async def _start_one_after_another(self) -> None:
         while (intent := self._next()) is not None:
             self._under_way += 1
             outcome = await self._start(intent)  # first: recording puts a new list in place of the old one
@@ -147,21 +169,23 @@ class Starter:
         while not self._over():
             if not self._queue and not self._claim():
                 return None
-            intent = self._queue.popleft()
+            intent = self._queue[0]
             if self.clock.now() - _posted(intent) > intents.SENT_WITHIN:
-                self._queue.appendleft(intent)
                 self._return_unsent()
                 continue
             why = self.may_start(intent) if self.may_start else None
+            self._queue.popleft()
             if why is None:
                 return intent
             self._outcomes.append(_Outcome(intents.abandoned(intent, why)))
         return None
 
     def _over(self) -> bool:
-        """Whether no further request may be sent: it could not be answered in time, or Airbyte is not up to it."""
+        """Whether no further request may be sent: no time is left for its answer, or Airbyte or we are not up to it."""
+        if self._defect is not None or self.report.stopped is not None:
+            return True
         answer_needs = self._rules.request_timeout.total_seconds()
-        return self.report.stopped is not None or self.clock.left() < min(answer_needs, self.clock.budget_seconds / 2)
+        return self.clock.left() < min(answer_needs, self.clock.budget_seconds / 2)
 
     def _claim(self) -> bool:
         if self._exhausted:
@@ -176,10 +200,9 @@ class Starter:
 
     def _return_unsent(self) -> None:
         """Puts claims back whose request was not sent; they are as they were."""
+        self._commit([_Outcome(intents.never_sent(intent)) for intent in self._queue])
         self.report.unsent += len(self._queue)
-        self._outcomes.extend(_Outcome(intents.never_sent(intent)) for intent in self._queue)
         self._queue.clear()
-        self._record()
 
     # -------------------------------------------------------------------------------------------------------- one start
 
@@ -233,9 +256,13 @@ class Starter:
     # ---------------------------------------------------------------------------------------------------------- record
 
     def _record(self) -> None:
-        """Commits the outcomes so far: intents, jobs and findings together."""
+        """Commits the outcomes so far; those that could not be committed are kept for the round's end."""
         self._recorded_at = self.clock.elapsed()
-        outcomes, self._outcomes = self._outcomes, []
+        self._commit(self._outcomes)
+        self._outcomes = []
+
+    def _commit(self, outcomes: list[_Outcome]) -> None:
+        """Intents, jobs and findings together."""
         if not outcomes:
             return
         now = self.clock.now()

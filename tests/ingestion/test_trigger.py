@@ -6,17 +6,23 @@ import asyncio
 import itertools
 import threading
 from collections import Counter
-from datetime import timedelta
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
+from adinsights_orchestration.clock import TickClock
 from adinsights_orchestration.ingestion import trigger
+from adinsights_orchestration.ingestion.airbyte_api import AirbyteApi
+from adinsights_orchestration.ingestion.airbyte_models import AirbyteJob
 from adinsights_orchestration.ingestion.automation import trigger_summary
 from adinsights_orchestration.ingestion.deps import RegistryView
-from adinsights_orchestration.ingestion.intents import SENT_WITHIN
-from adinsights_orchestration.ingestion.ledger import Ask, ask, claim, follow_running, keep_waiting, shares
+from adinsights_orchestration.ingestion.intents import SENT_WITHIN, Intent
+from adinsights_orchestration.ingestion.ledger import Ask, Placed, ask, claim, follow_running, keep_waiting, shares
 from adinsights_orchestration.ingestion.shares import Demand, Shares
+from adinsights_orchestration.ingestion.starter import Starter
 from adinsights_orchestration.ops_store.store import OpsStore
 from adinsights_orchestration.ops_store.tables import sync_intent
 from tests.conftest import free_port
@@ -470,9 +476,6 @@ def test_a_tick_ends_within_its_budget_and_the_next_one_goes_on(ops_store: OpsSt
 
 def test_a_claim_that_could_not_be_sent_in_time_is_returned_unsent(ops_store: OpsStore) -> None:
     """A process that slept after its claim must not send: others may have concluded that nothing was made."""
-    from adinsights_orchestration.clock import TickClock
-    from adinsights_orchestration.ingestion.starter import Starter
-
     with an_ingestion(ops_store, 2) as one:
         one.bound = 0
         one.trigger()
@@ -493,6 +496,68 @@ def test_a_claim_that_could_not_be_sent_in_time_is_returned_unsent(ops_store: Op
         assert starter.report.unsent == 2
         assert one.jobs() == []
         assert [(row.state, row.attempt) for row in one.intents()] == [("planned", 0), ("planned", 0)]
+
+
+class _DefectError(Exception):
+    """What nobody expects of a start."""
+
+
+def test_a_defect_in_one_start_records_what_the_others_did_and_puts_back_what_was_not_sent(
+    ops_store: OpsStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    send, sent = AirbyteApi.start, itertools.count(1)
+
+    async def fails_at_the_fifth(api: AirbyteApi, *asked: Any, **options: Any) -> AirbyteJob:
+        if next(sent) == 5:
+            raise _DefectError
+        return await send(api, *asked, **options)
+
+    monkeypatch.setattr(AirbyteApi, "start", fails_at_the_fifth)
+    with an_ingestion(ops_store, 30, max_concurrent_requests=3) as one:
+        with pytest.raises(_DefectError):
+            one.trigger()
+        made = len(one.jobs())
+        assert 4 <= made <= 6  # what two others had asked before the fifth failed is still heard
+        assert states(one.intents()) == {"running": made, "starting": 1, "planned": 29 - made}
+        assert {row.attempt for row in one.intents() if row.state == "planned"} == {0}
+        assert {row.job_id for row in one.intents() if row.state == "running"} == {job.id for job in one.jobs()}
+        assert one.trigger().starts.started == 29 - made  # no waiting for the claims of the round that broke
+
+
+def test_what_must_not_be_sent_for_a_reason_that_cannot_be_had_is_put_back_too(ops_store: OpsStore) -> None:
+    def breaks(intent: Intent) -> str | None:
+        raise _DefectError
+
+    with an_ingestion(ops_store, 3) as one:
+        one.bound = 0
+        one.trigger()
+        one.bound = 5
+        deps = one.deps
+
+        async def round_of_starts() -> None:
+            async with deps.api() as api:
+                await Starter(deps, api, TickClock(one.now, 40), RegistryView(deps.registry), may_start=breaks).run()
+
+        with pytest.raises(_DefectError):
+            asyncio.run(round_of_starts())
+        assert one.jobs() == []
+        assert [(row.state, row.attempt) for row in one.intents()] == [("planned", 0)] * 3
+
+
+def test_an_outcome_that_cannot_be_recorded_keeps_no_other_claim(
+    ops_store: OpsStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def breaks(_: sa.Connection, jobs: Sequence[Placed], now: datetime) -> None:
+        if jobs:
+            raise _DefectError
+
+    monkeypatch.setattr("adinsights_orchestration.ingestion.starter.record_jobs", breaks)
+    monkeypatch.setattr("adinsights_orchestration.ingestion.starter._RECORD_EVERY", 2)
+    with an_ingestion(ops_store, 12, max_concurrent_requests=1) as one:
+        with pytest.raises(_DefectError):
+            one.trigger()
+        assert len(one.jobs()) == 2
+        assert states(one.intents()) == {"starting": 2, "planned": 10}
 
 
 # -------------------------------------------------------------------------------------------------------- failed syncs
