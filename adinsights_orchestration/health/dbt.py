@@ -36,6 +36,7 @@ class Invocation:
     """One dbt command that ran models.
 
     Attributes:
+        run_id: The build that it is a part of: one that goes on without a provider that failed has two commands.
         completed: Whether dbt came to its own end and wrote results.
         succeeded: Whether nothing failed, tests included.
         generated_at: When its results were written.
@@ -44,6 +45,7 @@ class Invocation:
         readable: Whether its results could be read.
     """
 
+    run_id: str
     completed: bool
     succeeded: bool
     generated_at: datetime
@@ -62,6 +64,11 @@ class ModelResult:
     built_at: datetime | None = None  # the last build after which it stood as it should; None where nobody noted it
 
     @property
+    def held_up(self) -> bool:
+        """Whether the last build that came to it left it as it was, because something before it failed."""
+        return self.status == "skipped" and (self.built_at is None or self.built_at < self.generated_at)
+
+    @property
     def failing(self) -> bool:
         """Whether the model is neither built nor left alone."""
         return self.status not in _GOOD
@@ -76,7 +83,7 @@ class DbtRules:
             duration of a whole build.
         page_age: Age from which it is down, beyond the same.
         page_failures: Failed builds in a row from which it is down.
-        warn_failures: Failed builds in a row from which a failing model counts at all.
+        warn_failures: Failed builds in a row from which they, or a failing model, count at all.
     """
 
     warn_age: timedelta
@@ -98,7 +105,8 @@ class DbtHealth:
         stale_after: The age from which it is stale.
         runbook_state: The same by the runbook's bare 24 hours.
         failing: Models that failed, by unique id.
-        failures: Failed builds in a row.
+        failures: Failed builds in a row, those in which only tests failed included.
+        held_up: Models that a failed test or model keeps from being built, by unique id.
         untouched: Models that were built too long ago, whatever other builds did, by unique id.
         unfinished_since: A newer command that has not completed: it runs, or was killed.
     """
@@ -112,6 +120,7 @@ class DbtHealth:
     runbook_state: DbtState = DbtState.MISSING
     failing: tuple[str, ...] = ()
     failures: int = 0
+    held_up: tuple[str, ...] = ()
     untouched: tuple[str, ...] = ()
     unfinished_since: datetime | None = None
 
@@ -142,7 +151,7 @@ def dbt_health(
         now: The moment.
     """
     newest_first = sorted(invocations, key=lambda one: one.generated_at, reverse=True)
-    completed = [one for one in newest_first if one.completed]
+    completed = _builds([one for one in newest_first if one.completed])
     unfinished = newest_first[0].generated_at if newest_first and not newest_first[0].completed else None
     if not completed:
         said = "no dbt build has completed yet"
@@ -178,8 +187,10 @@ def _judged(
     usual = usual_duration(completed)
     failing = tuple(sorted(name for name, model in models.items() if model.failing))
     failures = _failures_in_a_row(completed)
-    # A model that an older build left failing counts as well, though newer ones did not touch it and succeeded.
-    counts = bool(failing) and max(failures, 1) >= rules.warn_failures
+    held_up = tuple(sorted(name for name, model in models.items() if model.held_up))
+    # A model that an older build left failing counts as well, though newer ones did not touch it and succeeded; and so
+    # does a failed test, which makes no model fail but keeps what comes after it from being built.
+    counts = bool(failing or failures) and max(failures, 1) >= rules.warn_failures
     limit = rules.warn_age + usual
     built = {name: one.built_at for name, one in models.items() if one.built_at is not None and not one.failing}
     untouched = tuple(sorted(name for name, at in built.items() if name.startswith(_MODEL) and now - at > limit))
@@ -190,15 +201,34 @@ def _judged(
     return DbtHealth(
         health=health,
         state=state,
-        detail=_detail(state, age, now - completed[0].generated_at, limit, failing, untouched, failures),
+        detail=_detail(state, age, now - completed[0].generated_at, limit, failing, held_up, untouched, failures),
         generated_at=completed[0].generated_at,
         age=age,
         stale_after=limit,
         runbook_state=DbtState.FAILING if failing else _by_age(age, RUNBOOK_AGE),
         failing=failing,
         failures=failures,
+        held_up=held_up,
         untouched=untouched,
         unfinished_since=unfinished,
+    )
+
+
+def _builds(newest_first: Sequence[Invocation]) -> list[Invocation]:
+    """Puts the commands of one build together, where they are several: it succeeded if all of them did."""
+    found: dict[str, Invocation] = {}
+    for one in newest_first:
+        newer = found.get(one.run_id)
+        found[one.run_id] = one if newer is None else _joined(newer, one)
+    return list(found.values())
+
+
+def _joined(newer: Invocation, older: Invocation) -> Invocation:
+    return replace(
+        newer,
+        succeeded=newer.succeeded and older.succeeded,
+        elapsed=newer.elapsed + older.elapsed,
+        models=max(newer.models, older.models),
     )
 
 
@@ -227,13 +257,17 @@ def _detail(
     latest: timedelta,
     limit: timedelta,
     failing: Sequence[str],
+    held_up: Sequence[str],
     untouched: Sequence[str],
     failures: int,
 ) -> str:
     runs = f"{failures} failed builds in a row" if failures > 1 else ""
     since = f"no build has succeeded for {_hours(age)}" if failures else f"latest build {_hours(age)} ago"
     if state is DbtState.FAILING:
-        return f"failing: {_named(failing)}; {runs or f'latest build {_hours(latest)} ago'}"
+        what = _named(failing) if failing else "no model, but a test or a hook"
+        keeps = f", not built for it: {_named(held_up)}" if held_up and not failing else ""
+        since_when = "" if failing else f"; {since}"
+        return f"failing: {what}{keeps}; {runs or f'latest build {_hours(latest)} ago'}{since_when}"
     beside = f"; {runs}" if runs else ""
     if state is DbtState.STALE:
         said = f"not built for up to {_hours(age)}: {_named(untouched)}" if untouched else since

@@ -166,13 +166,22 @@ def _syncs(connection: sa.Connection) -> dict[UUID, TenantSyncs]:
 def _invocations(connection: sa.Connection) -> list[Invocation]:
     row = dbt_invocation.c
     query = (
-        sa.select(row.completed, row.succeeded, row.generated_at, row.elapsed_seconds, row.models, row.artifact)
+        sa.select(
+            row.run_id,
+            row.completed,
+            row.succeeded,
+            row.generated_at,
+            row.elapsed_seconds,
+            row.models,
+            row.artifact,
+        )
         .where(sa.or_(row.models > 0, sa.not_(row.completed)))
         .order_by(row.generated_at.desc())
         .limit(_INVOCATIONS)
     )
     return [
         Invocation(
+            run_id=found.run_id,
             completed=found.completed,
             succeeded=found.succeeded,
             generated_at=found.generated_at,

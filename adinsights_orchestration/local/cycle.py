@@ -35,25 +35,38 @@ class CycleResult:
     Attributes:
         syncs: A row per sync that ended, and per connection of which none did: partition, status, rows, seconds,
             reason.
-        build: The dbt invocation's row; None when dbt was not reached.
+        builds: The dbt commands of the build, in order: a second one goes on without what failed in the first. Empty
+            when dbt was not reached.
         failed_models: Models that did not succeed, with dbt's message.
+        failed_runs: Jobs of the cycle that failed, whatever of.
         published: The run results file, None when it was not written.
         seconds: Wall time of the whole cycle.
     """
 
     syncs: tuple[Mapping[str, Any], ...]
-    build: Mapping[str, Any] | None
+    builds: tuple[Mapping[str, Any], ...]
     failed_models: tuple[Mapping[str, Any], ...]
+    failed_runs: tuple[str, ...]
     published: Path | None
     seconds: float
 
     @property
     def succeeded(self) -> bool:
-        """Whether each connection's last sync succeeded, every model was built, and the results were published."""
+        """Whether each connection's last sync succeeded, all was built and tested, and the results were published."""
         last = {row["partition"]: row["status"] for row in self.syncs}
         synced = bool(last) and set(last.values()) == {"succeeded"}
-        built = self.build is not None and bool(self.build["succeeded"])
-        return synced and built and self.published is not None
+        built = bool(self.builds) and all(row["completed"] and row["succeeded"] for row in self.builds)
+        unharmed = not self.failed_models and not self.failed_runs
+        return synced and built and unharmed and self.published is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """One run of the cycle: its job, its id, and whether it succeeded."""
+
+    job: str
+    run_id: str
+    succeeded: bool
 
 
 class CycleError(AdinsightsError):
@@ -83,11 +96,11 @@ def run(settings: Settings, say: Say) -> CycleResult:
         with telling(say, "syncing", SyncLines(store, say, started)):
             keys = [connection.partition_key for connection in driven]
             config = {"ops": {"sync": {"config": {"partitions": keys, "requested_by": "adinsights local demo"}}}}
-            _execute(definitions, "sync_connections", instance, config)
+            runs = [_execute(definitions, "sync_connections", instance, config)]
         say("building the models with dbt")
         with telling(say, "dbt is building"):
-            build_run = _execute(definitions, "dbt_build", instance, {})
-    result = _result(settings, store, driven, started, build_run, time.monotonic() - began)
+            runs.append(_execute(definitions, "dbt_build", instance, {}))
+    result = read_result(settings, store, driven, started, runs, time.monotonic() - began)
     store.dispose()
     return result
 
@@ -97,32 +110,54 @@ def show(result: CycleResult) -> None:
     from adinsights_orchestration.cli import process
 
     process.print_rows(list(result.syncs), as_json=False, title="Synced")
-    build = result.build
-    built = {
-        "models": build["models"] if build else 0,
-        "succeeded": "yes" if build and build["succeeded"] else "no",
-        "seconds": round(build["elapsed_seconds"], 1) if build else "",
-        "published": str(result.published or "not published"),
-    }
-    process.print_rows([built], as_json=False, title="Built and published")
+    published = str(result.published or "not published")
+    built = [
+        {
+            "models": build["models"],
+            "succeeded": "yes" if build["succeeded"] else "no",
+            "seconds": round(build["elapsed_seconds"], 1),
+            "published": published,
+        }
+        for build in result.builds
+    ]
+    nothing = {"models": 0, "succeeded": "no", "seconds": "", "published": published}
+    process.print_rows(built or [nothing], as_json=False, title="Built and published")
     if result.failed_models:
         process.print_rows(list(result.failed_models), as_json=False, title="Models that failed")
+    if result.failed_runs:
+        process.say(f"failed: {', '.join(result.failed_runs)}; `make up`, and the run's log in the UI says why")
     verdict = "one cycle, all well" if result.succeeded else "the cycle FAILED: see the tables above"
     process.say(f"{verdict}, in {result.seconds:.0f} s")
 
 
-def _execute(definitions: Any, job: str, instance: Any, config: Mapping[str, Any]) -> str:
+def _execute(definitions: Any, job: str, instance: Any, config: Mapping[str, Any]) -> Ran:
     with never_swallowed():
         done = definitions.resolve_job_def(job).execute_in_process(
             run_config={**config, **_QUIET_LOGGERS}, instance=instance, raise_on_error=False
         )
-    return str(done.run_id)
+    return Ran(job, str(done.run_id), bool(done.success))
 
 
-def _result(
-    settings: Settings, store: OpsStore, asked: Sequence[Connection], since: datetime, run_id: str, seconds: float
+def read_result(
+    settings: Settings,
+    store: OpsStore,
+    asked: Sequence[Connection],
+    since: datetime,
+    runs: Sequence[Ran],
+    seconds: float,
 ) -> CycleResult:
-    builds = rows_of(store, sa.select(dbt_invocation).where(dbt_invocation.c.run_id == run_id))
+    """Reads what a cycle did.
+
+    Args:
+        settings: Where the run results are published.
+        store: The ops store.
+        asked: The connections that should have been synced.
+        since: When the cycle began.
+        runs: Its runs.
+        seconds: How long it took.
+    """
+    mine = dbt_invocation.c.run_id.in_([run.run_id for run in runs])
+    builds = rows_of(store, sa.select(dbt_invocation).where(mine).order_by(dbt_invocation.c.started_at))
     failed = sa.select(dbt_model_result.c.unique_id, dbt_model_result.c.status, dbt_model_result.c.message)
     models = rows_of(store, failed.where(dbt_model_result.c.status.not_in(("success", "skipped"))))
     path = settings.dbt.run_results_path
@@ -130,8 +165,9 @@ def _result(
     known = {row["partition"] for row in ended}
     return CycleResult(
         syncs=(*ended, *(_no_sync_row(each) for each in asked if each.partition_key not in known)),
-        build=builds[-1] if builds else None,
+        builds=tuple(builds),
         failed_models=tuple(models),
+        failed_runs=tuple(run.job for run in runs if not run.succeeded),
         published=path if _published_since(path, since) else None,
         seconds=seconds,
     )

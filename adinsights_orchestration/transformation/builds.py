@@ -120,6 +120,7 @@ class _Pass:
     command: Command
     left_out: frozenset[Provider] = frozenset()
     built_before: frozenset[str] = frozenset()
+    after_failure: bool = False  # the rest of a build of which something failed: it does not make it a success
 
 
 class Build:
@@ -204,7 +205,7 @@ class Build:
         names = tuple(sorted(self._project.fqns[node] for node in again.nodes))
         logger.warning("building again without the providers that failed", without=sorted(map(str, again.without)))
         command = self._without(replace(first.command, select=names), again.without)
-        return _Pass(command, again.without, artifact.built)
+        return _Pass(command, again.without, artifact.built, after_failure=True)
 
     def _without(self, command: Command, left_out: Set[Provider]) -> Command:
         ready = [provider for provider in self._settings.dbt.enabled_providers if provider not in left_out]
@@ -249,7 +250,7 @@ class Build:
     ) -> Outcome:
         artifact = read_artifact(folder)
         completed = came_to_end and artifact is not None and process.exit_code in _TO_ITS_END
-        succeeded = completed and process.exit_code == 0
+        succeeded = completed and process.exit_code == 0 and not one.after_failure
         if begun is not None:
             ended = Ended(
                 begun.invocation_id,

@@ -36,7 +36,7 @@ class Ended:
         started_at: When dbt reported in.
         ended_at: When it was over.
         completed: Whether dbt came to its own end and wrote its results.
-        succeeded: Whether nothing failed.
+        succeeded: Whether nothing failed, in this command or an earlier one of the same build.
         artifact: The results; partial ones of a build that was stopped are kept too.
         covered: Coverage that this build reached.
     """

@@ -84,7 +84,7 @@ def syncs(plant: Plant, key: str, rows: Iterable[int | None], first_id: int = 1,
 
 
 def build(plant: Plant, at: datetime, models: int = 40, *, completed: bool = True) -> None:
-    row: dict[str, Any] = {"invocation_id": str(at), "run_id": "r", "command": "build", "full_refresh": False}
+    row: dict[str, Any] = {"invocation_id": str(at), "run_id": str(at), "command": "build", "full_refresh": False}
     row |= {"completed": completed, "succeeded": completed, "generated_at": at, "started_at": at}
     row |= {"elapsed_seconds": 60.0, "models": models}
     with plant.store.begin() as connection:

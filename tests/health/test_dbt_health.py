@@ -25,9 +25,15 @@ RULES = DbtRules(24 * HOUR, 36 * HOUR, 2)
 
 
 def build(
-    ago: timedelta, *, took: timedelta = MINUTE, models: int = 10, succeeded: bool = True, completed: bool = True
+    ago: timedelta,
+    *,
+    took: timedelta = MINUTE,
+    models: int = 10,
+    succeeded: bool = True,
+    completed: bool = True,
+    run: str = "",
 ) -> Invocation:
-    return Invocation(completed, succeeded, NOW - ago, took, models)
+    return Invocation(run or str(ago), completed, succeeded, NOW - ago, took, models)
 
 
 def model(name: str, status: str, ago: timedelta = HOUR) -> ModelResult:
@@ -50,7 +56,7 @@ def test_a_build_that_runs_or_was_killed_does_not_hide_the_one_before() -> None:
 
 
 def test_results_that_cannot_be_read_are_invalid() -> None:
-    found = judged(Invocation(True, True, NOW, MINUTE, 10, readable=False))
+    found = judged(Invocation("run", True, True, NOW, MINUTE, 10, readable=False))
     assert (found.state, found.health) == (DbtState.INVALID, Health.DOWN)
 
 
@@ -92,23 +98,50 @@ def test_from_how_many_failed_builds_on_a_failing_model_is_told_and_wakes_somebo
     assert found == {0: Health.OK, 1: Health.OK, 2: Health.DEGRADED, 3: Health.DOWN, 4: Health.DOWN}
 
 
-def test_builds_that_all_fail_are_stale_from_the_last_one_that_succeeded() -> None:
+def test_a_build_that_went_on_without_a_provider_is_one_failed_build_and_no_success() -> None:
+    def two_passes(ago: timedelta, second: bool = True) -> list[Invocation]:
+        first = build(ago, succeeded=False, models=8, took=MINUTE, run=str(ago))
+        return [build(ago - MINUTE, succeeded=second, models=4, took=2 * MINUTE, run=str(ago)), first]
+
+    held = ModelResult("model.a.stg_meta", "skipped", NOW - HOUR, NOW - 3 * HOUR)
+    for second in (True, False):  # a release before this one recorded the second pass as a success
+        once = judged(*two_passes(HOUR, second), build(2 * HOUR), models=(held,))
+        assert (once.failures, once.state, once.health) == (1, DbtState.FAILING, Health.DEGRADED)
+        assert once.generated_at == NOW - 59 * MINUTE
+        assert (once.age, once.held_up) == (2 * HOUR, ("model.a.stg_meta",))
+        twice = judged(*two_passes(HOUR, second), *two_passes(2 * HOUR, second), build(3 * HOUR), models=(held,))
+        assert (twice.failures, twice.health) == (2, Health.DOWN)
+        assert twice.detail == (
+            "failing: no model, but a test or a hook, not built for it: stg_meta; 2 failed builds in a row; "
+            "no build has succeeded for 3.0 h"
+        )
+    assert judged(build(MINUTE), *two_passes(HOUR), models=(held,)).health is Health.OK
+    assert judged(*two_passes(HOUR), *[build(n * HOUR, models=8) for n in range(2, 9)]).stale_after == (
+        24 * HOUR + 3 * MINUTE
+    ), "both passes together are how long that build took"
+
+
+def test_builds_in_which_only_tests_fail_fail_all_the_same_and_are_as_old_as_the_last_success() -> None:
     """A failing test makes no model fail: what comes after it is skipped, build after build."""
     quarters = [build(n * 15 * MINUTE, succeeded=False) for n in range(400)]
     marts = (ModelResult("model.a.mart", "skipped", NOW, NOW - 101 * HOUR),)
     young = judged(*quarters[:4], build(2 * HOUR), models=marts[:0])
-    assert (young.state, young.detail) == (
+    assert (young.state, young.health, young.age, young.runbook_state) == (
+        DbtState.FAILING,
+        Health.DOWN,
+        2 * HOUR,
         DbtState.OK,
-        "no build has succeeded for 2.0 h; 4 failed builds in a row",
     )
     found = judged(*quarters, build(101 * HOUR), models=marts)
-    assert (found.state, found.health, found.failures) == (DbtState.STALE, Health.DOWN, 400)
-    assert (
-        found.detail
-        == "not built for up to 101.0 h: mart, due within 24.0 h (runbook: 24 h); 400 failed builds in a row"
+    assert (found.state, found.health, found.failures, found.untouched) == (
+        DbtState.FAILING,
+        Health.DOWN,
+        400,
+        ("model.a.mart",),
     )
+    assert "no build has succeeded for 101.0 h" in found.detail
     never = judged(*quarters)
-    assert (never.state, never.health) == (DbtState.STALE, Health.DOWN)
+    assert (never.health, never.runbook_state) == (Health.DOWN, DbtState.STALE)
     assert "no build has succeeded for 99.8 h" in never.detail
 
 

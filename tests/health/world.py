@@ -127,7 +127,7 @@ class Platform:
         ended = ended or self.clock()
         row = {
             "invocation_id": str(uuid4()),
-            "run_id": "run",
+            "run_id": str(uuid4()),
             "command": "dbt build",
             "full_refresh": False,
             "completed": completed,

@@ -143,7 +143,9 @@ def test_a_provider_that_fails_is_left_out_and_the_shared_models_take_everybody_
     assert "source_not_null_raw_meta_ad_insights_ad_id" in str(outcome.error())
     assert "The rest was built without Meta." in str(outcome.error())
     first, second = _invocations(ops_store)
-    assert (first.succeeded, second.succeeded) == (False, True)
+    assert (first.completed, first.succeeded) == (True, False)
+    assert (second.completed, second.succeeded) == (True, False), "a build of which a provider failed is no success"
+    assert first.run_id == second.run_id
     assert "stg_google_ads__campaign_daily" not in second.command
 
 
