@@ -13,6 +13,7 @@ from adinsights_orchestration.alerting.delivery import deliver
 from adinsights_orchestration.alerting.delivery.deliver import Delivered
 from adinsights_orchestration.alerting.matching import Routes
 from adinsights_orchestration.alerting.message import Severity
+from adinsights_orchestration.alerting.model import Finding
 from adinsights_orchestration.alerting.telling.grouping import Group, Options, Order
 from adinsights_orchestration.clock import TickClock
 from adinsights_orchestration.ops_store.alert_tables import alert_outbox
@@ -32,9 +33,12 @@ class Office:
         self.sinks = Sinks(by_name, (channels[0].name,), fallback or {})
         self.world = World(Options(Routes((channels[0].name,))))
 
-    def tick(self, *resources: str, after: timedelta = MINUTE, severity: Severity = Severity.WARN) -> list[Order]:
+    def tick(
+        self, *resources: str | Finding, after: timedelta = MINUTE, severity: Severity = Severity.WARN
+    ) -> list[Order]:
         self.world.groups = self._groups()
-        orders = self.world.tick(*(finding(name, severity) for name in resources), after=after)
+        findings = (each if isinstance(each, Finding) else finding(each, severity) for each in resources)
+        orders = self.world.tick(*findings, after=after)
         with self.store.begin() as connection:
             save_groups(connection, list(self.world.groups.values()))
             outbox.enqueue(connection, orders, self.world.now)

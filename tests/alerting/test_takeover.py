@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from threading import Thread
 
 import pytest
 import sqlalchemy as sa
+from pydantic import SecretStr
 
+from adinsights_orchestration.alerting.bookkeeping.rows import load_groups
 from adinsights_orchestration.alerting.bookkeeping.upkeep import UNDELIVERABLE
 from adinsights_orchestration.alerting.message import Severity, Standing, plain_text
-from adinsights_orchestration.ops_store.alert_tables import alert_outbox
+from adinsights_orchestration.ops_store.alert_tables import alert_group, alert_outbox
 from adinsights_orchestration.ops_store.findings import open_findings
 from adinsights_orchestration.ops_store.store import OpsStore
+from adinsights_orchestration.settings import OpsStoreSettings
 from tests.alerting.channel import Channel, Fault
 from tests.alerting.office import Office
+from tests.alerting.support import finding
+from tests.conftest import PostgresServer
 
 MINUTE = timedelta(minutes=1)
+GROUPS = ("apples", "Berries")
 
 
 @pytest.fixture
@@ -172,3 +182,97 @@ def test_an_answer_whose_message_is_not_kept_any_more_is_buried_and_stops_nothin
     office.deliver(MINUTE)
     assert office.states() == [("reply", "dead")]
     assert second.posts == []
+
+
+@dataclass
+class Crossing:
+    """A take-over and an evaluation that want the same two groups at one moment, each in a thread of its own."""
+
+    office: Office
+    taken_over: int = 0
+    errors: list[Exception] = field(default_factory=list)
+
+    def run(self, last: str) -> None:
+        """Lets both begin while somebody else holds the group that Postgres puts last, then lets that one go."""
+        with _elsewhere(self.office.store) as elsewhere, _elsewhere(self.office.store) as watching:
+            with elsewhere.begin() as connection:
+                locked = sa.select(alert_group.c.key).where(alert_group.c.key == last).with_for_update()
+                assert connection.execute(locked).scalar_one() == last
+                threads = [Thread(target=self._safely, args=(work,)) for work in (self._take_over, self._evaluate)]
+                for number, thread in enumerate(threads, start=1):
+                    thread.start()
+                    _wait_for_locks(watching, number)
+            for thread in threads:
+                thread.join(timeout=30)
+                assert not thread.is_alive(), "it waits for ever"
+
+    def _take_over(self) -> None:
+        self.taken_over = self.office.deliver(15 * MINUTE).counts["taken_over"]
+
+    def _evaluate(self) -> None:
+        """Locks what an evaluation locks."""
+        with self.office.store.begin() as connection:
+            assert len(load_groups(connection, GROUPS)) == 2
+
+    def _safely(self, work: Callable[[], None]) -> None:
+        try:
+            work()
+        except Exception as error:  # noqa: BLE001  (the test says that there was none)
+            self.errors.append(error)
+
+
+@contextmanager
+def _elsewhere(store: OpsStore) -> Iterator[OpsStore]:
+    """Connections that no other session waits for."""
+    other = OpsStore(OpsStoreSettings(dsn=SecretStr(store.engine.url.render_as_string(hide_password=False))))
+    yield other
+    other.dispose()
+
+
+def _wait_for_locks(store: OpsStore, sessions: int) -> None:
+    """Returns once so many sessions of this database wait for a lock."""
+    query = "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
+    for _ in range(1000):
+        with store.begin() as connection:
+            if connection.execute(sa.text(query)).scalar_one() == sessions:
+                return
+        time.sleep(0.01)
+    raise AssertionError(f"{sessions} sessions never waited")
+
+
+def cross(store: OpsStore, earlier: str, ordered: list[str]) -> None:
+    """Two groups whose messages are late, the one that is named since earlier; then both are wanted at once."""
+    first, second = Channel("first"), Channel("second")
+    office = Office(store, first, second, fallback={"first": "second"})
+    first.fault = lambda: Fault.REFUSED
+    findings = {key: finding(key, rule=key) for key in GROUPS}
+    office.tick(findings[earlier])
+    office.deliver()
+    office.tick(*findings.values())
+    office.deliver()
+    with store.begin() as connection:
+        query = sa.select(alert_group.c.key).order_by(alert_group.c.key)
+        assert list(connection.execute(query).scalars()) == ordered
+    crossing = Crossing(office)
+    crossing.run(last=ordered[-1])
+    assert crossing.errors == []
+    assert crossing.taken_over == len(second.posts) == 2
+
+
+@pytest.mark.parametrize("earlier", GROUPS)
+def test_a_take_over_and_an_evaluation_never_wait_for_each_other_whatever_was_late_first(
+    ops_store: OpsStore, earlier: str
+) -> None:
+    cross(ops_store, earlier, ["Berries", "apples"])
+
+
+@pytest.mark.parametrize("earlier", GROUPS)
+def test_nor_do_they_where_postgres_has_another_order_of_texts_than_python(
+    postgres_15_server: PostgresServer, earlier: str
+) -> None:
+    store = OpsStore(OpsStoreSettings(dsn=SecretStr(postgres_15_server.create_database("ops"))))
+    store.migrate()
+    with store.begin() as connection:
+        connection.execute(sa.text('alter table adinsights_ops.alert_group alter key type text collate "und-x-icu"'))
+    cross(store, earlier, ["apples", "Berries"])
+    store.dispose()

@@ -53,8 +53,8 @@ def hand_over(connection: sa.Connection, row: Claimed, sink: str, why: str, now:
         "state": "pending",
         "created_at": now,
     }
-    copied = insert(alert_outbox).values(copy).on_conflict_do_nothing()
-    return connection.execute(copied).rowcount > 0
+    copied = insert(alert_outbox).values(copy).on_conflict_do_nothing().returning(_ROWS.notice_id)
+    return connection.execute(copied).first() is not None
 
 
 def instead(connection: sa.Connection, row: Claimed, sink: str) -> Claimed | None:
