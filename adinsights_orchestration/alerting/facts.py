@@ -18,6 +18,8 @@ from adinsights_orchestration.freshness.sla import SlaTable
 from adinsights_orchestration.health.model import Component, ComponentState
 from adinsights_orchestration.tenants.model import Connection, Provider, Tenant
 
+EMPTY_COUNTED = 100  # syncs in a row; that there are more is enough to know
+
 
 @dataclass(frozen=True, slots=True)
 class ConnectionFact:
@@ -78,11 +80,13 @@ class EmptySyncs:
         partition: Its partition key.
         provider: Its provider.
         tenant_id: Its tenant.
-        in_a_row: How many brought none.
+        in_a_row: How many brought none; of more than `EMPTY_COUNTED`, one more than that.
         since: When the first of them ended.
         last_rows_at: When the last one that brought rows ended.
         before: How many syncs before them were looked at.
         last_job: The newest of them.
+        until: Until when the same syncs are looked at.
+        usual_from: From when on that counts as usual; None where it does not yet, being so few.
     """
 
     partition: str
@@ -93,6 +97,8 @@ class EmptySyncs:
     last_rows_at: datetime
     before: int
     last_job: int
+    until: datetime
+    usual_from: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -71,16 +72,26 @@ def served(plant: Plant, *keys: str) -> None:
         registry_store.write_success(connection, snapshot, NOON)
 
 
-def syncs(plant: Plant, key: str, rows: Iterable[int | None], first_id: int = 1, ended: datetime = NOON) -> None:
+def syncs(
+    plant: Plant,
+    key: str,
+    rows: Iterable[int | None],
+    first_id: int = 1,
+    ended: datetime = NOON,
+    every: timedelta = HOUR,
+    **more: Any,
+) -> None:
     """A sync an hour, the newest first."""
+    made = []
+    for n, count in enumerate(rows):
+        at = ended - n * every
+        row: dict[str, Any] = {"job_id": first_id + 9000 - n, "connection_id": uuid5(ACME.id, key)}
+        row |= {"partition_key": key, "provider": "meta", "tenant_id": ACME.id, "job_type": "sync"}
+        row |= {"status": "succeeded", "started_by": "external", "started_at": at - MINUTE, "ended_at": at}
+        row |= {"rows_synced": count, "first_observed_at": at, "observed_at": at, "report_state": "reported"}
+        made.append({**row, **more})
     with plant.store.begin() as connection:
-        for n, count in enumerate(rows):
-            at = ended - n * HOUR
-            row: dict[str, Any] = {"job_id": first_id + 1000 - n, "connection_id": uuid5(ACME.id, key)}
-            row |= {"partition_key": key, "provider": "meta", "tenant_id": ACME.id, "job_type": "sync"}
-            row |= {"status": "succeeded", "started_by": "external", "started_at": at - MINUTE, "ended_at": at}
-            row |= {"rows_synced": count, "first_observed_at": at, "observed_at": at, "report_state": "reported"}
-            connection.execute(sa.insert(sync_job).values(row))
+        connection.execute(sa.insert(sync_job), made)
 
 
 def build(plant: Plant, at: datetime, models: int = 40, *, completed: bool = True) -> None:
@@ -121,13 +132,78 @@ def test_a_paused_connection_that_brought_nothing_last_is_not_told(plant: Plant)
     assert plant.shown() == {}
 
 
-def test_looking_for_empty_syncs_reads_the_ledgers_own_index_alone(plant: Plant) -> None:
-    syncs(plant, "acme-meta", [10] * 500)
+@pytest.mark.parametrize(
+    ("empty", "every", "said"),
+    [
+        (43, 15 * MINUTE, "43 syncs in a row brought no row; nearly all of the 20 before did."),
+        (400, 15 * MINUTE, "More than 100 syncs in a row brought no row; nearly all of the 20 before did."),
+        (2880, 15 * MINUTE, "More than 100 syncs in a row"),  # thirty days
+        (2890, 15 * MINUTE, None),
+        (30, 24 * HOUR, "It counts as usual from 2026-03-11 on."),
+        (32, 24 * HOUR, None),
+        (19, 7 * 24 * HOUR, "19 syncs in a row"),  # fewer than would say what is usual
+        (20, 7 * 24 * HOUR, None),
+    ],
+)
+def test_syncs_without_rows_stay_told_for_a_month_however_many_they_are(
+    plant: Plant, empty: int, every: timedelta, said: str | None
+) -> None:
+    served(plant, "acme-meta")
+    syncs(plant, "acme-meta", [*[0] * empty, *[10] * 20], every=every)
+    plant.tick()
+    assert ("[FIRING PAGE]" in plant.shown().get("connections/meta", "")) is (said is not None)
+    assert (said or "") in plant.shown().get("connections/meta", "")
+
+
+def test_a_night_of_empty_syncs_is_one_page_until_rows_come(plant: Plant) -> None:
+    served(plant, "acme-meta")
+    syncs(plant, "acme-meta", [*[0] * 6, *[10] * 20], every=15 * MINUTE)
+    plant.tick()
+    for n in range(1, 16):  # hours
+        plant.now += 59 * MINUTE
+        syncs(plant, "acme-meta", [0] * 4, first_id=10 * n, ended=plant.now, every=15 * MINUTE)
+        assert plant.tick().changes == {}, f"after {n} hours more"
+    assert len(plant.channel.posts) == 1
+    syncs(plant, "acme-meta", [7], first_id=200, ended=plant.now)
+    assert plant.tick().changes == {"resolved": 1}
+
+
+def test_what_counts_as_usual_says_so_where_it_ends(plant: Plant) -> None:
+    served(plant, "acme-meta")
+    syncs(plant, "acme-meta", [*[0] * 30, *[10] * 20], every=24 * HOUR)
+    plant.tick()
+    plant.tick(24 * HOUR)
+    plant.tick(5 * MINUTE)
+    text = plant.shown()["connections/meta"]
+    assert "[RESOLVED PAGE]" in text
+    assert "It counts as usual from 2026-03-11 on." in text
+
+
+def test_looking_for_empty_syncs_reads_a_bounded_number_of_rows_however_long_they_and_failures_go_on(
+    plant: Plant,
+) -> None:
+    syncs(plant, "acme-meta", [*[0] * 1500, *[10] * 500], every=15 * MINUTE)
+    syncs(plant, "acme-meta", [None] * 1500, first_id=10000, every=15 * MINUTE, status="failed")
+    for n in range(20):
+        syncs(plant, f"other-{n}", [10] * 200, first_id=20000 + 1000 * n, every=15 * MINUTE)
     with plant.store.begin() as connection:
         connection.execute(sa.text("analyze adinsights_ops.sync_job"))
-        query = "explain " + str(history._EMPTY)
-        plan = connection.execute(sa.text(query), {"since": NOON - 48 * HOUR, "least": 2, "looked_at": 52}).scalars()
-        assert "ix_sync_job_empty" in "\n".join(plan)
+        query = sa.text("explain (analyze, format json) " + str(history._EMPTY))
+        (plan,) = connection.execute(query, history.empty_parameters(2, NOON)).scalar_one()
+    candidates, *of_a_candidate = _scans(plan["Plan"])
+    assert "ix_sync_job_empty" in json.dumps(candidates)
+    assert {scan["Index Name"] for scan in of_a_candidate} == {"ix_sync_job_partition_brought"}
+    read = [
+        scan["Actual Loops"] * (scan["Actual Rows"] + scan.get("Rows Removed by Filter", 0)) for scan in of_a_candidate
+    ]
+    assert sum(read) <= 1 + 1 + 101 + 20 + 20
+
+
+def _scans(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    if "Scan" in plan["Node Type"] and plan.get("Relation Name") == "sync_job":
+        yield plan
+    for each in plan.get("Plans", ()):
+        yield from _scans(each)
 
 
 def test_a_connection_that_airbyte_switched_off_is_told_explains_its_lateness_and_pages_with_it(plant: Plant) -> None:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime, timedelta
+from typing import Any
 
 import sqlalchemy as sa
 
-from adinsights_orchestration.alerting.facts import Availability, EmptySyncs, NightDone
+from adinsights_orchestration.alerting.facts import EMPTY_COUNTED, Availability, EmptySyncs, NightDone
 from adinsights_orchestration.alerting.night import Night
 from adinsights_orchestration.health.model import Component
 from adinsights_orchestration.health.samples import Resolution
@@ -19,6 +20,8 @@ from adinsights_orchestration.ops_store.tables import dbt_invocation, health_sam
 from adinsights_orchestration.tenants.model import Provider
 
 EMPTY_LOOKED_AT = timedelta(days=2)  # of a connection whose newest sync is older than that, its age is told
+EMPTY_IS_USUAL_AFTER = timedelta(days=30)  # and as many syncs as say what is usual
+_TOLD = "status = 'succeeded' and job_type = 'sync' and rows_synced is not null and ended_at is not null"
 _HISTORY = 20  # syncs that say what is usual
 _FEWEST = 10
 _USUALLY = 0.9
@@ -26,35 +29,57 @@ _WHOLE = 0.9  # as `health.dbt`: a build of so large a part of the largest one i
 _BUILDS_BACK = timedelta(days=14)
 _PACE = timedelta(seconds=30)  # between two probes
 
-# The partial index on empty syncs names the candidates; only of those the history is read.
-_EMPTY = sa.text("""
+# The partial index on empty syncs names the candidates. Of each the index by what syncs brought leads to the last one
+# with rows, to the first and the newest one without since, and to those before: whatever the streak's length, and
+# whatever failed in between, a bounded number of rows.
+_EMPTY = sa.text(
+    """
 with candidate as (
-    select distinct partition_key from adinsights_ops.sync_job
+    select partition_key, max(observed_at) as seen_at from adinsights_ops.sync_job
     where rows_synced = 0 and status = 'succeeded' and job_type = 'sync' and observed_at > :since
-), recent as (
-    select candidate.partition_key, job.*,
-        row_number() over (partition by candidate.partition_key order by ended_at desc)
-    from candidate cross join lateral (
-        select job_id, provider, tenant_id, ended_at, rows_synced
-        from adinsights_ops.sync_job
-        where partition_key = candidate.partition_key and status = 'succeeded' and job_type = 'sync'
-          and rows_synced is not null and ended_at is not null
-        order by ended_at desc limit :looked_at
-    ) as job
-), streak as (
-    select partition_key, min(row_number) filter (where rows_synced > 0) - 1 as in_a_row
-    from recent group by partition_key
+    group by partition_key
 )
-select recent.partition_key, min(provider) as provider, (array_agg(tenant_id))[1] as tenant_id, streak.in_a_row,
-    min(ended_at) filter (where row_number <= in_a_row) as since,
-    max(ended_at) filter (where rows_synced > 0) as last_rows_at,
-    count(*) filter (where row_number > in_a_row) as before,
-    count(*) filter (where row_number > in_a_row and rows_synced > 0) as brought,
-    max(job_id) filter (where row_number <= in_a_row) as last_job
-from recent join streak using (partition_key)
+select candidate.partition_key, candidate.seen_at, brought.ended_at as last_rows_at, streak.in_a_row, streak.since,
+    newest.provider, newest.tenant_id, newest.job_id as last_job, usual.before, usual.brought
+from candidate
+cross join lateral (
+    select ended_at from adinsights_ops.sync_job
+    where partition_key = candidate.partition_key and least(rows_synced, 1) = 1 and {told}
+    order by ended_at desc limit 1
+) as brought
+cross join lateral (
+    select job_id, provider, tenant_id from adinsights_ops.sync_job
+    where partition_key = candidate.partition_key and least(rows_synced, 1) = 0 and ended_at > brought.ended_at
+        and {told}
+    order by ended_at desc limit 1
+) as newest
+cross join lateral (
+    select count(*) as in_a_row, min(ended_at) as since from (
+        select ended_at from adinsights_ops.sync_job
+        where partition_key = candidate.partition_key and least(rows_synced, 1) = 0 and ended_at > brought.ended_at
+            and {told}
+        order by ended_at limit :counted
+    ) as first
+) as streak
+cross join lateral (
+    select count(*) as before, count(*) filter (where had_rows) as brought from (
+        select had_rows from (
+            (
+                select ended_at, true as had_rows from adinsights_ops.sync_job
+                where partition_key = candidate.partition_key and least(rows_synced, 1) = 1 and {told}
+                order by ended_at desc limit :history
+            ) union all (
+                select ended_at, false from adinsights_ops.sync_job
+                where partition_key = candidate.partition_key and least(rows_synced, 1) = 0
+                    and ended_at <= brought.ended_at and {told}
+                order by ended_at desc limit :history
+            )
+        ) as either order by ended_at desc limit :history
+    ) as earlier
+) as usual
 where streak.in_a_row >= :least
-group by recent.partition_key, streak.in_a_row
-""")
+""".replace("{told}", _TOLD)
+)
 _ROWS_AT = sa.text("""
 select ended_at from adinsights_ops.sync_job
 where observed_at >= :begins and ended_at >= :begins and status = 'succeeded' and rows_synced > 0
@@ -63,22 +88,40 @@ order by observed_at limit 1
 
 
 def empty_syncs(connection: sa.Connection, least: int, now: datetime) -> list[EmptySyncs]:
-    """Returns the connections whose newest syncs brought no rows, at least so many, where nearly all before did."""
-    parameters = {"since": now - EMPTY_LOOKED_AT, "least": least, "looked_at": _HISTORY + least + 30}
-    return [
-        EmptySyncs(
-            row.partition_key,
-            Provider(row.provider),
-            row.tenant_id,
-            row.in_a_row,
-            row.since,
-            row.last_rows_at,
-            row.before,
-            row.last_job,
-        )
-        for row in connection.execute(_EMPTY, parameters)
-        if row.before >= _FEWEST and row.brought >= _USUALLY * row.before
-    ]
+    """Returns the connections whose newest syncs brought no rows, at least so many, where nearly all before did.
+
+    What has been so for a month, and for as many syncs as say what is usual, has become usual and is not among them.
+    """
+    found = (_empty(row) for row in connection.execute(_EMPTY, empty_parameters(least, now)) if _was_unusual(row))
+    return [one for one in found if one.until > now]
+
+
+def empty_parameters(least: int, now: datetime) -> dict[str, Any]:
+    """What the statement about empty syncs is given."""
+    return {"since": now - EMPTY_LOOKED_AT, "least": least, "history": _HISTORY, "counted": EMPTY_COUNTED + 1}
+
+
+def _was_unusual(row: sa.Row[Any]) -> bool:
+    return bool(row.before >= _FEWEST and row.brought >= _USUALLY * row.before)
+
+
+def _empty(row: sa.Row[Any]) -> EmptySyncs:
+    until, usual_from = row.seen_at + EMPTY_LOOKED_AT, None
+    if row.in_a_row >= _HISTORY:
+        usual_from = row.since + EMPTY_IS_USUAL_AFTER
+        until = min(until, usual_from)
+    return EmptySyncs(
+        partition=row.partition_key,
+        provider=Provider(row.provider),
+        tenant_id=row.tenant_id,
+        in_a_row=row.in_a_row,
+        since=row.since,
+        last_rows_at=row.last_rows_at,
+        before=row.before,
+        last_job=row.last_job,
+        until=until,
+        usual_from=usual_from,
+    )
 
 
 def night_done(connection: sa.Connection, night: Night) -> NightDone:

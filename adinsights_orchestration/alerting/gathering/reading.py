@@ -165,7 +165,7 @@ def _holds_until(facts: Facts) -> datetime:
     """Until when the same rows say the same: what is counted within a time changes when the time passes by a row."""
     ends = [facts.now + WHOLE_EVERY]
     ends += [one.first_at + _errors_within(facts.sla) for one in facts.sync_errors]
-    ends += [one.since + history.EMPTY_LOOKED_AT for one in facts.empty_syncs]
+    ends += [one.until for one in facts.empty_syncs]
     return min(ends)
 
 

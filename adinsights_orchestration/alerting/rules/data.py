@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import datetime
 
-from adinsights_orchestration.alerting.facts import ConnectionFact, EmptySyncs, Facts, OpenFinding
+from adinsights_orchestration.alerting.facts import EMPTY_COUNTED, ConnectionFact, EmptySyncs, Facts, OpenFinding
 from adinsights_orchestration.alerting.message import Link, Severity, moment
 from adinsights_orchestration.alerting.model import Finding
 from adinsights_orchestration.alerting.night import night_at
@@ -68,7 +68,7 @@ def _empty(one: EmptySyncs, facts: Facts) -> Finding:
         resource=one.partition,
         severity=Severity.PAGE if one.in_a_row >= level.page else Severity.WARN,
         title=f"{one.provider.label} of {facts.tenant_name(one.tenant_id)} syncs without a row",
-        detail=f"{one.in_a_row} syncs in a row brought no row; nearly all of the {one.before} before did.",
+        detail=_said(one),
         since=one.since,
         tenant=facts.tenant_slug(one.tenant_id),
         labels={"provider": one.provider.value},
@@ -87,6 +87,12 @@ def _empty(one: EmptySyncs, facts: Facts) -> Finding:
         asset="/".join(one.provider.asset_path),
         is_symptom=True,
     )
+
+
+def _said(one: EmptySyncs) -> str:
+    counted = f"More than {EMPTY_COUNTED}" if one.in_a_row > EMPTY_COUNTED else str(one.in_a_row)
+    said = f"{counted} syncs in a row brought no row; nearly all of the {one.before} before did."
+    return said if one.usual_from is None else f"{said} It counts as usual from {one.usual_from:%Y-%m-%d} on."
 
 
 def _disabled(one: OpenFinding, facts: Facts) -> Finding:
