@@ -20,7 +20,7 @@ class Environment(StrEnum):
 
 
 class Automation(StrEnum):
-    """Everything that Dagster starts by itself, by its name in the UI."""
+    """Everything that Dagster starts by itself: by the name of its sensor in the UI, or of the job of its schedule."""
 
     REGISTRY = "registry_refresh"
     TRIGGER = "ingestion_trigger"
@@ -43,6 +43,23 @@ class Automation(StrEnum):
     ARCHIVE = "audit_log_archive"
     EXPIRY = "audit_log_expiry"
     COMPACTION = "audit_log_compaction"
+
+    @property
+    def schedule(self) -> str:
+        """The name of its schedule in the UI: Dagster wants it apart from the job's, which has the automation's own."""
+        return f"{self.value}_{_SCHEDULED[self]}"
+
+
+_SCHEDULED = {
+    Automation.SYNC_NIGHTLY: "plan",
+    Automation.DBT_NIGHTLY: "build",
+    Automation.DBT_FRESHNESS: "look",
+    Automation.PRUNE: "nightly",
+    Automation.RETENTION: "nightly",
+    Automation.ARCHIVE: "nightly",
+    Automation.EXPIRY: "nightly",
+    Automation.COMPACTION: "monthly",
+}
 
 
 @dataclass(frozen=True, slots=True)

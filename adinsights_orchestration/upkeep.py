@@ -82,7 +82,7 @@ def _schedules(settings: Settings, job: dg.JobDefinition) -> list[dg.ScheduleDef
         return []
     return [
         dg.ScheduleDefinition(
-            name=f"{Automation.PRUNE.value}_nightly",
+            name=Automation.PRUNE.schedule,
             job=job,
             cron_schedule=unattended.cron,
             execution_timezone=settings.home_timezone,

@@ -13,7 +13,12 @@ import dagster as dg
 import sqlalchemy as sa
 from dagster._core.definitions.run_request import InstigatorType
 from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteInstigatorOrigin, RemoteRepositoryOrigin
-from dagster._core.scheduler.instigation import InstigatorState, InstigatorStatus, SensorInstigatorData
+from dagster._core.scheduler.instigation import (
+    InstigatorState,
+    InstigatorStatus,
+    ScheduleInstigatorData,
+    SensorInstigatorData,
+)
 
 from adinsights_orchestration.alerting.channels.sinks import (
     Absent,
@@ -28,9 +33,15 @@ from adinsights_orchestration.alerting.channels.sinks import (
 )
 from adinsights_orchestration.alerting.delivery import deliver
 from adinsights_orchestration.alerting.evaluation.evaluate import Evaluation
+from adinsights_orchestration.alerting.gathering.automations import Expected
 from adinsights_orchestration.alerting.gathering.standing import Standing
 from adinsights_orchestration.alerting.message import Message
-from adinsights_orchestration.alerting.running.alerter import Alerter, default_policies, evaluate_once
+from adinsights_orchestration.alerting.running.alerter import (
+    Alerter,
+    default_policies,
+    evaluate_once,
+    expected_automations,
+)
 from adinsights_orchestration.clock import TickClock
 from adinsights_orchestration.environments import Automation, Environment
 from adinsights_orchestration.freshness import tick as freshness
@@ -51,6 +62,7 @@ SLA = load_sla(Environment.PRODUCTION)
 HOURLY = Schedule(ScheduleType.INTERVAL, interval=timedelta(hours=1))
 START = datetime(2026, 11, 23, 13, 0, tzinfo=UTC)
 CONNECTIONS_OF_A_TENANT = 6
+_WATCHED, _EVALUATED_EVERY = expected_automations(PRODUCTION), timedelta(seconds=30)
 _HISTORY, JOBS_OF_A_CONNECTION = 10, 100  # so many are there; so far are job ids apart
 _KEYS = sa.text("""
 insert into adinsights_ops.partition_key (key, provider, row_id, tenant_id, connection_name, first_seen_at)
@@ -172,8 +184,8 @@ class Platform:
         with self.store.begin() as connection:
             readings = [Reading(each, Health.OK, "ok", "as it should be", now) for each in Component]
             health.record(connection, readings, timedelta(minutes=1), timedelta(minutes=5))
-        for name in Automation:
-            _note_tick(self.instance, name, now)
+        for name, expected in {**_WATCHED, Automation.ALERT_EVALUATE.value: Expected(every=_EVALUATED_EVERY)}.items():
+            _note_tick(self.instance, name, expected, now)
 
     def judge(self, now: datetime) -> freshness.Evaluation:
         """A tick of freshness."""
@@ -205,11 +217,16 @@ class Platform:
         return Connection(row, tenant.id, provider, name, row, HOURLY, partition_key=f"{tenant.slug}/c{number:05}")
 
 
-def _note_tick(instance: dg.DagsterInstance, name: Automation, now: datetime) -> None:
+def _note_tick(instance: dg.DagsterInstance, name: str, expected: Expected, now: datetime) -> None:
+    """What the daemon writes when a sensor has ticked, or when it has gone through a schedule."""
     repository = RemoteRepositoryOrigin(RegisteredCodeLocationOrigin("monitoring"), "__repository__")
-    tick = SensorInstigatorData(last_tick_timestamp=now.timestamp(), min_interval=30)
-    origin = RemoteInstigatorOrigin(repository, name.value)
-    state = InstigatorState(origin, InstigatorType.SENSOR, InstigatorStatus.RUNNING, tick)
+    origin, running = RemoteInstigatorOrigin(repository, name), InstigatorStatus.RUNNING
+    if expected.cron:
+        gone_through = ScheduleInstigatorData(expected.cron, START.timestamp(), now.timestamp())
+        state = InstigatorState(origin, InstigatorType.SCHEDULE, running, gone_through)
+    else:
+        tick = SensorInstigatorData(last_tick_timestamp=now.timestamp(), min_interval=30)
+        state = InstigatorState(origin, InstigatorType.SENSOR, running, tick)
     known = instance.get_instigator_state(state.instigator_origin_id, state.selector_id)
     (instance.update_instigator_state if known else instance.add_instigator_state)(state)
 

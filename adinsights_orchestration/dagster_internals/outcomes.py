@@ -1,4 +1,4 @@
-"""How runs ended, how asset checks stand, and which automations are switched off, for whoever follows Dagster's log.
+"""How runs ended and how asset checks stand, for whoever follows Dagster's log.
 
 Belongs here: reading Dagster's storages, a bounded number of rows at a time. Does not belong here: what follows from it
 (`alerting`). Several processes write the event log, so a row with a lower number may appear after one with a higher:
@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import dagster as dg
-from dagster._core.scheduler.instigation import InstigatorStatus, SensorInstigatorData
 from dagster._core.storage.asset_check_execution_record import (
     AssetCheckExecutionRecord,
     AssetCheckExecutionRecordStatus,
@@ -64,21 +63,6 @@ class FailedCheck:
     detail: str
 
 
-@dataclass(frozen=True, slots=True)
-class Automation:
-    """A schedule or sensor that was ever switched or has ticked.
-
-    Attributes:
-        name: Its name.
-        stopped: Whether somebody switched it off.
-        last_tick_at: A sensor's last tick; None for a schedule, and before the first.
-    """
-
-    name: str
-    stopped: bool
-    last_tick_at: datetime | None
-
-
 def newest_entry(instance: dg.DagsterInstance) -> int:
     """Returns the number of the newest entry of the event log; 0 where it is empty."""
     return instance.event_log_storage.get_maximum_record_id() or 0
@@ -117,20 +101,6 @@ def last_materialized(instance: dg.DagsterInstance, assets: Collection[str]) -> 
         for key, event in events.items()
         if event is not None
     }
-
-
-def automations(instance: dg.DagsterInstance) -> dict[str, Automation]:
-    """Returns every schedule and sensor that Dagster keeps a state of, by name."""
-    found: dict[str, Automation] = {}
-    for state in instance.all_instigator_state():
-        data = state.instigator_data
-        tick = data.last_tick_timestamp if isinstance(data, SensorInstigatorData) else None
-        at = datetime.fromtimestamp(tick, UTC) if tick else None
-        known = found.get(state.instigator_name)
-        stopped = state.status is InstigatorStatus.STOPPED
-        if known is None or (at is not None and (known.last_tick_at is None or at > known.last_tick_at)):
-            found[state.instigator_name] = Automation(state.instigator_name, stopped, at)
-    return found
 
 
 def _ends(instance: dg.DagsterInstance, records: Collection[dg.EventLogRecord], *, succeeded: bool) -> Iterator[RunEnd]:

@@ -55,7 +55,7 @@ def _job(settings: Settings, cron: str, make_deps: MakeDeps) -> dg.JobDefinition
 
 def _schedule(settings: Settings, unattended: Unattended, job: dg.JobDefinition) -> dg.ScheduleDefinition:
     @dg.schedule(
-        name=f"{Automation.SYNC_NIGHTLY}_plan",
+        name=Automation.SYNC_NIGHTLY.schedule,
         job=job,
         cron_schedule=str(unattended.cron),
         execution_timezone=settings.home_timezone,

@@ -162,7 +162,7 @@ def _job(name: str, assets: dg.AssetsDefinition, description: str) -> AssetJob:
 def _nightly_schedule(settings: Settings, job: AssetJob, unattended: Unattended) -> dg.ScheduleDefinition:
     assert unattended.cron is not None
     return dg.ScheduleDefinition(
-        name=f"{Automation.DBT_NIGHTLY}_build",
+        name=Automation.DBT_NIGHTLY.schedule,
         job=job,
         cron_schedule=unattended.cron,
         execution_timezone=settings.home_timezone,

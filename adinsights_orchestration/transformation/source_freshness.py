@@ -187,7 +187,7 @@ def _schedules(settings: Settings, job: AssetJob) -> list[dg.ScheduleDefinition]
     assert unattended.cron is not None
     return [
         dg.ScheduleDefinition(
-            name=f"{Automation.DBT_FRESHNESS}_look",
+            name=Automation.DBT_FRESHNESS.schedule,
             job=job,
             cron_schedule=unattended.cron,
             execution_timezone=settings.home_timezone,

@@ -1,4 +1,4 @@
-"""Ends of runs and automations' states, folded: any order, any repetition, any retry."""
+"""Ends of runs, folded: any order, any repetition, any retry."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adinsights_orchestration.alerting.gathering.dagster_events import ASSET_JOB, JobsSeen, fold, job_name, stopped
-from adinsights_orchestration.dagster_internals.outcomes import Automation, RunEnd
+from adinsights_orchestration.alerting.gathering.dagster_events import ASSET_JOB, JobsSeen, fold, job_name
+from adinsights_orchestration.dagster_internals.outcomes import RunEnd
 from tests.alerting.support import NOON
 
 HOUR = timedelta(hours=1)
@@ -88,15 +88,3 @@ def test_however_the_log_is_cut_the_newest_end_of_each_job_decides(
             seen, ends[again if again < position else 0 : position] if again == 0 else ends[:position], position, NOON
         )
     assert _failing(seen) == {job for job, one in last.items() if not one.succeeded}
-
-
-def test_an_automation_that_is_switched_off_or_silent_is_found_and_one_that_never_ticked_is_not() -> None:
-    found = {
-        "off": Automation("off", True, None),
-        "silent": Automation("silent", False, NOON - timedelta(minutes=10)),
-        "slow": Automation("slow", False, NOON - timedelta(minutes=10)),
-        "fine": Automation("fine", False, NOON),
-        "nightly": Automation("nightly", False, None),
-    }
-    declared = {"off": 30.0, "silent": 30.0, "slow": 900.0, "fine": 30.0, "nightly": None, "new": 30.0}
-    assert set(stopped(found, declared, NOON)) == {"off", "silent"}

@@ -13,6 +13,7 @@ import dagster as dg
 import pytest
 
 from adinsights_orchestration.alerting.gathering.dagster_events import BY_HAND
+from adinsights_orchestration.alerting.running.alerter import expected_automations
 from adinsights_orchestration.build import build_monitoring, build_pipelines
 from adinsights_orchestration.environments import UNATTENDED, Automation, Environment, Unattended
 from adinsights_orchestration.settings import Settings
@@ -90,8 +91,22 @@ def test_what_is_declared_is_registered_once_and_what_is_not_does_not_exist(envi
 
 
 def _automation_of(schedule: dg.ScheduleDefinition) -> str:
-    # Dagster wants the names of jobs and schedules apart: where both exist, the job has the automation's.
-    return schedule.name if schedule.name in set(Automation) else schedule.job_name
+    # Dagster wants the names of jobs and schedules apart: the job has the automation's.
+    assert schedule.name == Automation(schedule.job_name).schedule
+    return schedule.job_name
+
+
+@pytest.mark.parametrize("environment", Environment)
+def test_alerting_looks_for_exactly_what_runs_by_itself_by_its_name_in_dagster(environment: Environment) -> None:
+    watched = expected_automations(Settings(environment=environment, local_stack=environment is Environment.LOCAL))
+    found = repository(environment, environment is Environment.LOCAL)
+    assert set(watched) == _switched_on(found) - {Automation.ALERT_EVALUATE.value}
+    for schedule in found.schedule_defs:
+        one = watched[schedule.name]
+        assert (one.cron, one.timezone) == (schedule.cron_schedule, schedule.execution_timezone)
+    for sensor in found.sensor_defs:
+        if sensor.name in watched:
+            assert watched[sensor.name].every.total_seconds() == sensor.minimum_interval_seconds
 
 
 @pytest.mark.parametrize("environment", Environment)

@@ -1,6 +1,7 @@
-"""What Dagster's event log says, folded into facts: jobs that fail, checks that fail, automations that stand still.
+"""What Dagster's event log says, folded into facts: jobs that fail, checks that fail.
 
-Belongs here: `fold`, pure, and reading through `dagster_internals`. Does not belong here: what is told of it (`rules`).
+Belongs here: `fold`, pure, and reading through `dagster_internals`. Does not belong here: what is told of it (`rules`),
+what should run by itself and does not (`automations`).
 How far the log was read is part of what the evaluation remembers, and is committed with what followed from it: an
 evaluation that dies reads the same again.
 """
@@ -18,7 +19,7 @@ from adinsights_orchestration.alerting.facts import CheckKey, Events, Failure
 from adinsights_orchestration.alerting.rules.upkeep import DAILY
 from adinsights_orchestration.dagster_internals import outcomes
 from adinsights_orchestration.dagster_internals.connections import keep_connections
-from adinsights_orchestration.dagster_internals.outcomes import Automation, RunEnd
+from adinsights_orchestration.dagster_internals.outcomes import RunEnd
 from adinsights_orchestration.topology.model import Topology
 
 ASSET_JOB = "__ASSET_JOB"
@@ -34,12 +35,10 @@ BY_HAND = frozenset(
     )
 )
 _BY_HAND_FOR = timedelta(hours=24)
-_LEAST_SILENCE = timedelta(minutes=5)
 _LONGEST_NAME = 120
 _LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 _SETTLES_WITHIN = timedelta(minutes=2)  # far more than an entry takes from its number to its commit
 _WHOLE_EVERY = timedelta(minutes=10)  # the log is read anew at least so often
-_AUTOMATIONS_EVERY = timedelta(minutes=2)  # less than half the shortest silence that is told
 
 
 @dataclass(frozen=True)
@@ -118,31 +117,9 @@ def job_name(end: RunEnd) -> str:
     return f"materialize {', '.join(end.assets)}"[:_LONGEST_NAME]
 
 
-def stopped(found: Mapping[str, Automation], declared: Mapping[str, float | None], now: datetime) -> dict[str, Failure]:
-    """Returns the automations that are declared to run and do not.
-
-    Args:
-        found: What Dagster keeps of each.
-        declared: Those that run by themselves here, with a sensor's interval in seconds; None for a schedule.
-        now: The moment.
-    """
-    failures: dict[str, Failure] = {}
-    for name, every in declared.items():
-        one = found.get(name)
-        if one is None:
-            continue  # never ticked yet, and on by default
-        if one.stopped:
-            failures[name] = Failure(one.last_tick_at or now, "Somebody switched it off.")
-        elif every is not None and one.last_tick_at is not None:
-            silence = max(_LEAST_SILENCE, timedelta(seconds=4 * every))
-            if now - one.last_tick_at > silence:
-                failures[name] = Failure(one.last_tick_at, f"It ticked last at {one.last_tick_at:%Y-%m-%d %H:%M} UTC.")
-    return failures
-
-
 @dataclass
 class LogKept:
-    """What a process knows of the log and of automations since it read them last; all of it may be thrown away.
+    """What a process knows of the log since it read it last; all of it may be thrown away.
 
     Attributes:
         newest: The newest entry of the log.
@@ -151,8 +128,6 @@ class LogKept:
         topology: Whose checks were looked at.
         after: What was remembered after it.
         events: What the log said.
-        automations: Every automation that Dagster keeps a state of.
-        automations_at: When they were read.
     """
 
     newest: int = -1
@@ -161,8 +136,6 @@ class LogKept:
     topology: Topology | None = None
     after: JobsSeen = field(default_factory=JobsSeen)
     events: Events = field(default_factory=Events)
-    automations: Mapping[str, Automation] = field(default_factory=dict)
-    automations_at: datetime = _LONG_AGO
 
     def holds(self, newest: int, topology: Topology | None, seen: JobsSeen, now: datetime) -> bool:
         """Whether the log says what it said.
@@ -178,17 +151,15 @@ class LogKept:
 def read(
     instance: dg.DagsterInstance,
     topology: Topology | None,
-    declared: Mapping[str, float | None],
     seen: JobsSeen,
     now: datetime,
     kept: LogKept | None = None,
 ) -> tuple[Events, JobsSeen]:
-    """Returns what Dagster says, and what is to be remembered; where its storage does not answer, that.
+    """Returns what the log says, and what is to be remembered; where its storage does not answer, that.
 
     Args:
         instance: Dagster.
         topology: Whose checks are looked at.
-        declared: See `stopped`.
         seen: What was remembered.
         now: The moment.
         kept: What this process read before; then a log in which nothing was written is not read again.
@@ -198,27 +169,19 @@ def read(
         keep_connections(instance)
         newest = outcomes.newest_entry(instance)
         if kept.holds(newest, topology, seen, now):
-            events, after = kept.events, seen
-        else:
-            events, after = _read(instance, topology, seen, newest, now)
-            since = kept.since if newest == kept.newest and kept.since <= now else now
-            kept.newest, kept.since, kept.read_at, kept.topology = newest, since, now, topology
-            kept.after, kept.events = after, events
-        return replace(events, stopped=_stopped(instance, declared, now, kept)), after
+            return kept.events, seen
+        events, after = _read(instance, topology, seen, newest, now)
     except Exception as error:  # noqa: BLE001  (whatever Dagster's storage raises, nothing is known, and that is told)
-        return Events(problem=f"Dagster's storage does not answer ({type(error).__name__})."), seen
+        return unreadable(error), seen
+    since = kept.since if newest == kept.newest and kept.since <= now else now
+    kept.newest, kept.since, kept.read_at, kept.topology = newest, since, now, topology
+    kept.after, kept.events = after, events
+    return events, after
 
 
-def _stopped(
-    instance: dg.DagsterInstance, declared: Mapping[str, float | None], now: datetime, kept: LogKept
-) -> dict[str, Failure]:
-    """Automations that stand still; what was read a moment ago is only read again where it would say so of one."""
-    if timedelta() <= now - kept.automations_at < _AUTOMATIONS_EVERY:
-        found = stopped(kept.automations, declared, now)
-        if not found:
-            return found
-    kept.automations, kept.automations_at = outcomes.automations(instance), now
-    return stopped(kept.automations, declared, now)
+def unreadable(error: Exception) -> Events:
+    """What is known where Dagster's storage does not answer: that it does not."""
+    return Events(problem=f"Dagster's storage does not answer ({type(error).__name__}).")
 
 
 def _read(

@@ -15,6 +15,7 @@ from typing import Any
 from uuid import UUID
 
 from adinsights_orchestration.alerting.facts import ConnectionFact, Facts, ProviderFact
+from adinsights_orchestration.alerting.gathering.automations import AutomationsKept
 from adinsights_orchestration.alerting.gathering.dagster_events import LogKept
 from adinsights_orchestration.alerting.inhibition import Graph
 from adinsights_orchestration.alerting.matching import Silence
@@ -131,6 +132,7 @@ class Standing:
         connections: The connections.
         registry: Connections and tenants of the registry by key, and what they were made of.
         log: What Dagster says.
+        automations: Which of its schedules and sensors run.
         topology: The topology, and the row that it was read from.
         surroundings: Places and graph, and what they were made of.
         memo: Findings that were made of the very same facts, by what they are about; void with other surroundings.
@@ -142,6 +144,7 @@ class Standing:
     connections: Connections | None = None
     registry: tuple[object, dict[str, Connection], dict[UUID, Tenant]] | None = None
     log: LogKept = field(default_factory=LogKept)
+    automations: AutomationsKept = field(default_factory=AutomationsKept)
     topology: tuple[int, Topology | None] | None = None
     surroundings: tuple[tuple[object, ...], Places, Graph] | None = None
     memo: dict[Any, Any] = field(default_factory=dict)

@@ -65,7 +65,7 @@ def stopped(facts: Facts) -> Verdict:
             since=failure.at,
             owner=PLATFORM_ENG,
             next_step="Switch it on in Dagster, under Automation, or read its last tick's error there.",
-            links=(facts.places.runbook("a-dagster-daemon-is-silent"),),
+            links=(facts.places.runbook("a-schedule-or-sensor-does-not-run"),),
         )
         for name, failure in sorted(facts.events.stopped.items())
     ]

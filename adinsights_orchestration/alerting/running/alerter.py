@@ -25,7 +25,8 @@ from adinsights_orchestration.alerting.delivery.opening import build_sinks, poli
 from adinsights_orchestration.alerting.evaluation import evaluate
 from adinsights_orchestration.alerting.evaluation.evaluate import Evaluation, Memory, Policies
 from adinsights_orchestration.alerting.facts import Facts
-from adinsights_orchestration.alerting.gathering import dagster_events, disks, marks, reading
+from adinsights_orchestration.alerting.gathering import automations, dagster_events, disks, marks, reading
+from adinsights_orchestration.alerting.gathering.automations import Expected, Watch
 from adinsights_orchestration.alerting.gathering.dagster_events import JobsSeen
 from adinsights_orchestration.alerting.gathering.reading import Beside
 from adinsights_orchestration.alerting.gathering.standing import Standing
@@ -33,8 +34,8 @@ from adinsights_orchestration.alerting.matching import Routes
 from adinsights_orchestration.alerting.rules.catalog import INHIBITIONS, RULES
 from adinsights_orchestration.alerting.telling.grouping import Options
 from adinsights_orchestration.clock import Clock, TickClock, utc_now
-from adinsights_orchestration.dagster_internals import outcomes
-from adinsights_orchestration.environments import UNATTENDED, Automation
+from adinsights_orchestration.dagster_internals.automations import automations as automations_kept
+from adinsights_orchestration.environments import UNATTENDED, Automation, Unattended
 from adinsights_orchestration.freshness.sla import SlaTable, load_sla
 from adinsights_orchestration.logs import get_logger
 from adinsights_orchestration.ops_store.store import OpsStore
@@ -129,7 +130,7 @@ class Alerter:
 
     def _running(self, instance: dg.DagsterInstance) -> Collection[Automation]:
         """Which of the two sensors run here, as far as persons let them."""
-        kept = outcomes.automations(instance)
+        kept = automations_kept(instance)
         found = set[Automation]()
         for one in (Automation.ALERT_EVALUATE, Automation.ALERT_DELIVER):
             unattended = declared(self._settings, one)
@@ -194,23 +195,30 @@ def evaluate_once(
 
     def read(connection: sa.Connection, at: datetime, memory: Memory) -> tuple[Facts, Memory]:
         held = [str(title) for title in memory.get("held", ())]
-        jobs = JobsSeen.from_json(memory.get("jobs"))
+        jobs, watch = JobsSeen.from_json(memory.get("jobs")), Watch.from_json(memory.get("automations"))
         seen = marks.read(connection, at)
         if standing.topology is None or standing.topology[0] != seen.topology:
             standing.topology = (seen.topology, load_topology(connection).topology)
         topology = standing.topology[1]
-        events, jobs = dagster_events.read(instance, topology, expected, jobs, at, standing.log)
+        events, jobs = dagster_events.read(instance, topology, jobs, at, standing.log)
+        events, watch = automations.add(events, instance, expected, watch, at, standing.automations)
         beside = Beside(events, topology, held, disks.read(disks.folders(settings)))
         facts = reading.read(store, connection, settings, sla, at, beside, standing, seen)
-        return facts, {"jobs": jobs.to_json()}
+        return facts, {"jobs": jobs.to_json(), "automations": watch.to_json()}
 
     return evaluate.run(store, read, policies, now, standing)
 
 
-def expected_automations(settings: Settings) -> dict[str, float | None]:
-    """What runs by itself here, with a sensor's interval in seconds; the evaluation cannot miss itself."""
+def expected_automations(settings: Settings) -> dict[str, Expected]:
+    """What runs by itself here, by its name in Dagster; the evaluation cannot miss itself."""
     return {
-        automation.value: one.every_seconds if one.cron is None else None
+        automation.value if one.cron is None else automation.schedule: _expected(one, settings)
         for automation, one in UNATTENDED[settings.environment].items()
         if (settings.local_stack or not one.stack_only) and automation is not Automation.ALERT_EVALUATE
     }
+
+
+def _expected(one: Unattended, settings: Settings) -> Expected:
+    if one.cron is not None:
+        return Expected(cron=one.cron, timezone=settings.home_timezone)
+    return Expected(every=timedelta(seconds=one.every_seconds or 0))

@@ -242,7 +242,7 @@ def _schedules(settings: Settings, store: OpsStore, clock: Clock, job: Any) -> l
     assert unattended.cron is not None
     return [
         dg.ScheduleDefinition(
-            name=f"{Automation.ARCHIVE.value}_nightly",
+            name=Automation.ARCHIVE.schedule,
             job=job,
             cron_schedule=unattended.cron,
             execution_timezone=settings.home_timezone,

@@ -171,7 +171,7 @@ def _schedules(
         return []
     return [
         dg.ScheduleDefinition(
-            name=f"{automation.value}_{'monthly' if automation is Automation.COMPACTION else 'nightly'}",
+            name=automation.schedule,
             job=job,
             cron_schedule=unattended.cron,
             execution_timezone=settings.home_timezone,

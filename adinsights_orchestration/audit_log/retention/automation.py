@@ -91,7 +91,7 @@ def build_retention(
     if unattended is not None:
         schedules.append(
             dg.ScheduleDefinition(
-                name=f"{Automation.RETENTION.value}_nightly",
+                name=Automation.RETENTION.schedule,
                 job=job,
                 cron_schedule=unattended.cron,
                 execution_timezone=settings.home_timezone,

@@ -1,0 +1,152 @@
+"""What Dagster's own daemon writes of schedules and sensors, and how it reads cron."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+
+import dagster as dg
+import pytest
+from dagster._core.definitions.run_request import InstigatorType
+from dagster._core.remote_origin import (
+    InProcessCodeLocationOrigin,
+    RegisteredCodeLocationOrigin,
+    RemoteInstigatorOrigin,
+    RemoteRepositoryOrigin,
+)
+from dagster._core.scheduler.instigation import (
+    InstigatorState,
+    InstigatorStatus,
+    ScheduleInstigatorData,
+    SensorInstigatorData,
+)
+from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
+from dagster._core.workspace.context import WorkspaceProcessContext
+from dagster._core.workspace.load_target import InProcessWorkspaceLoadTarget
+from dagster._scheduler.scheduler import launch_scheduled_runs
+
+from adinsights_orchestration.dagster_internals.automations import Automation, automations, due_after, last_tick
+from tests.conftest import PostgresServer, dagster_instance_on
+
+NOON = datetime(2026, 3, 10, 12, 0, tzinfo=UTC)
+HOUR, MINUTE = timedelta(hours=1), timedelta(minutes=1)
+CRON, BERLIN = "30 2 * * *", "Europe/Berlin"
+NAME = "nightly_schedule"
+
+
+@dg.job
+def nightly() -> None:
+    """Nothing is ever to be done."""
+
+
+@dg.schedule(
+    name=NAME,
+    job=nightly,
+    cron_schedule=CRON,
+    execution_timezone=BERLIN,
+    default_status=dg.DefaultScheduleStatus.RUNNING,
+)
+def skips() -> dg.SkipReason:
+    return dg.SkipReason("nothing to do")
+
+
+defs = dg.Definitions(jobs=[nightly], schedules=[skips])
+
+
+class Scheduler:
+    """Dagster's scheduler at moments that a test chooses."""
+
+    def __init__(self, instance: dg.DagsterInstance, workspace: WorkspaceProcessContext) -> None:
+        self.instance, self._workspace = instance, workspace
+
+    def looks(self, now: datetime) -> Automation:
+        logger = logging.getLogger("scheduler of a test")
+        list(
+            launch_scheduled_runs(self._workspace, logger, end_datetime_utc=now, iteration_times={}, max_catchup_runs=1)
+        )
+        return automations(self.instance)[NAME]
+
+
+@contextmanager
+def scheduler_on(instance: dg.DagsterInstance) -> Iterator[Scheduler]:
+    target = LoadableTargetOrigin(executable_path=sys.executable, python_file=__file__, attribute="defs")
+    origin = InProcessCodeLocationOrigin(target, location_name="pipelines")
+    with WorkspaceProcessContext(instance, InProcessWorkspaceLoadTarget(origin)) as workspace:
+        yield Scheduler(instance, workspace)
+
+
+def test_what_was_switched_off_and_when_a_sensor_ticked_last_is_known(postgres_server: PostgresServer) -> None:
+    repository = RemoteRepositoryOrigin(RegisteredCodeLocationOrigin("monitoring"), "__repository__")
+    earlier = (NOON - HOUR).timestamp()
+    tick = SensorInstigatorData(last_tick_timestamp=NOON.timestamp(), last_sensor_start_timestamp=earlier)
+    cron = ScheduleInstigatorData(CRON, start_timestamp=earlier, last_iteration_timestamp=NOON.timestamp())
+    with dagster_instance_on(postgres_server) as instance:
+        assert automations(instance) == {}
+        for name, kind, status, data in (
+            ("health_probe", InstigatorType.SENSOR, InstigatorStatus.RUNNING, tick),
+            ("alert_deliver", InstigatorType.SENSOR, InstigatorStatus.STOPPED, SensorInstigatorData()),
+            (NAME, InstigatorType.SCHEDULE, InstigatorStatus.DECLARED_IN_CODE, cron),
+        ):
+            origin = RemoteInstigatorOrigin(repository, name)
+            instance.add_instigator_state(InstigatorState(origin, kind, status, data))
+        found = automations(instance)
+        assert found == {
+            "health_probe": Automation("health_probe", False, last_tick_at=NOON, started_at=NOON - HOUR),
+            "alert_deliver": Automation("alert_deliver", True),
+            NAME: Automation(NAME, False, started_at=NOON - HOUR, passed_at=NOON),
+        }
+        assert [found[name].last_sign for name in ("health_probe", "alert_deliver", NAME)] == [NOON, None, NOON]
+
+
+def test_of_one_that_moved_to_another_location_the_state_with_the_later_sign_of_life_counts(
+    postgres_server: PostgresServer,
+) -> None:
+    with dagster_instance_on(postgres_server) as instance:
+        for location, at, status in (
+            ("new", NOON, InstigatorStatus.RUNNING),
+            ("old", NOON - HOUR, InstigatorStatus.STOPPED),
+            ("unborn", None, InstigatorStatus.STOPPED),
+        ):
+            repository = RemoteRepositoryOrigin(RegisteredCodeLocationOrigin(location), "__repository__")
+            data = SensorInstigatorData(last_tick_timestamp=at.timestamp() if at else None)
+            origin = RemoteInstigatorOrigin(repository, "health_probe")
+            instance.add_instigator_state(InstigatorState(origin, InstigatorType.SENSOR, status, data))
+        assert automations(instance) == {"health_probe": Automation("health_probe", False, last_tick_at=NOON)}
+
+
+@pytest.mark.parametrize(
+    ("begins", "due"),
+    [
+        (datetime(2026, 3, 10, 12, tzinfo=UTC), datetime(2026, 3, 11, 1, 30, tzinfo=UTC)),
+        (
+            datetime(2026, 3, 28, 12, tzinfo=UTC),
+            datetime(2026, 3, 29, 1, 0, tzinfo=UTC),
+        ),  # half past two does not exist
+        (datetime(2026, 10, 24, 12, tzinfo=UTC), datetime(2026, 10, 25, 1, 30, tzinfo=UTC)),  # it comes twice
+    ],
+)
+def test_a_schedule_is_due_when_dagsters_scheduler_ticks_also_when_the_clocks_change(
+    postgres_server: PostgresServer, begins: datetime, due: datetime
+) -> None:
+    assert due_after(CRON, BERLIN, begins) == due
+    with dagster_instance_on(postgres_server) as instance, scheduler_on(instance) as scheduler:
+        one = scheduler.looks(begins)
+        assert one.started_at == begins, "the daemon writes down when it saw a schedule first"
+        scheduler.looks(due - MINUTE)
+        assert last_tick(instance, one, begins) is None
+        one = scheduler.looks(due + timedelta(seconds=1))
+        assert last_tick(instance, one, due) == due
+        assert last_tick(instance, one, due + MINUTE) is None
+        assert due_after(CRON, BERLIN, due) - due >= 23 * HOUR
+
+
+def test_up_to_when_a_schedule_was_gone_through_is_written_down_about_once_an_hour(
+    postgres_server: PostgresServer,
+) -> None:
+    with dagster_instance_on(postgres_server) as instance, scheduler_on(instance) as scheduler:
+        scheduler.looks(NOON)
+        assert scheduler.looks(NOON + 5 * MINUTE).passed_at == NOON
+        assert scheduler.looks(NOON + 61 * MINUTE).passed_at == NOON + 61 * MINUTE
