@@ -177,25 +177,15 @@ sa.Index(
 sa.Index("ix_sync_job_observed", sync_job.c.observed_at)
 sa.Index("ix_sync_job_reported", sync_job.c.reported_at, postgresql_where=sync_job.c.reported_at.is_not(None))
 # Syncs that brought nothing are few; alerts look for connections that have such ones of late.
-sa.Index(
-    "ix_sync_job_empty",
-    sync_job.c.observed_at,
-    postgresql_where=sa.and_(
-        sync_job.c.rows_synced == 0, sync_job.c.status == "succeeded", sync_job.c.job_type == "sync"
-    ),
-)
+_synced = sa.and_(sync_job.c.status == "succeeded", sync_job.c.job_type == "sync")
+sa.Index("ix_sync_job_empty", sync_job.c.observed_at, postgresql_where=sa.and_(sync_job.c.rows_synced == 0, _synced))
 # A connection's newest syncs that brought rows (1), and those that brought none (0), however many lie between.
 sa.Index(
     "ix_sync_job_partition_brought",
     sync_job.c.partition_key,
     sa.func.least(sync_job.c.rows_synced, sa.text("1")),
     sync_job.c.ended_at.desc(),
-    postgresql_where=sa.and_(
-        sync_job.c.status == "succeeded",
-        sync_job.c.job_type == "sync",
-        sync_job.c.rows_synced.is_not(None),
-        sync_job.c.ended_at.is_not(None),
-    ),
+    postgresql_where=sa.and_(_synced, sync_job.c.rows_synced.is_not(None), sync_job.c.ended_at.is_not(None)),
 )
 # Whoever deletes an old intent must know that no job refers to it.
 sa.Index("ix_sync_job_intent", sync_job.c.intent_id, postgresql_where=sync_job.c.intent_id.is_not(None))

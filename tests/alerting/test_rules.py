@@ -1,14 +1,12 @@
-"""Rules beyond lateness: empty syncs, disabled connections, the night, the error budget, the audit log, disks."""
+"""Rules beyond lateness: disabled connections, the night, the error budget, the audit log, disks."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
-from uuid import UUID, uuid5
 
 import dagster as dg
 import pytest
@@ -40,58 +38,17 @@ from adinsights_orchestration.freshness.sla import Sla
 from adinsights_orchestration.health import samples
 from adinsights_orchestration.health.model import Component, Health, Reading
 from adinsights_orchestration.ops_store.findings import open_finding
-from adinsights_orchestration.ops_store.tables import dbt_invocation, health_sample, sync_job
-from adinsights_orchestration.tenants import store as registry_store
+from adinsights_orchestration.ops_store.tables import dbt_invocation, health_sample
 from adinsights_orchestration.tenants.model import (
-    Connection,
     Provider,
-    Registry,
-    Schedule,
-    ScheduleType,
-    Tenant,
 )
 from adinsights_orchestration.topology.model import Asset, Topology
 from adinsights_orchestration.topology.store import publish
+from tests.alerting.ledger import ACME, HOUR, served, syncs
 from tests.alerting.plant import MINUTE, PRODUCTION, SLA, Plant
 from tests.alerting.support import NOON, World, finding
 
-HOUR = timedelta(hours=1)
-ACME = Tenant(UUID(int=7), "Acme", "acme")
-HOURLY = Schedule(ScheduleType.INTERVAL, interval=HOUR)
 PLACES = Places.of(PRODUCTION, None)
-
-
-def served(plant: Plant, *keys: str) -> None:
-    connections = [
-        Connection(uuid5(ACME.id, key), ACME.id, Provider.META, key, uuid5(ACME.id, f"{key} in Airbyte"), HOURLY)
-        for key in keys
-    ]
-    registry = Registry((ACME,), tuple(replace(c, partition_key=c.name) for c in connections), "test", NOON)
-    with plant.store.begin() as connection:
-        snapshot = registry_store.write_snapshot(connection, "1", registry, None)
-        registry_store.write_success(connection, snapshot, NOON)
-
-
-def syncs(
-    plant: Plant,
-    key: str,
-    rows: Iterable[int | None],
-    first_id: int = 1,
-    ended: datetime = NOON,
-    every: timedelta = HOUR,
-    **more: Any,
-) -> None:
-    """A sync an hour, the newest first."""
-    made = []
-    for n, count in enumerate(rows):
-        at = ended - n * every
-        row: dict[str, Any] = {"job_id": first_id + 9000 - n, "connection_id": uuid5(ACME.id, key)}
-        row |= {"partition_key": key, "provider": "meta", "tenant_id": ACME.id, "job_type": "sync"}
-        row |= {"status": "succeeded", "started_by": "external", "started_at": at - MINUTE, "ended_at": at}
-        row |= {"rows_synced": count, "first_observed_at": at, "observed_at": at, "report_state": "reported"}
-        made.append({**row, **more})
-    with plant.store.begin() as connection:
-        connection.execute(sa.insert(sync_job), made)
 
 
 def build(plant: Plant, at: datetime, models: int = 40, *, completed: bool = True) -> None:
@@ -100,110 +57,6 @@ def build(plant: Plant, at: datetime, models: int = 40, *, completed: bool = Tru
     row |= {"elapsed_seconds": 60.0, "models": models}
     with plant.store.begin() as connection:
         connection.execute(sa.insert(dbt_invocation).values(row))
-
-
-@pytest.mark.parametrize(
-    ("rows", "severity"),
-    [
-        ([0, *[10] * 20], None),
-        ([0, 0, *[10] * 20], "warn"),
-        ([0, None, 0, *[10] * 20], "warn"),
-        ([*[0] * 6, *[10] * 20], "page"),
-        ([0, 0, *[10] * 9], None),  # too short a history to say what is usual
-        ([0, 0, *[10, 0] * 10], None),  # it often brings nothing
-        ([0] * 30, None),
-        ([10, 0, 0, *[10] * 20], None),
-    ],
-)
-def test_a_sync_without_rows_is_told_where_nearly_all_before_had_some(
-    plant: Plant, rows: Sequence[int | None], severity: str | None
-) -> None:
-    served(plant, "acme-meta")
-    syncs(plant, "acme-meta", rows)
-    plant.tick()
-    said = plant.shown().get("connections/meta", "")
-    assert (f"[FIRING {severity.upper()}] Meta of Acme syncs without a row" in said) if severity else (said == "")
-
-
-def test_a_paused_connection_that_brought_nothing_last_is_not_told(plant: Plant) -> None:
-    syncs(plant, "acme-meta", [0, 0, *[10] * 20])
-    served(plant, "other-meta")
-    plant.tick()
-    assert plant.shown() == {}
-
-
-@pytest.mark.parametrize(
-    ("empty", "every", "said"),
-    [
-        (43, 15 * MINUTE, "43 syncs in a row brought no row; nearly all of the 20 before did."),
-        (400, 15 * MINUTE, "More than 100 syncs in a row brought no row; nearly all of the 20 before did."),
-        (2880, 15 * MINUTE, "More than 100 syncs in a row"),  # thirty days
-        (2890, 15 * MINUTE, None),
-        (30, 24 * HOUR, "It counts as usual from 2026-03-11 on."),
-        (32, 24 * HOUR, None),
-        (19, 7 * 24 * HOUR, "19 syncs in a row"),  # fewer than would say what is usual
-        (20, 7 * 24 * HOUR, None),
-    ],
-)
-def test_syncs_without_rows_stay_told_for_a_month_however_many_they_are(
-    plant: Plant, empty: int, every: timedelta, said: str | None
-) -> None:
-    served(plant, "acme-meta")
-    syncs(plant, "acme-meta", [*[0] * empty, *[10] * 20], every=every)
-    plant.tick()
-    assert ("[FIRING PAGE]" in plant.shown().get("connections/meta", "")) is (said is not None)
-    assert (said or "") in plant.shown().get("connections/meta", "")
-
-
-def test_a_night_of_empty_syncs_is_one_page_until_rows_come(plant: Plant) -> None:
-    served(plant, "acme-meta")
-    syncs(plant, "acme-meta", [*[0] * 6, *[10] * 20], every=15 * MINUTE)
-    plant.tick()
-    for n in range(1, 16):  # hours
-        plant.now += 59 * MINUTE
-        syncs(plant, "acme-meta", [0] * 4, first_id=10 * n, ended=plant.now, every=15 * MINUTE)
-        assert plant.tick().changes == {}, f"after {n} hours more"
-    assert len(plant.channel.posts) == 1
-    syncs(plant, "acme-meta", [7], first_id=200, ended=plant.now)
-    assert plant.tick().changes == {"resolved": 1}
-
-
-def test_what_counts_as_usual_says_so_where_it_ends(plant: Plant) -> None:
-    served(plant, "acme-meta")
-    syncs(plant, "acme-meta", [*[0] * 30, *[10] * 20], every=24 * HOUR)
-    plant.tick()
-    plant.tick(24 * HOUR)
-    plant.tick(5 * MINUTE)
-    text = plant.shown()["connections/meta"]
-    assert "[RESOLVED PAGE]" in text
-    assert "It counts as usual from 2026-03-11 on." in text
-
-
-def test_looking_for_empty_syncs_reads_a_bounded_number_of_rows_however_long_they_and_failures_go_on(
-    plant: Plant,
-) -> None:
-    syncs(plant, "acme-meta", [*[0] * 1500, *[10] * 500], every=15 * MINUTE)
-    syncs(plant, "acme-meta", [None] * 1500, first_id=10000, every=15 * MINUTE, status="failed")
-    for n in range(20):
-        syncs(plant, f"other-{n}", [10] * 200, first_id=20000 + 1000 * n, every=15 * MINUTE)
-    with plant.store.begin() as connection:
-        connection.execute(sa.text("analyze adinsights_ops.sync_job"))
-        query = sa.text("explain (analyze, format json) " + str(history._EMPTY))
-        (plan,) = connection.execute(query, history.empty_parameters(2, NOON)).scalar_one()
-    candidates, *of_a_candidate = _scans(plan["Plan"])
-    assert "ix_sync_job_empty" in json.dumps(candidates)
-    assert {scan["Index Name"] for scan in of_a_candidate} == {"ix_sync_job_partition_brought"}
-    read = [
-        scan["Actual Loops"] * (scan["Actual Rows"] + scan.get("Rows Removed by Filter", 0)) for scan in of_a_candidate
-    ]
-    assert sum(read) <= 1 + 1 + 101 + 20 + 20
-
-
-def _scans(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    if "Scan" in plan["Node Type"] and plan.get("Relation Name") == "sync_job":
-        yield plan
-    for each in plan.get("Plans", ()):
-        yield from _scans(each)
 
 
 def test_a_connection_that_airbyte_switched_off_is_told_explains_its_lateness_and_pages_with_it(plant: Plant) -> None:
