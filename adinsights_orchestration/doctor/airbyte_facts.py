@@ -18,6 +18,7 @@ import httpx
 from adinsights_orchestration.ingestion.airbyte_auth import TokenShelf
 from adinsights_orchestration.ingestion.airbyte_errors import AirbyteError
 from adinsights_orchestration.ingestion.airbyte_http import AirbyteHttp
+from adinsights_orchestration.ingestion.airbyte_models import as_promised
 from adinsights_orchestration.settings import AirbyteSettings
 
 MOST_CONNECTIONS = 2_000
@@ -64,8 +65,9 @@ async def _pages(http: AirbyteHttp, url: str, size: int, key: str) -> list[Mappi
     rows: dict[str, Mapping[str, Any]] = {}
     while len(rows) < MOST_CONNECTIONS:
         reply = await http.read("GET", url, params={"limit": str(size), "offset": str(len(rows))})
-        page = reply.get("data", []) if isinstance(reply, dict) else []
-        fresh = {str(row[key]): row for row in page if str(row[key]) not in rows}
+        with as_promised("a listing"):
+            page = reply.get("data") or []
+            fresh = {str(row[key]): row for row in page if str(row[key]) not in rows}
         rows |= fresh
         if len(page) < size or not fresh:  # a server that repeats a page would be asked for ever
             break

@@ -31,6 +31,7 @@ from adinsights_orchestration.ingestion.airbyte_http import READ_DEADLINE_SECOND
 from adinsights_orchestration.ingestion.airbyte_models import (
     AirbyteJob,
     JobType,
+    as_promised,
     config_job,
     public_job,
 )
@@ -167,7 +168,7 @@ class AirbyteApi:
         body = {"connectionId": str(connection_id), "refreshMode": "Truncate"}
         url = f"{self._config}/connections/refresh"
         reply = await self._http.act("POST", url, body=body, deadline_seconds=deadline_seconds)
-        job = reply.get("job") if isinstance(reply, Mapping) else None
+        job = reply.get("job")
         return config_job({"job": job}) if job else None
 
     async def has_refresh(self) -> bool:
@@ -223,7 +224,8 @@ class AirbyteApi:
         while True:
             params = {"limit": str(self.page_size), "offset": str(len(found))}
             rows = _rows(await self._http.read("GET", f"{self._public}/workspaces", params=params))
-            fresh = [UUID(str(row["workspaceId"])) for row in rows]
+            with as_promised("a workspace"):
+                fresh = [UUID(str(row["workspaceId"])) for row in rows]
             found += [workspace for workspace in fresh if workspace not in found]
             if len(rows) < self.page_size:
                 return tuple(found)
@@ -329,8 +331,8 @@ def _known(job: AirbyteJob | None) -> AirbyteJob:
     return job
 
 
-def _rows(reply: Any, name: str = "data") -> Sequence[Mapping[str, Any]]:
-    rows = reply.get(name) if isinstance(reply, Mapping) else None
+def _rows(reply: Mapping[str, Any], name: str = "data") -> Sequence[Mapping[str, Any]]:
+    rows = reply.get(name)
     if not isinstance(rows, list):
         raise MalformedReplyError(f"a listing without `{name}`")
     return rows
@@ -353,13 +355,21 @@ def _parsed(
 
 
 def _connection(reply: Mapping[str, Any]) -> AirbyteConnectionRead:
+    with as_promised("a connection"):
+        return _connection_of(reply)
+
+
+def _connection_of(reply: Mapping[str, Any]) -> AirbyteConnectionRead:
+    catalog = reply.get("syncCatalog") or {"streams": []}
+    if not isinstance(catalog["streams"], list):
+        raise TypeError
     return AirbyteConnectionRead(
         connection_id=UUID(str(reply["connectionId"])),
         name=str(reply.get("name", "")),
         status=str(reply.get("status", "")),
         status_reason=reply.get("statusReason"),
         breaking_change=bool(reply.get("breakingChange")) or reply.get("schemaChange") == "breaking",
-        catalog=reply.get("syncCatalog") or {"streams": []},
+        catalog=catalog,
         catalog_id=reply.get("catalogId") or reply.get("sourceCatalogId"),
     )
 

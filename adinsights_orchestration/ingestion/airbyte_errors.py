@@ -14,6 +14,7 @@ from typing import Any
 from adinsights_orchestration.errors import AdinsightsError
 from adinsights_orchestration.redaction import redact
 
+CHECK_ADDRESS = "Check ADINSIGHTS_AIRBYTE__PUBLIC_API_URL and the proxy before Airbyte."
 LONGEST_MESSAGE = 1000  # characters of a server's message that are kept
 
 
@@ -145,9 +146,8 @@ def not_airbyte(place: str, status: int, headers: Mapping[str, str], body: bytes
     """The error for a reply that is not Airbyte's JSON."""
     kind = headers.get("content-type", "no content type").split(";")[0]
     title = _html_title(body)
-    said = f"HTTP {status} with {kind} instead of JSON" + (f" (“{title}”)" if title else "")
-    advice = "Check ADINSIGHTS_AIRBYTE__PUBLIC_API_URL and the proxy before Airbyte."
-    return NotAirbyteError(said, status=status, place=place, next_step=advice)
+    said = f"HTTP {status} with {kind if body else 'nothing'} instead of JSON" + (f" (“{title}”)" if title else "")
+    return NotAirbyteError(said, status=status, place=place, next_step=CHECK_ADDRESS)
 
 
 def tidy_message(text: str) -> str:

@@ -32,8 +32,10 @@ from adinsights_orchestration.ingestion.airbyte_auth import (
     uses_token,
 )
 from adinsights_orchestration.ingestion.airbyte_errors import (
+    CHECK_ADDRESS,
     AirbyteDownError,
     AirbyteError,
+    MalformedReplyError,
     NoReplyError,
     RateLimitedError,
     UnauthorizedError,
@@ -103,7 +105,7 @@ class AirbyteHttp:
 
     async def read(
         self, method: str, url: str, *, params: Any = None, body: Any = None, patience_seconds: float | None = None
-    ) -> Any:
+    ) -> Mapping[str, Any]:
         """Sends a request that changes nothing; repeats it while that may help and the deadline allows.
 
         Args:
@@ -114,7 +116,7 @@ class AirbyteHttp:
             patience_seconds: How long to go on repeating; the client's deadline when None.
 
         Returns:
-            The reply's JSON.
+            The reply's JSON object.
 
         Raises:
             AirbyteError: The last failure.
@@ -124,7 +126,9 @@ class AirbyteHttp:
                 return await self._renewing(method, url, params, body)
         raise AssertionError("tenacity returns or raises")
 
-    async def act(self, method: str, url: str, *, body: Any = None, deadline_seconds: float | None = None) -> Any:
+    async def act(
+        self, method: str, url: str, *, body: Any = None, deadline_seconds: float | None = None
+    ) -> Mapping[str, Any]:
         """Sends a request that changes something, exactly once.
 
         A refused token is forgotten, so that the caller's next try has a new one; the request is not sent again here.
@@ -153,7 +157,7 @@ class AirbyteHttp:
             reraise=True,
         )
 
-    async def _renewing(self, method: str, url: str, params: Any, body: Any) -> Any:
+    async def _renewing(self, method: str, url: str, params: Any, body: Any) -> Mapping[str, Any]:
         """Sends a read; a 401 is answered with one new token and one repetition."""
         authorization = await self._authorization()
         try:
@@ -194,7 +198,7 @@ class AirbyteHttp:
         body: Any,
         authorization: str | None,
         deadline_seconds: float | None = None,
-    ) -> Any:
+    ) -> Mapping[str, Any]:
         assert self._client is not None, "use the client as a context manager"
         place = self._place(method, url)
         request = self._client.build_request(method, url, params=params, json=body, headers=_with(authorization))
@@ -255,19 +259,29 @@ async def _exchange(client: httpx.AsyncClient, request: httpx.Request, place: st
             place=place,
             next_step="Airbyte may be overloaded, or something between cuts connections.",
         ) from None
+    except httpx.RequestError as error:  # the reply's encoding is broken; it is not known what the server said
+        raise NoReplyError(
+            f"no readable reply ({_reason(error)})",
+            place=place,
+            next_step="Something between may break replies: check the proxy's compression.",
+        ) from None
 
 
 def _reason(error: BaseException) -> str:
     return str(error) or type(error).__name__
 
 
-def _json(reply: httpx.Response, place: str) -> Any:
+def _json(reply: httpx.Response, place: str) -> Mapping[str, Any]:
+    """The reply's object: every call that is made here is answered with one, and 204 with none."""
     headers = {name.lower(): value for name, value in reply.headers.items()}
     if not reply.is_success:
         raise from_reply(place, reply.status_code, headers, reply.content)
-    if not reply.content:
+    if reply.status_code == httpx.codes.NO_CONTENT:
         return {}
     try:
-        return json.loads(reply.content)
+        document = json.loads(reply.content)
     except ValueError:
         raise not_airbyte(place, reply.status_code, headers, reply.content) from None
+    if not isinstance(document, dict):
+        raise MalformedReplyError("the reply is JSON, but not an object", place=place, next_step=CHECK_ADDRESS)
+    return document

@@ -2,14 +2,15 @@
 
 Belongs here: parsing one JSON object into one typed value, and what follows from it alone. Does not belong here: HTTP
 (`airbyte_http`), calls (`airbyte_api`). Servers from 0.50 on differ in what they leave out, null or add: an unknown
-status is a running job, a missing moment is None, an unknown field is ignored; only a job without id or connection is
-an error.
+status is a running job, a missing moment is None, an unknown field is ignored; only a job without id or connection,
+or what is no object at all, is an error.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -105,6 +106,19 @@ class AirbyteJob:
         return None if self.ended_at is None else max(self.ended_at - self.created_at, timedelta())
 
 
+@contextmanager
+def as_promised(what: str) -> Iterator[None]:
+    """While a reply is read: one of another shape than the API promises is a `MalformedReplyError`, not a defect.
+
+    Args:
+        what: What is read, for people: `a job`.
+    """
+    try:
+        yield
+    except (AttributeError, LookupError, TypeError, ValueError, ArithmeticError) as error:
+        raise MalformedReplyError(f"{what} of another shape than the API promises ({type(error).__name__})") from error
+
+
 def parse_status(text: object) -> JobStatus:
     """Returns the status; one that this version does not know is a job that still runs."""
     return _STATUSES.get(str(text).lower(), JobStatus.RUNNING)
@@ -144,8 +158,19 @@ def public_job(data: Mapping[str, Any]) -> AirbyteJob | None:
     """Reads the public API's `JobResponse`; None for a job that is not about a connection's data.
 
     Raises:
-        MalformedReplyError: Without a readable id, connection or start.
+        MalformedReplyError: Without a readable id, connection or start, or of another shape.
     """
+    with as_promised("a job"):
+        return _public_job(data)
+
+
+def config_job(data: Mapping[str, Any]) -> AirbyteJob | None:
+    """Reads the configuration API's job with its attempts, as `public_job` reads the public one."""
+    with as_promised("a job"):
+        return _config_job(data)
+
+
+def _public_job(data: Mapping[str, Any]) -> AirbyteJob | None:
     kind = parse_type(data.get("jobType"))
     if kind is None:
         return None
@@ -168,8 +193,7 @@ def public_job(data: Mapping[str, Any]) -> AirbyteJob | None:
     )
 
 
-def config_job(data: Mapping[str, Any]) -> AirbyteJob | None:
-    """Reads the configuration API's job with its attempts, as `public_job` reads the public one."""
+def _config_job(data: Mapping[str, Any]) -> AirbyteJob | None:
     job = data.get("job") or {}
     kind = parse_type(job.get("configType"))
     if kind is None:

@@ -342,6 +342,81 @@ def test_a_success_that_is_not_a_listing_is_not_taken_for_an_empty_one(answer: C
         ask(airbyte_settings(url), lambda api: api.workspaces(), patience=0.2)
 
 
+def broken_gzip(_: Request) -> Response:
+    return Response(b'{"jobId": 1}', headers={"content-encoding": "gzip", "content-type": "application/json"})
+
+
+def test_a_read_goes_on_after_a_page_whose_compression_a_proxy_broke() -> None:
+    with scripted(broken_gzip, reply(200, JOB)) as (url, asked):
+        assert ask(airbyte_settings(url), lambda api: api.job(1)).job_id == 1
+    assert len(asked) == 2
+
+
+def test_a_start_whose_answer_cannot_be_unpacked_is_sent_once_and_may_have_begun() -> None:
+    with scripted(broken_gzip) as (url, asked), pytest.raises(NoReplyError, match="compression") as caught:
+        ask(airbyte_settings(url), lambda api: api.start(ANY, JobType.SYNC))
+    assert len(asked) == 1
+    assert not caught.value.nothing_happened
+
+
+CALLS: dict[str, Callable[[AirbyteApi], Awaitable[object]]] = {
+    "connection": lambda api: api.connection(ANY),
+    "workspaces": lambda api: api.workspaces(),
+    "job": lambda api: api.job(1),
+    "detailed_job": lambda api: api.detailed_job(1),
+    "jobs": lambda api: api.connection_jobs(ANY),
+    "start": lambda api: api.start(ANY, JobType.SYNC),
+    "apply_catalog": lambda api: api.apply_catalog(ANY, {}, None),
+}
+OF_ANOTHER_SHAPE: dict[str, Any] = {
+    "empty": lambda _: Response(b"", 200),
+    "nothing in it": reply(200, {}),
+    "no content": lambda _: Response(b"", 204),
+    "list": reply(200, [{"connectionId": str(ANY)}]),
+    "null": reply(200, None),
+    "text": reply(200, "ok"),
+    "rows that are none": reply(200, {"data": "x", "job": "x", "connectionId": "x", "jobType": "sync"}),
+}
+
+
+@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize("shape", OF_ANOTHER_SHAPE)
+def test_no_call_takes_a_reply_of_another_shape_for_anything_but_a_broken_reply(call: str, shape: str) -> None:
+    with scripted(OF_ANOTHER_SHAPE[shape]) as (url, asked), pytest.raises((NotAirbyteError, MalformedReplyError)) as no:
+        ask(airbyte_settings(url), CALLS[call], patience=0.2)
+    assert not no.value.nothing_happened
+    assert len(asked) == 1
+
+
+@pytest.mark.parametrize("row", ["x", None, {"id": 1}, {"workspaceId": "no id"}])
+def test_a_workspace_that_cannot_be_read_is_a_broken_reply(row: object) -> None:
+    with scripted(reply(200, {"data": [row]})) as (url, _), pytest.raises(MalformedReplyError, match="a workspace"):
+        ask(airbyte_settings(url), lambda api: api.workspaces())
+
+
+@pytest.mark.parametrize("catalog", [[], {"sync": 1}, {"streams": "x"}, "x"])
+def test_a_connection_whose_catalog_cannot_be_read_is_a_broken_reply(catalog: object) -> None:
+    answer = {"connectionId": str(ANY), "syncCatalog": catalog or [1]}
+    with scripted(reply(200, answer)) as (url, _), pytest.raises(MalformedReplyError, match="a connection"):
+        ask(airbyte_settings(url), lambda api: api.connection(ANY))
+
+
+@pytest.mark.parametrize("answer", [reply(200, ["abc"]), broken_gzip, lambda _: Response(b"")])
+def test_a_token_endpoint_whose_reply_cannot_be_read_is_named(answer: Callable[[Request], Response]) -> None:
+    with scripted(answer) as (url, _):
+        settings = airbyte_settings(url, client_id="an-id", client_secret=secret("a-secret"))
+        with pytest.raises(AirbyteError, match="applications/token"):
+            ask(settings, lambda api: api.job(1), patience=0.2)
+
+
+def test_attempts_of_another_shape_do_not_hide_the_other_jobs_of_their_page() -> None:
+    job = {"id": 1, "configType": "sync", "configId": str(ANY), "status": "failed", "createdAt": 1_790_000_000}
+    rows = [{"job": {**job, "id": 2}, "attempts": ["x"]}, {"job": job, "attempts": []}, "x"]
+    with scripted(reply(200, {"jobs": rows})) as (url, _):
+        page = ask(airbyte_settings(url), lambda api: api.changes(START, []))
+    assert [job.job_id for job in page.jobs] == [1]
+
+
 def test_a_job_that_cannot_be_read_does_not_hide_the_others_of_its_page() -> None:
     rows = [{"jobId": "?"}, JOB, {**JOB, "jobId": 2, "jobType": "something_new"}]
     with scripted(reply(200, {"data": rows})) as (url, _):
