@@ -50,12 +50,13 @@ class Chain:
     manifests: list[Manifest] = field(default_factory=list)
     stands: dict[tuple[UUID, date], tuple[Chunk, tuple[DataFile, ...]]] = field(default_factory=dict)
     number: int = 0
+    source: str = "t"
 
     def add(self, kind: ManifestKind, chunks: Sequence[Chunk], files: Sequence[DataFile], gone: Gone | None) -> None:
         days = [chunk.day for chunk in (*chunks, *(gone.chunks if gone else ()))] or [DAY]
         previous = self.manifests[-1].hash if self.manifests else ""
         revision = max((chunk.revision for chunk in chunks), default=1) if kind is ManifestKind.DAY else 0
-        place = ("t", len(self.manifests) + 1, previous, kind, min(days), max(days), revision)
+        place = (self.source, len(self.manifests) + 1, previous, kind, min(days), max(days), revision)
         manifest = Manifest(*place, tuple(chunks), tuple(files), NOW, gone=gone)
         self.manifests.append(read_manifest(manifest.to_bytes()))
 
@@ -88,10 +89,10 @@ class Chain:
         gone = Gone(Cause.ERASED, "a test", RUN, (chunk,), tuple(each for each in files if each.key not in needed))
         self.add(ManifestKind.TOMBSTONE, (new,), (file,), gone)
 
-    def compact(self, tenant: UUID) -> None:
-        mine = {at: each for at, each in self.stands.items() if at[0] == tenant}
+    def compact(self, tenant: UUID, month: date) -> None:
+        mine = {at: each for at, each in self.stands.items() if at[0] == tenant and at[1].replace(day=1) == month}
         old = {file.key: file for _, its in mine.values() for file in its}
-        file = file_of(tenant, "2024-01", self._content(), sum(chunk.rows for chunk, _ in mine.values()))
+        file = file_of(tenant, f"{month:%Y-%m}", self._content(), sum(chunk.rows for chunk, _ in mine.values()))
         chunks = [replace(chunk, files=(file.key,)) for chunk, _ in mine.values()]
         self.stands |= {(tenant, chunk.day): (chunk, (file,)) for chunk in chunks}
         self.add(
@@ -103,15 +104,16 @@ class Chain:
         return f"{self.number:032x}"
 
 
-def grown(seed: int, steps: int) -> Chain:
+def grown(seed: int, steps: int, apart: int = 1) -> Chain:
+    """Four days that are so many days apart, and steps of every kind."""
     rng, made = random.Random(seed), Chain()
     made.archive(DAY, dict.fromkeys(TENANTS, 3))
     for _ in range(steps):
         what, at = rng.randrange(5), rng.choice(sorted(made.stands) or [(TENANTS[0], DAY)])
         if what < 2 or at not in made.stands:
-            made.archive(DAY + timedelta(days=rng.randrange(4)), {rng.choice(TENANTS): rng.randrange(1, 5)})
+            made.archive(DAY + timedelta(days=apart * rng.randrange(4)), {rng.choice(TENANTS): rng.randrange(1, 5)})
         elif what == 2:
-            made.compact(at[0])
+            made.compact(at[0], at[1].replace(day=1))
         elif what == 3 and made.stands[at][0].rows > 1:
             made.erase(at)
         else:
@@ -204,3 +206,19 @@ def test_a_manifest_with_the_same_columns_of_other_types_has_one_spelling() -> N
     made.add(ManifestKind.DAY, [chunk_of(TENANTS[0], DAY, 1, 4, *files)], files, None)
     schemas = made.manifests[0].to_bytes().split(b'"schemas":')[1]
     assert schemas.index(b"(128)") < schemas.index(b"(255)")
+
+
+def test_an_object_is_of_its_tenant_s_day_or_its_month_and_always_the_same() -> None:
+    made = two_days()
+    chunk, files = made.stands[TENANTS[0], DAY]
+    other, others = made.stands[TENANTS[1], DAY]
+    for tenant, period in ((TENANTS[0], "2024-02"), (TENANTS[2], "2024-01-01")):
+        strange = file_of(tenant, period, "ff", 3)
+        forged = Chain(list(made.manifests))
+        new = replace(chunk, revision=2, files=(strange.key,))
+        forged.add(ManifestKind.DAY, (new, other), (strange, *others), None)
+        assert any("whose it cannot be" in problem for problem in stand(forged.manifests).problems)
+    forged = Chain(list(made.manifests))
+    changed = replace(files[0], sha256="e" * 64)
+    forged.add(ManifestKind.DAY, (replace(chunk, revision=2), other), (changed, *others), None)
+    assert any("another object than it was" in problem for problem in stand(forged.manifests).problems)
