@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -44,12 +44,21 @@ ABOUT_ONE = (ForbiddenError, NotFoundError, InvalidRequestError, MalformedReplyE
 
 @dataclass(slots=True)
 class Settled:
-    """What was found out."""
+    """What was found out.
+
+    Attributes:
+        found: Lost starts whose job was found.
+        never_made: Lost starts that made none.
+        vanished: Jobs that Airbyte does not know any more.
+        explained: Failed jobs whose reason was read late.
+        unreadable: Why a connection's jobs could not be listed when they were asked for last.
+    """
 
     found: int = 0
     never_made: int = 0
     vanished: int = 0
     explained: int = 0
+    unreadable: dict[UUID, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -98,7 +107,9 @@ class Settler:
                 jobs = await self.api.connection_jobs(intent.connection_id, since=None)
             except ABOUT_ONE as error:
                 self._unreadable(intent, error)
+                settled.unreadable[intent.connection_id] = str(error)
                 continue
+            settled.unreadable.pop(intent.connection_id, None)
             self._conclude(intent, jobs, settled)
 
     def _unreadable(self, intent: Intent, error: AirbyteError) -> None:

@@ -118,7 +118,8 @@ class _Wait:
         self._workspaces: frozenset[UUID] | None = None
         self._open: list[Intent] = []
         self._told: dict[UUID, SyncOutcome] = {}
-        self._problem = ""
+        self._problem = ""  # what stands in the way of everything
+        self._settled = Settled()  # kept between steps: with it why a connection's jobs cannot be read
         self._progress_at = 0.0
 
     # ------------------------------------------------------------------------------------------------ beginning and end
@@ -167,10 +168,11 @@ class _Wait:
             ledger.release_run(connection, self._run_id, self._clock(), keep=handed_over)
 
     def out_of_patience(self) -> bool:
-        """Whether Airbyte has not answered for too long."""
-        if not self._problem or self._clock() - self._contact < PATIENCE:
+        """Whether Airbyte has not answered, or not about any connection that is left, for too long."""
+        problem = self._in_the_way()
+        if not problem or self._clock() - self._contact < PATIENCE:
             return False
-        self._problem = f"no answer from Airbyte for {PATIENCE.total_seconds() / 60:.0f} minutes ({self._problem})"
+        self._problem = f"no answer from Airbyte for {PATIENCE.total_seconds() / 60:.0f} minutes ({problem})"
         return True
 
     def give_up(self) -> list[SyncOutcome]:
@@ -187,9 +189,20 @@ class _Wait:
             await self._follow()
         except AirbyteError as error:
             self._problem = str(error)
-        if not self._problem:
+        if not self._problem and self._something_is_heard_of():
             self._contact = self._clock()
         return self._outcomes(only_over=True)
+
+    def _in_the_way(self) -> str:
+        """The problem to speak of: everybody's, else that of one connection whose jobs cannot be read."""
+        return self._problem or next(iter(self._settled.unreadable.values()), "")
+
+    def _something_is_heard_of(self) -> bool:
+        """Whether anything is left that Airbyte speaks of: what it refuses to tell of one keeps nobody else short."""
+        unreadable = self._settled.unreadable
+        if not unreadable:
+            return True
+        return any(i.connection_id not in unreadable for i in self._intents() if not i.state.over)
 
     async def _start(self) -> None:
         now = self._clock()
@@ -217,23 +230,27 @@ class _Wait:
 
     async def _follow(self) -> None:
         """Reads how the jobs are doing: a few by id, many by what changed."""
-        running = [i.job_id for i in self._intents() if i.state is IntentState.RUNNING and i.job_id is not None]
+        mine = self._intents()
+        running = {i.job_id: i for i in mine if i.state is IntentState.RUNNING and i.job_id is not None}
+        lost = [i.connection_id for i in mine if i.state is IntentState.STARTING]
+        for found in self._settled.unreadable.keys() - lost:
+            del self._settled.unreadable[found]
         if len(running) <= _FEW:
-            for job_id in running:
-                await self._follow_one(job_id)
+            for job_id, intent in running.items():
+                await self._follow_one(job_id, intent.connection_id)
         else:
             await self._read_changes()
         settler = Settler(self._deps, self._api, TickClock(self._clock(), _STEP_SECONDS), self._view, self._rng)
         own = {intent.id for intent in self._open}  # other people's lost starts are for the ticks
-        await settler.lost_starts(Settled(), feed_shows_running_jobs=False, only=own)
+        await settler.lost_starts(self._settled, feed_shows_running_jobs=False, only=own)
         if running:
-            await settler.unseen_jobs(Settled(), await self._where())
+            await settler.unseen_jobs(self._settled, await self._where())
 
-    async def _follow_one(self, job_id: int) -> None:
+    async def _follow_one(self, job_id: int, connection_id: UUID) -> None:
         try:
             self._take_one(job_id, await read_job(self._api, job_id))
         except ForbiddenError as error:  # about this job alone: the others are followed to their end
-            self._problem = str(error)
+            self._settled.unreadable[connection_id] = str(error)
 
     async def _where(self) -> frozenset[UUID]:
         if self._workspaces is None:
@@ -306,7 +323,7 @@ class _Wait:
                 succeeded=good,
                 failed=len(self._told) - good,
                 seconds=(self._clock() - self._began).total_seconds(),
-                problem=self._problem,
+                problem=self._in_the_way(),
                 held=self._held([intent for intent in mine if intent.state is IntentState.PLANNED]),
             )
         )

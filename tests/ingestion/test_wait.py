@@ -307,6 +307,45 @@ def test_somebody_elses_lost_start_that_cannot_be_looked_into_fails_no_persons_r
         assert problems == {""}
 
 
+def test_a_lost_start_that_cannot_be_looked_into_is_spoken_of_and_waited_for_as_long_as_for_a_silence(
+    ops_store: OpsStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("adinsights_orchestration.ingestion.wait._PROGRESS_SECONDS", 0.0)
+    with an_ingestion(ops_store, schedule=BY_HAND) as one:
+        one.server.set("post_lost_reply_next", 1)
+        seen: list[Progress] = []
+        began = one.now
+        (outcome,) = wait(one, meanwhile=lambda: _forbids_what_was_lost(one), progress=seen.append, pace=10)
+        assert outcome.status is OutcomeStatus.LEFT_RUNNING
+        assert f"no answer from Airbyte for {PATIENCE.total_seconds() / 60:.0f} minutes" in outcome.reason
+        assert "forbidden" in outcome.reason
+        assert PATIENCE < one.now - began < 2 * PATIENCE
+        assert "forbidden" in next(p.problem for p in seen if p.starting and p.seconds > 120)
+        assert states_of(one) == {one.connections[0].partition_key: "starting"}  # left to the ticks, not given up
+
+
+def test_a_lost_start_that_cannot_be_looked_into_cuts_no_other_sync_of_the_run_short(ops_store: OpsStore) -> None:
+    longer = failing(duration=2 * PATIENCE)
+    with an_ingestion(ops_store, 2, schedule=BY_HAND, script=longer, max_concurrent_requests=1) as one:
+        one.server.set("post_lost_reply_next", 1)
+        outcomes = wait(one, meanwhile=lambda: _forbids_what_was_lost(one), pace=20)
+        (lost,) = [o for o in outcomes if o.status is OutcomeStatus.LEFT_RUNNING]
+        (good,) = [o for o in outcomes if o is not lost]
+        assert good.succeeded
+        assert "forbidden" in lost.reason
+
+
+def states_of(ingestion: Ingestion) -> dict[str, str]:
+    return {intent.partition_key: intent.state for intent in ingestion.intents()}
+
+
+def _forbids_what_was_lost(ingestion: Ingestion) -> None:
+    """From the moment at which a start went without its reply, its connection's jobs cannot be listed."""
+    lost = [str(intent.connection_id) for intent in ingestion.intents() if intent.state == "starting"]
+    if lost:
+        ingestion.server.set("forbidden", lost)
+
+
 def test_a_lost_reply_is_found_again_without_a_second_sync(ops_store: OpsStore) -> None:
     with an_ingestion(ops_store, 2, schedule=BY_HAND, script=failing(duration=timedelta(minutes=4))) as one:
         one.server.set("post_lost_reply_next", 2)
