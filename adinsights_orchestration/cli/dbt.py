@@ -42,6 +42,10 @@ def build(
     full_refresh: Annotated[
         bool, typer.Option("--full-refresh", help="Rebuild incremental models from the raw tables.")
     ] = False,
+    drop_rows_of: Annotated[
+        list[str] | None,
+        typer.Option(metavar="PROVIDER", help="Left out, and its rows may go with a full refresh; can be repeated."),
+    ] = None,
     as_json: process.JsonOption = False,
 ) -> None:
     """Build and test the models, publish the run results. Exit code 1 when something failed."""
@@ -50,7 +54,7 @@ def build(
     settings = process.settings()
     store = process.open_ops_store(settings)
     run_id = runs.new_run_id()
-    config = {"select": select, "exclude": exclude, "full_refresh": full_refresh}
+    config = {"select": select, "exclude": exclude, "full_refresh": full_refresh, "drop_rows_of": drop_rows_of or []}
     run_config: dict[str, Any] = {"ops": {runs.DBT_OP: {"config": config}}}
     logging.getLogger("dbt").setLevel(logging.WARNING if as_json else logging.INFO)  # the progress of a build
     failures = runs.run_here(settings, runs.DBT_JOB, run_config, runs.run_tags(), run_id, store=store)

@@ -7,16 +7,18 @@ the run queue; of runs that the UI makes of assets the pool `dbt` lets four begi
 
 # No postponed annotations: Dagster reads the config class off the functions' parameters.
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 
 import dagster as dg
+from pydantic import Field
 
 from adinsights_orchestration.dagster_internals.checks import evaluations
 from adinsights_orchestration.dagster_internals.connections import keep_connections
 from adinsights_orchestration.dead_runs import proof_of_life
 from adinsights_orchestration.ops_store.store import OpsStore
 from adinsights_orchestration.settings import Settings
+from adinsights_orchestration.tenants.model import Provider
 from adinsights_orchestration.transformation.builds import Build, Outcome, Request
 from adinsights_orchestration.transformation.command import Command
 from adinsights_orchestration.transformation.events import check_result, materialized, once_each
@@ -27,6 +29,7 @@ from adinsights_orchestration.transformation.translator import AdinsightsDbtTran
 from adinsights_orchestration.unattended import Quietly, as_ever
 
 POOL = "dbt"
+_DROP = "Providers that are left out and whose rows a full refresh may drop; it is refused otherwise."
 _SET_OFF = "rule=~nightly_late|no_fresh_rows|dbt_stale"
 
 
@@ -34,6 +37,7 @@ class DbtAssetsConfig(dg.Config):
     """How to build the selected assets."""
 
     full_refresh: bool = False
+    drop_rows_of: list[str] = Field(default_factory=list, description=_DROP)
 
 
 def build_dbt_assets(
@@ -59,7 +63,8 @@ def build_dbt_assets(
     )
     def dbt(context: dg.AssetExecutionContext, config: DbtAssetsConfig) -> Iterator[object]:
         chosen = _selected_tests(context, project)
-        build = _build(context, settings, store, project, _command(context, project, chosen, config.full_refresh))
+        command = _command(context, project, chosen, config.full_refresh)
+        build = _build(context, settings, store, project, command, config.drop_rows_of)
         with proof_of_life(context.op_execution_context, store), _at_work(quietly, context, config.full_refresh):
             for event in once_each(build.events()):
                 yield from materialized(event, project, translator, context)
@@ -77,6 +82,7 @@ class DbtBuildConfig(dg.Config):
     select: str = ""
     exclude: str = ""
     full_refresh: bool = False
+    drop_rows_of: list[str] = Field(default_factory=list, description=_DROP)
 
 
 def build_dbt_job(
@@ -101,7 +107,7 @@ def build_dbt_job(
     def build_selected(context: dg.OpExecutionContext, config: DbtBuildConfig) -> Iterator[object]:
         select, exclude = tuple(shlex.split(config.select)), tuple(shlex.split(config.exclude))
         command = Command(("build",), select=select, exclude=exclude, full_refresh=config.full_refresh)
-        build = _build(context, settings, store, project, command)
+        build = _build(context, settings, store, project, command, config.drop_rows_of)
         results = []
         with proof_of_life(context, store), _at_work(quietly, context, config.full_refresh):
             for event in once_each(build.events()):
@@ -162,6 +168,7 @@ def _build(
     store: OpsStore,
     project: Project,
     command: Command,
+    let_go: Iterable[str],
 ) -> Build:
     keep_connections(context.instance)
     request = Request(
@@ -169,8 +176,16 @@ def _build(
         run_id=context.run_id,
         command=command,
         newest=lambda: newest_materializations(context.instance, project.providers),
+        let_go=_providers(let_go),
     )
     return Build(settings, store, project, request)
+
+
+def _providers(names: Iterable[str]) -> frozenset[Provider]:
+    try:
+        return frozenset(map(Provider.from_code, names))
+    except ValueError as error:
+        raise dg.Failure(str(error), allow_retries=False) from None
 
 
 def _conclude(context: dg.AssetExecutionContext | dg.OpExecutionContext, outcome: Outcome | None) -> None:

@@ -26,7 +26,8 @@ from adinsights_orchestration.transformation.command import (
     parse_key,
     providers_argument,
 )
-from adinsights_orchestration.transformation.invocations import Ended, record_end, record_start
+from adinsights_orchestration.transformation.full_refresh import refuse_losses
+from adinsights_orchestration.transformation.invocations import Ended, held, record_end, record_start
 from adinsights_orchestration.transformation.isolation import second_pass
 from adinsights_orchestration.transformation.process import DbtError, DbtProcess, Event
 from adinsights_orchestration.transformation.project import Project
@@ -52,12 +53,14 @@ class Request:
         command: What dbt shall do; the providers that take part are added here.
         newest: Reads the newest materialization's storage id of each provider; called after the wait for other builds
             and before dbt starts, so that whatever is reported later is not taken for built.
+        let_go: Providers whose rows a full refresh may drop, where it goes without them.
     """
 
     name: str
     run_id: str
     command: Command = field(default_factory=lambda: Command(("build",)))
     newest: Callable[[], Mapping[Provider, int]] = dict
+    let_go: frozenset[Provider] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +76,7 @@ class Outcome:
         missing: Raw tables that do not exist; their providers were left out.
         failing: Providers that failed by themselves and were left out of a second pass.
         unwritable: Why dbt could not write into its folder; None when it could.
+        full_refresh: Whether it was to rebuild incremental models; a second pass does not.
     """
 
     completed: bool
@@ -83,6 +87,7 @@ class Outcome:
     missing: Mapping[Provider, tuple[str, ...]]
     failing: tuple[Provider, ...] = ()
     unwritable: str | None = None
+    full_refresh: bool = False
 
     @property
     def failed_nodes(self) -> tuple[str, ...]:
@@ -109,8 +114,13 @@ class Outcome:
             return DbtError(f"the dbt build was not carried out: {reason}", next_step=see)
         failed = [*self.failed_nodes, *self.failed_tests]
         named = ", ".join(failed[:_NAMED]) + (f" and {len(failed) - _NAMED} more" if len(failed) > _NAMED else "")
-        without = f" The rest was built without {', '.join(p.label for p in self.failing)}." if self.failing else ""
-        return DbtError(f"dbt failed: {named or 'a hook'}.{without}", next_step=see)
+        return DbtError(f"dbt failed: {named or 'a hook'}.{self._without()}", next_step=see)
+
+    def _without(self) -> str:
+        if not self.failing:
+            return ""
+        kept = " as it stood, not from nothing: ask for the full refresh again" if self.full_refresh else ""
+        return f" The rest was built without {', '.join(p.label for p in self.failing)}{kept}."
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +173,7 @@ class Build:
 
         Raises:
             WarehouseError: The warehouse does not answer; nothing was started.
+            FullRefreshError: It would drop a provider's rows; nothing was started.
             TargetError: dbt's folder cannot be made; this pass was not started.
             OpsStoreError: The ops store does not answer; nothing was started, or what was done could not be recorded.
             PublishError: The results are recorded, but the published file could not be replaced.
@@ -190,6 +201,14 @@ class Build:
         self._missing = missing_tables(self._settings, self._project)
         for provider, tables in self._missing.items():
             logger.warning("provider left out: raw tables do not exist yet", provider=str(provider), tables=tables)
+        refuse_losses(
+            self._project,
+            self._request.command,
+            held(self._store),
+            self._settings.dbt.enabled_providers,
+            self._missing,
+            self._request.let_go,
+        )
         self._newest = dict(self._request.newest())
         left_out = frozenset(self._missing)
         return _Pass(self._without(self._request.command, left_out), left_out)
@@ -204,7 +223,9 @@ class Build:
             return None
         names = tuple(sorted(self._project.fqns[node] for node in again.nodes))
         logger.warning("building again without the providers that failed", without=sorted(map(str, again.without)))
-        command = self._without(replace(first.command, select=names), again.without)
+        # Not from nothing, whatever was asked for: the shared models would lose the rows of who is left out.
+        rest = replace(first.command, select=names, full_refresh=False)
+        command = self._without(rest, again.without)
         return _Pass(command, again.without, artifact.built, after_failure=True)
 
     def _without(self, command: Command, left_out: Set[Provider]) -> Command:
@@ -274,6 +295,7 @@ class Build:
             folder,
             self._missing,
             unwritable=process.unwritable,
+            full_refresh=self._request.command.full_refresh,
         )
 
     def _covered(self, one: _Pass, artifact: Artifact, folder: Path) -> dict[Provider, int]:

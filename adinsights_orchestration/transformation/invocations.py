@@ -18,6 +18,7 @@ from sqlalchemy.dialects.postgresql import insert
 from adinsights_orchestration.ops_store.store import OpsStore
 from adinsights_orchestration.ops_store.tables import cursor, dbt_invocation, dbt_model_result
 from adinsights_orchestration.tenants.model import Provider
+from adinsights_orchestration.transformation.full_refresh import Held
 from adinsights_orchestration.transformation.run_results import Artifact, NodeResult, PublishedBuild, merged
 
 RESULTS_LOCK = "dbt:results"
@@ -115,6 +116,15 @@ def node_statuses(store: OpsStore) -> dict[str, str]:
     with store.begin() as connection:
         rows = connection.execute(sa.select(dbt_model_result.c.unique_id, dbt_model_result.c.status))
         return {row.unique_id: row.status for row in rows}
+
+
+def held(store: OpsStore) -> Held:
+    """Returns of which providers the marts may hold rows."""
+    with store.begin() as connection:
+        built = connection.execute(
+            sa.select(dbt_model_result.c.unique_id).where(dbt_model_result.c.built_at.is_not(None))
+        )
+        return Held(_coverage(connection).keys(), {row.unique_id for row in built})
 
 
 def _coverage(connection: sa.Connection) -> dict[Provider, int]:

@@ -142,6 +142,12 @@ class Project:
         """What `--select` takes for each node and test."""
         return {uid: ".".join(props["fqn"]) for uid, props in {**self.nodes, **self.tests}.items()}
 
+    @cached_property
+    def known_names(self) -> frozenset[str]:
+        """What `--select` takes for exactly one node or test: its name, alone or with its folders."""
+        names = {str(props["name"]) for props in (*self.nodes.values(), *self.tests.values())}
+        return frozenset(names | set(self.fqns.values()))
+
     def _checked_node(self, test: Props) -> str | None:
         parents: list[str] = test["depends_on"]["nodes"]
         named = (dagster_meta(test).get("ref") or {}).get("name")
