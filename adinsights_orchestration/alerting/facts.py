@@ -80,7 +80,7 @@ class EmptySyncs:
         partition: Its partition key.
         provider: Its provider.
         tenant_id: Its tenant.
-        in_a_row: How many brought none; of more than `EMPTY_COUNTED`, one more than that.
+        in_a_row: How many brought none; of more than `EMPTY_COUNTED`, at least one more than that.
         since: When the first of them ended.
         last_rows_at: When the last one that brought rows ended.
         before: How many syncs before them were looked at.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -11,8 +12,9 @@ import pytest
 import sqlalchemy as sa
 
 from adinsights_orchestration.alerting.gathering import history
+from adinsights_orchestration.freshness.sla import Sla
 from tests.alerting.ledger import HOUR, served, syncs
-from tests.alerting.plant import MINUTE, Plant
+from tests.alerting.plant import MINUTE, SLA, Plant
 from tests.alerting.support import NOON
 
 
@@ -103,7 +105,7 @@ def test_looking_for_empty_syncs_reads_a_bounded_number_of_rows_however_long_the
     with plant.store.begin() as connection:
         connection.execute(sa.text("analyze adinsights_ops.sync_job"))
         query = sa.text("explain (analyze, format json) " + str(history._EMPTY))
-        (plan,) = connection.execute(query, history.empty_parameters(2, NOON)).scalar_one()
+        (plan,) = connection.execute(query, history.empty_parameters(SLA[Sla.EMPTY_SYNCS], NOON)).scalar_one()
     candidates, *of_a_candidate = _scans(plan["Plan"])
     assert "ix_sync_job_empty" in json.dumps(candidates)
     assert {scan["Index Name"] for scan in of_a_candidate} == {"ix_sync_job_partition_brought"}
@@ -111,6 +113,14 @@ def test_looking_for_empty_syncs_reads_a_bounded_number_of_rows_however_long_the
         scan["Actual Loops"] * (scan["Actual Rows"] + scan.get("Rows Removed by Filter", 0)) for scan in of_a_candidate
     ]
     assert sum(read) <= 1 + 1 + 101 + 20 + 20
+
+
+def test_as_many_are_counted_as_page(plant: Plant) -> None:
+    syncs(plant, "acme-meta", [*[0] * 150, *[10] * 20], every=15 * MINUTE)
+    level = replace(SLA[Sla.EMPTY_SYNCS], page=150)
+    with plant.store.begin() as connection:
+        (found,) = history.empty_syncs(connection, level, NOON)
+    assert found.in_a_row == 150
 
 
 def _scans(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:

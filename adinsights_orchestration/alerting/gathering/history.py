@@ -14,6 +14,7 @@ import sqlalchemy as sa
 
 from adinsights_orchestration.alerting.facts import EMPTY_COUNTED, Availability, EmptySyncs, NightDone
 from adinsights_orchestration.alerting.night import Night
+from adinsights_orchestration.freshness.sla import Threshold
 from adinsights_orchestration.health.model import Component
 from adinsights_orchestration.health.samples import Resolution
 from adinsights_orchestration.ops_store.tables import dbt_invocation, health_sample
@@ -87,18 +88,19 @@ order by observed_at limit 1
 """)
 
 
-def empty_syncs(connection: sa.Connection, least: int, now: datetime) -> list[EmptySyncs]:
-    """Returns the connections whose newest syncs brought no rows, at least so many, where nearly all before did.
+def empty_syncs(connection: sa.Connection, level: Threshold, now: datetime) -> list[EmptySyncs]:
+    """Returns the connections whose newest syncs brought no rows, as many as warn, where nearly all before did.
 
     What has been so for a month, and for as many syncs as say what is usual, has become usual and is not among them.
     """
-    found = (_empty(row) for row in connection.execute(_EMPTY, empty_parameters(least, now)) if _was_unusual(row))
+    found = (_empty(row) for row in connection.execute(_EMPTY, empty_parameters(level, now)) if _was_unusual(row))
     return [one for one in found if one.until > now]
 
 
-def empty_parameters(least: int, now: datetime) -> dict[str, Any]:
+def empty_parameters(level: Threshold, now: datetime) -> dict[str, Any]:
     """What the statement about empty syncs is given."""
-    return {"since": now - EMPTY_LOOKED_AT, "least": least, "history": _HISTORY, "counted": EMPTY_COUNTED + 1}
+    counted = max(EMPTY_COUNTED, round(level.page)) + 1
+    return {"since": now - EMPTY_LOOKED_AT, "least": round(level.warn), "history": _HISTORY, "counted": counted}
 
 
 def _was_unusual(row: sa.Row[Any]) -> bool:

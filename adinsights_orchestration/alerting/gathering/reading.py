@@ -155,7 +155,7 @@ def _read(
         ],
         graph=graph,
         served=served,
-        empty_syncs=history.empty_syncs(connection, round(sla[Sla.EMPTY_SYNCS].warn), now),
+        empty_syncs=history.empty_syncs(connection, sla[Sla.EMPTY_SYNCS], now),
         night=history.night_done(connection, night),
         availability=history.availability(connection, budget.windows(sla), now),
     )
