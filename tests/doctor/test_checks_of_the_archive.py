@@ -61,6 +61,15 @@ def test_a_folder_is_probed_and_left_as_it_was(tmp_path: Path) -> None:
     assert (look(log).status, list((tmp_path / "new").iterdir())) == (Status.OK, [])
 
 
+@pytest.mark.parametrize("environment", [Environment.STAGING, Environment.PRODUCTION])
+def test_the_local_stacks_folder_is_no_archive_elsewhere_and_nobody_is_told_to_give_it_away(
+    environment: Environment,
+) -> None:
+    result = look(AuditLogSettings(), environment)
+    assert result.status is Status.FAIL
+    assert "ADINSIGHTS_AUDIT_LOG__ARCHIVE_URL" in result.next_step
+
+
 def test_a_bucket_is_probed_and_left_as_it_was(archive: AuditLogSettings) -> None:
     result = look(archive, Environment.LOCAL)
     assert result.status is Status.OK

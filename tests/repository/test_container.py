@@ -8,6 +8,7 @@ import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import yaml
@@ -231,6 +232,27 @@ def test_an_example_filled_in_is_a_valid_configuration(
     for variable, value in environment_file(name).items():
         monkeypatch.setenv(variable, value)
     assert load_settings().environment is environment
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_an_example_names_the_audit_archive_and_everyone_who_is_told(name: str) -> None:
+    nightly = {"ADINSIGHTS_AUDIT_LOG__ARCHIVE_URL", "ADINSIGHTS_RETENTION__DSN"}
+    told = {"ADINSIGHTS_SLACK__TOKEN", "ADINSIGHTS_SLACK__CHANNEL", "ADINSIGHTS_SMTP__HOST", "ADINSIGHTS_SMTP__SENDER"}
+    assert nightly | told | {"ADINSIGHTS_ALERTING__PING_URL"} <= set(environment_file(name))
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_an_archive_in_a_folder_lies_on_the_volume_that_containers_keep(name: str) -> None:
+    archive = urlsplit(environment_file(name)["ADINSIGHTS_AUDIT_LOG__ARCHIVE_URL"])
+    (kept,) = {mount.split(":")[1] for role in ORCHESTRATOR for mount in SERVICES[role]["volumes"]}
+    assert archive.scheme in {"s3", "gs"} or Path(archive.path).is_relative_to(kept)
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_no_value_of_an_example_is_a_real_credential(name: str) -> None:
+    secret = re.compile(r"PASSWORD|SECRET|TOKEN|API_KEY|CLIENT_ID|PING_URL|DSN")
+    given = {variable: value for variable, value in environment_file(name).items() if secret.search(variable)}
+    assert {variable for variable, value in given.items() if "change-me" not in value} == set()
 
 
 @pytest.mark.parametrize("name", EXAMPLES)

@@ -14,6 +14,7 @@ from adinsights_orchestration.doctor.checks.machine import existing
 from adinsights_orchestration.doctor.model import Verdict, fail, ok, warn
 from adinsights_orchestration.doctor.world import CONNECT_SECONDS, World
 from adinsights_orchestration.environments import Environment
+from adinsights_orchestration.settings import AuditLogSettings
 
 _DOCS = "docs/audit-archive.md"
 
@@ -22,6 +23,9 @@ def store(world: World) -> Verdict:
     """The store takes an object, gives it back, refuses to overwrite it; what the bucket says of itself is told."""
     settings = world.hasty.audit_log
     parts = urlsplit(settings.archive_url)
+    outside = world.settings.environment is not Environment.LOCAL
+    if outside and settings.archive_url == AuditLogSettings().archive_url:
+        return fail("it is the local stack's folder", f"Set ADINSIGHTS_AUDIT_LOG__ARCHIVE_URL: {_DOCS} says to what.")
     if parts.scheme == "file" and not Path(unquote(parts.path)).is_dir():
         return _no_folder(Path(unquote(parts.path)))
     found = probe(open_store(settings))
