@@ -32,9 +32,11 @@ from adinsights_orchestration.environments import Environment
 from adinsights_orchestration.errors import ConfigurationError
 from adinsights_orchestration.tenants.model import Provider
 
-_LOCAL_DATABASE = "postgresql://adinsights:adinsights-local@127.0.0.1:15432"
+LOCAL_PASSWORD = "adinsights-local"  # noqa: S105  (of a database that exists on a laptop only)
+_LOCAL_DATABASE = f"postgresql://adinsights:{LOCAL_PASSWORD}@127.0.0.1:15432"
 _LOCAL_SERVICE = "http://127.0.0.1:18000"
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
+LOCAL_DIR = PROJECT_ROOT / ".local"  # what the local stack writes
 
 
 def _setting(default: Any, description: str, *, unit: str = "", consequence: str = "", **kwargs: Any) -> Any:
@@ -346,7 +348,7 @@ class WarehouseSettings(_Group):
     port: int = _setting(15432, "Port.", unit="TCP port", consequence="As for the host name.", ge=1, le=65535)
     user: str = _setting("adinsights", "Role.", consequence="It needs to read raw_* and to create the models' schemas.")
     password: SecretStr = _setting(
-        SecretStr("adinsights-local"), "The role's password.", consequence="A wrong one fails every build."
+        SecretStr(LOCAL_PASSWORD), "The role's password.", consequence="A wrong one fails every build."
     )
     dbname: str = _setting("warehouse", "Database name.", consequence="Raw and modelled data share it.")
 
@@ -379,7 +381,7 @@ class DbtSettings(_Group):
         consequence="Data of the others is synced and not modelled.",
     )
     run_results_path: Path = _setting(
-        PROJECT_ROOT / ".local" / "run_results.json",
+        LOCAL_DIR / "run_results.json",
         "Where the backend's dbt health endpoint reads run results; replaced atomically after every build.",
         consequence="Another path than the backend's makes it report `missing_run_results` or `stale`.",
     )
@@ -689,7 +691,7 @@ class AuditLogSettings(_Group):
     """The archive of the audit log: where it lies and how it is written."""
 
     archive_url: str = _setting(
-        (PROJECT_ROOT / ".local" / "audit_archive").as_uri(),
+        (LOCAL_DIR / "audit_archive").as_uri(),
         "The archive's root: `file:///folder`, `s3://bucket/prefix` or `gs://bucket/prefix`.",
         consequence="Moving it means copying all of it: manifests name keys below the root.",
         pattern=r"^(file:///|s3://[^/]|gs://[^/])",

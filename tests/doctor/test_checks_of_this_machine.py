@@ -9,12 +9,13 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
+from adinsights_orchestration.cli.settings_page import setting_rows
 from adinsights_orchestration.doctor.airbyte_facts import AirbyteFacts
 from adinsights_orchestration.doctor.checks import airbyte, backend, dagster, dbt, drivers, health, machine
 from adinsights_orchestration.doctor.model import Status
 from adinsights_orchestration.doctor.world import Once, World
 from adinsights_orchestration.environments import Environment
-from adinsights_orchestration.settings import Settings, WebhookSender
+from adinsights_orchestration.settings import Settings, WebhookSender, load_settings
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 
@@ -57,6 +58,42 @@ def test_production_on_the_local_stacks_defaults_is_a_failure() -> None:
     assert "ADINSIGHTS_OPS_STORE__DSN" in verdict.detail
     assert "adinsights-local" not in verdict.detail
     assert machine.local_defaults(_in(Environment.LOCAL)).status is Status.OK
+
+
+OF_THE_LOCAL_STACK = {
+    "ADINSIGHTS_OPS_STORE__DSN": "postgresql://a:b@db.example.com/dagster",
+    "ADINSIGHTS_BACKEND__DSN": "postgresql://a:b@db.example.com/backend",
+    "ADINSIGHTS_BACKEND__URL": "https://api.example.com",
+    "ADINSIGHTS_AIRBYTE__PUBLIC_API_URL": "https://airbyte.example.com/api/public/v1",
+    "ADINSIGHTS_AIRBYTE__CONFIG_API_URL": "https://airbyte.example.com/api/v1",
+    "ADINSIGHTS_AIRBYTE__UI_URL": "https://airbyte.example.com",
+    "ADINSIGHTS_WAREHOUSE__HOST": "warehouse.example.com",
+    "ADINSIGHTS_WAREHOUSE__PASSWORD": "another",
+    "ADINSIGHTS_DBT__RUN_RESULTS_PATH": "/var/lib/adinsights/published/run_results.json",
+    "ADINSIGHTS_DAGSTER__UI_URL": "https://dagster.example.com",
+    "ADINSIGHTS_AUDIT_LOG__ARCHIVE_URL": "s3://archive/production",
+}
+
+
+def test_what_leads_to_the_local_stack_is_known_in_full() -> None:
+    """Whoever adds a setting whose default is of this machine adds what stands in its place elsewhere."""
+    found = {row.variable for row in setting_rows() if machine.of_the_local_stack(row.default)}
+    assert found == set(OF_THE_LOCAL_STACK)
+
+
+@pytest.mark.parametrize("environment", [Environment.STAGING, Environment.PRODUCTION])
+@pytest.mark.parametrize("left", OF_THE_LOCAL_STACK)
+def test_each_local_default_that_is_left_elsewhere_is_named_alone(
+    left: str, environment: Environment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ADINSIGHTS_ENVIRONMENT", environment.value)
+    for variable, value in OF_THE_LOCAL_STACK.items():
+        monkeypatch.setenv(variable, value)
+    assert machine.local_defaults(World(load_settings(), {}, NOW)).status is Status.OK
+    monkeypatch.delenv(left)
+    verdict = machine.local_defaults(World(load_settings(), {}, NOW))
+    assert verdict.status is Status.FAIL
+    assert verdict.detail == f"{environment} still has the local stack's default for {left}"
 
 
 def test_a_machine_without_the_data_of_timezones_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ import importlib.util
 import re
 import shutil
 import subprocess
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -13,6 +14,9 @@ from urllib.parse import urlsplit
 import pytest
 import yaml
 
+from adinsights_orchestration.doctor.checks.machine import local_defaults
+from adinsights_orchestration.doctor.model import Status
+from adinsights_orchestration.doctor.world import World
 from adinsights_orchestration.environments import Environment
 from adinsights_orchestration.settings import load_settings
 from tests.repository.checkout import ROOT, tracked_files
@@ -239,6 +243,18 @@ def test_an_example_names_the_audit_archive_and_everyone_who_is_told(name: str) 
     nightly = {"ADINSIGHTS_AUDIT_LOG__ARCHIVE_URL", "ADINSIGHTS_RETENTION__DSN"}
     told = {"ADINSIGHTS_SLACK__TOKEN", "ADINSIGHTS_SLACK__CHANNEL", "ADINSIGHTS_SMTP__HOST", "ADINSIGHTS_SMTP__SENDER"}
     assert nightly | told | {"ADINSIGHTS_ALERTING__PING_URL"} <= set(environment_file(name))
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_in_a_container_with_an_example_nothing_leads_to_the_local_stack(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = dict(pair for one in last_stage() if one.keyword == "ENV" for pair in re.findall(r"(\w+)=(\S+)", one.value))
+    for variable, value in (image | environment_file(name)).items():
+        if variable.startswith("ADINSIGHTS_"):
+            monkeypatch.setenv(variable, value)
+    verdict = local_defaults(World(load_settings(), {}, datetime.now(UTC)))
+    assert (verdict.status, verdict.detail) == (Status.OK, verdict.detail)
 
 
 @pytest.mark.parametrize("name", EXAMPLES)

@@ -18,16 +18,18 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from pydantic import SecretStr
 
 from adinsights_orchestration.doctor.model import Verdict, fail, ok, some, warn
 from adinsights_orchestration.doctor.world import World
 from adinsights_orchestration.environments import Environment
-from adinsights_orchestration.settings import PROJECT_ROOT, Settings
+from adinsights_orchestration.settings import LOCAL_DIR, LOCAL_PASSWORD, PROJECT_ROOT, Settings
 
 SUPPORTED_PYTHONS = ((3, 11), (3, 12))
 _DISTRIBUTION = "adinsights-orchestration"
 _PINS = PROJECT_ROOT / "requirements" / "runtime.txt"
 _LOW_BYTES, _NO_BYTES = 2 * 1024**3, 200 * 1024**2
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _SAMPLE_TIMEZONES = ("America/Jamaica", "Europe/London", "UTC")
 # Variables with our prefix that are not settings of the product.
 _OTHER_VARIABLES = ("ADINSIGHTS_ENV_FILE", "ADINSIGHTS_COMPONENT")
@@ -75,12 +77,12 @@ def local_defaults(world: World) -> Verdict:
     environment = world.settings.environment
     if environment is Environment.LOCAL:
         return ok("the local environment uses the local stack's defaults")
-    left = [variable for variable, value, default in _addresses(world.settings) if value == default]
+    left = list(_left_local(world.settings))
     if left:
         return fail(
             f"{environment} still has the local stack's default for {some(left)}", "Set it; see docs/settings.md."
         )
-    return ok(f"no address or password in {environment} is a local default")
+    return ok(f"no address, password or place in {environment} is a local default")
 
 
 def timezones(world: World) -> Verdict:
@@ -131,25 +133,27 @@ def _differs(version: str | None, wanted: str) -> bool:
     return not Requirement(f"x{wanted}").specifier.contains(version, prereleases=True)
 
 
-def _addresses(settings: Settings) -> list[tuple[str, str, str]]:
-    default = Settings.model_construct()
-    return [
-        (
-            "ADINSIGHTS_OPS_STORE__DSN",
-            settings.ops_store.dsn.get_secret_value(),
-            default.ops_store.dsn.get_secret_value(),
-        ),
-        ("ADINSIGHTS_BACKEND__DSN", settings.backend.dsn.get_secret_value(), default.backend.dsn.get_secret_value()),
-        ("ADINSIGHTS_BACKEND__URL", settings.backend.url, default.backend.url),
-        ("ADINSIGHTS_AIRBYTE__PUBLIC_API_URL", settings.airbyte.public_api_url, default.airbyte.public_api_url),
-        ("ADINSIGHTS_WAREHOUSE__HOST", settings.warehouse.host, default.warehouse.host),
-        (
-            "ADINSIGHTS_WAREHOUSE__PASSWORD",
-            settings.warehouse.password.get_secret_value(),
-            default.warehouse.password.get_secret_value(),
-        ),
-        ("ADINSIGHTS_DAGSTER__UI_URL", settings.dagster.ui_url, default.dagster.ui_url),
-    ]
+def _left_local(settings: Settings) -> Iterator[str]:
+    """Variables that keep a default which leads to the local stack."""
+    from adinsights_orchestration.cli.settings_page import setting_rows
+
+    for row in setting_rows():
+        value: object = settings
+        for part in row.path:
+            value = getattr(value, part)
+        if value == row.default and of_the_local_stack(row.default):
+            yield row.variable
+
+
+def of_the_local_stack(default: object) -> bool:
+    """Whether a default leads to this machine: an address on loopback, the local password, a place in `.local/`."""
+    if isinstance(default, Path):
+        return default.is_relative_to(LOCAL_DIR)
+    text = default.get_secret_value() if isinstance(default, SecretStr) else default
+    if not isinstance(text, str):
+        return False
+    host = urlsplit(text).hostname if "://" in text else text
+    return host in _LOOPBACK or text == LOCAL_PASSWORD or text.startswith(f"{LOCAL_DIR.as_uri()}/")
 
 
 def _written(world: World) -> Iterator[Path]:
