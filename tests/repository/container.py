@@ -59,6 +59,13 @@ def compose() -> dict[str, Any]:
     return parsed
 
 
+def compose_variables() -> dict[str, str | None]:
+    """What Compose itself takes from the environment file: each variable's default, None where it must be given."""
+    text = re.sub(r"^\s*#.*$", "", (DEPLOY / "compose.yaml").read_text(), flags=re.MULTILINE)
+    found = re.findall(r"(?<!\$)\$\{(\w+)(?::-([^}]*)|:\?[^}]*)?\}", text)
+    return {name: default or None for name, default in found}
+
+
 def environment_file(name: str) -> dict[str, str]:
     """The variables of one `*.env.example`."""
     lines = (DEPLOY / name).read_text().splitlines()

@@ -24,6 +24,7 @@ from tests.repository.container import (
     DEPLOY,
     Instruction,
     compose,
+    compose_variables,
     environment_file,
     instructions,
     last_stage,
@@ -196,11 +197,19 @@ def test_every_volume_and_network_that_is_used_is_declared() -> None:
     assert networks == set(compose()["networks"])
 
 
-def test_compose_s_own_variables_come_from_the_environment_file_or_have_a_default() -> None:
-    text = re.sub(r"^\s*#.*$", "", (DEPLOY / "compose.yaml").read_text(), flags=re.MULTILINE)
-    variables = re.findall(r"(?<!\$)\$\{(\w+)(:-)?", text)
-    given = set(environment_file("staging.env.example"))
-    assert [name for name, default in variables if not default and name not in given] == []
+@pytest.mark.parametrize("example", EXAMPLES)
+def test_compose_s_own_variables_come_from_the_environment_file_or_have_a_default(example: str) -> None:
+    given = set(environment_file(example))
+    assert [name for name, default in compose_variables().items() if default is None and name not in given] == []
+
+
+@pytest.mark.parametrize("example", EXAMPLES)
+@pytest.mark.parametrize("role", ORCHESTRATOR)
+def test_containers_are_given_the_file_that_compose_reads_and_never_another(example: str, role: str) -> None:
+    given = environment_file(example)
+    file = re.sub(r"\$\{(\w+):\?[^}]*\}", lambda match: given[match[1]], SERVICES[role]["env_file"])
+    assert file == example.removesuffix(".example")
+    assert compose_variables()["DEPLOY_ENV_FILE"] is None, "a default would be another environment's settings"
 
 
 @pytest.mark.parametrize("role", ["pipelines", "monitoring"])
@@ -226,7 +235,7 @@ def test_both_workspaces_name_the_same_locations() -> None:
 
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_every_variable_of_an_example_is_a_setting(name: str) -> None:
-    assert set(environment_file(name)) - setting_names() == DAGSTER_STORAGE
+    assert set(environment_file(name)) - setting_names() == DAGSTER_STORAGE | {"DEPLOY_ENV_FILE"}
 
 
 @pytest.mark.parametrize(("name", "environment"), EXAMPLES.items())
