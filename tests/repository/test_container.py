@@ -14,11 +14,12 @@ from urllib.parse import urlsplit
 import pytest
 import yaml
 
-from adinsights_orchestration.doctor.checks.machine import local_defaults
+from adinsights_orchestration import __version__
+from adinsights_orchestration.doctor.checks.machine import local_defaults, variables
 from adinsights_orchestration.doctor.model import Status
 from adinsights_orchestration.doctor.world import World
 from adinsights_orchestration.environments import Environment
-from adinsights_orchestration.settings import load_settings
+from adinsights_orchestration.settings import Settings, load_settings
 from tests.repository.checkout import ROOT, tracked_files
 from tests.repository.container import (
     DEPLOY,
@@ -201,6 +202,20 @@ def test_every_volume_and_network_that_is_used_is_declared() -> None:
 def test_compose_s_own_variables_come_from_the_environment_file_or_have_a_default(example: str) -> None:
     given = set(environment_file(example))
     assert [name for name, default in compose_variables().items() if default is None and name not in given] == []
+
+
+def test_what_compose_alone_reads_is_documented_and_no_container_takes_it_for_a_setting() -> None:
+    own = {name: default for name, default in compose_variables().items() if name not in DAGSTER_STORAGE}
+    documented = dict(
+        re.findall(r"^\| `(\w+)` \| `?([^`|]+?)`? \|", (ROOT / "CONTRIBUTING.md").read_text(), re.MULTILINE)
+    )
+    assert documented == {name: default or "must be given" for name, default in own.items()}
+    read_by_all = World(Settings(), dict.fromkeys(own, "x"), datetime.now(UTC))
+    assert variables(read_by_all).status is Status.OK
+
+
+def test_the_image_is_tagged_with_the_version_that_it_is_built_from() -> None:
+    assert compose_variables()["DEPLOY_IMAGE_TAG"] == __version__
 
 
 @pytest.mark.parametrize("example", EXAMPLES)
