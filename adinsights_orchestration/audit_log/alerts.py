@@ -5,9 +5,7 @@ Belongs here: those matchers. Does not belong here: the rules (`alerting.rules.u
 
 from __future__ import annotations
 
-import dagster as dg
 
-
-def set_off_by(key: dg.AssetKey) -> tuple[str, str]:
+def set_off_by(asset: str) -> tuple[str, str]:
     """That the asset is late, or a check of it fails: the work is there to mend that, and what is left is told then."""
-    return "rule=~audit_log_late|audit_log_failed", f"resource=~{key.to_user_string()}.*"
+    return "rule=~audit_log_late|audit_log_failed", f"resource=~{asset}.*"

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from adinsights_orchestration.ops_store.store import OpsStore
     from adinsights_orchestration.settings import Settings
 
+_ASSET = "audit_log/archive"  # `audit_log.archive.showing.KEY`, which imports Dagster
 _DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
 FromOption = Annotated[str, typer.Option("--from", metavar="DAY", help="First day (UTC), YYYY-MM-DD.")]
 ToOption = Annotated[str, typer.Option("--to", metavar="DAY", help="Last day (UTC), included.")]
@@ -41,6 +42,8 @@ def register(app: typer.Typer) -> None:
 
 def archive(first: FromOption = "", last: ToOption = "", as_json: process.JsonOption = False) -> None:
     """Archive closed days, in one scan of the table; all that are missing, unless days are named."""
+    from adinsights_orchestration.alerting.operating.maintenance import around
+    from adinsights_orchestration.audit_log.alerts import set_off_by
     from adinsights_orchestration.audit_log.archive.run import Archiver
     from adinsights_orchestration.audit_log.source import AUDIT_LOG
     from adinsights_orchestration.cli.runs import requester
@@ -50,7 +53,8 @@ def archive(first: FromOption = "", last: ToOption = "", as_json: process.JsonOp
     begin, end = range_of(settings, first, last)
     reports: list[ArchiveReport] = []
     try:
-        report = Archiver(settings, store, AUDIT_LOG).run(begin, end, actor=requester(), report_to=reports.append)
+        with around(store, *set_off_by(_ASSET), author=requester(), reason="days are being archived"):
+            report = Archiver(settings, store, AUDIT_LOG).run(begin, end, actor=requester(), report_to=reports.append)
     finally:  # what was sealed before a failure stays sealed
         if reports:
             _tell_dagster(settings, store, reports[0])

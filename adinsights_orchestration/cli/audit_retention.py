@@ -5,6 +5,7 @@ Belongs here: asking, and showing the answer. Does not belong here: deciding and
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -27,6 +28,8 @@ def register(app: typer.Typer) -> None:
 
 def retention(apply: ApplyOption = False, as_json: process.JsonOption = False) -> None:
     """Delete audit rows that are past their window and proven archived. Tells what would go; deletes with --apply."""
+    from adinsights_orchestration.alerting.operating.maintenance import around
+    from adinsights_orchestration.audit_log.alerts import set_off_by
     from adinsights_orchestration.audit_log.retention import showing
     from adinsights_orchestration.audit_log.retention.again import archive_again, not_held_any_more
     from adinsights_orchestration.audit_log.retention.run import Retention
@@ -38,7 +41,10 @@ def retention(apply: ApplyOption = False, as_json: process.JsonOption = False) -
     settings = process.settings()
     store = process.open_ops_store(settings)
     again, unproven = archive_again(settings, store), not_held_any_more(settings, store)
-    report = Retention(settings, store, AUDIT_LOG, utc_now, requester(), again, apply, unproven).run()
+    run = Retention(settings, store, AUDIT_LOG, utc_now, requester(), again, apply, unproven)
+    set_off = set_off_by(showing.KEY.to_user_string())
+    with around(store, *set_off, author=requester(), reason="retention is at work") if apply else nullcontext():
+        report = run.run()
     if apply:
         tell_made(showing.KEY, showing.of_run(report, tenant_names(store)))
     if as_json:

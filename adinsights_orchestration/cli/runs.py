@@ -14,6 +14,7 @@ import socket
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -197,9 +198,10 @@ def _job(settings: Settings, store: OpsStore, name: str) -> Any:
 
         return build_pipelines(settings, store).resolve_job_def(name)
     # Without the dbt project: a model that does not parse must not keep anybody from syncing.
+    from adinsights_orchestration.alerting.operating import maintenance
     from adinsights_orchestration.ingestion.automation import build_ingestion
 
-    return build_ingestion(settings, store).resolve_job_def(name)
+    return build_ingestion(settings, store, quietly=partial(maintenance.around, store)).resolve_job_def(name)
 
 
 def _failures(events: Iterable[Mapping[str, Any]]) -> Failures:

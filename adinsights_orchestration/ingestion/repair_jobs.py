@@ -95,20 +95,19 @@ def _history_job(name: str, repair: Repair, text: str, make_deps: MakeDeps, quie
                 return
             if repair is Repair.REFRESH:
                 events.plan_partitions(context, specs.asset_key(connection.provider), [connection.partition_key])
-            asked = asked_by(context, config.requested_by)
+            asked, failed = asked_by(context, config.requested_by), {}
+            # Nothing is done before the first outcome is asked for: the window has to be around the loop.
             with quietly(_SET_OFF, f"resource={config.partition}", author=asked, reason=f"{name} {config.partition}"):
-                outcomes = carry_out_history(
+                for outcome in carry_out_history(
                     deps,
                     plan,
                     run_id=context.run.run_id,
                     requested_by=asked,
                     progress=lambda progress: context.log.info(progress.describe()),
-                )
-            failed = {}
-            for outcome in outcomes:
-                yield from tell_outcome(context, deps, outcome)
-                if not outcome.succeeded:
-                    failed[outcome.partition_key] = outcome.reason
+                ):
+                    yield from tell_outcome(context, deps, outcome)
+                    if not outcome.succeeded:
+                        failed[outcome.partition_key] = outcome.reason
             finish(failed, 1)
 
     return _job(name, text, history)

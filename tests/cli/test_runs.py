@@ -76,6 +76,7 @@ def test_a_refresh_is_a_plan_until_it_is_confirmed(served: Served, command: Comm
     assert "read all history again" in done.err
     assert [row["state"] for row in done.json["connections"]] == ["succeeded"]
     assert _jobs(served)[-1] != "sync"
+    assert f"refresh_connection {_partition(command, 'Meta Ads')}" in _windows(served), "quiet, as a run of the UI is"
 
 
 def test_a_clear_is_a_plan_until_it_is_confirmed(served: Served, command: Command) -> None:
@@ -189,6 +190,13 @@ def _partition(command: Command, name: str) -> str:
 def _jobs(served: Served) -> list[str]:
     with served.store() as store, store.begin() as connection:
         rows = connection.exec_driver_sql("select job_type from adinsights_ops.sync_job order by job_id")
+        return [str(row[0]) for row in rows]
+
+
+def _windows(served: Served) -> list[str]:
+    """What was being done in each maintenance window."""
+    with served.store() as store, store.begin() as connection:
+        rows = connection.exec_driver_sql("select reason from adinsights_ops.alert_silence where kind = 'maintenance'")
         return [str(row[0]) for row in rows]
 
 

@@ -85,6 +85,7 @@ class DagsterWorld:
     held: set[UUID] = field(default_factory=set)
     rows: list[dict[str, Any]] = field(default_factory=list)
     windows: Windows = field(default_factory=Windows)
+    open_windows: dict[UUID, int] = field(default_factory=dict)  # when the connection's newest job started
 
     @cached_property
     def definitions(self) -> dg.Definitions:
@@ -95,6 +96,7 @@ class DagsterWorld:
 
     def attempt(self, job: Job, number: int) -> SimulatedAttempt:
         """How a sync goes: at once and well, unless a test said otherwise."""
+        self.open_windows[job.connection_id] = self.windows.open_now
         if job.connection_id in self.held:
             return SimulatedAttempt(FOR_EVER)
         failure = self.fates.get(job.connection_id)

@@ -95,6 +95,10 @@ def test_what_a_repair_sets_off_is_quiet_while_it_works_and_what_fails_is_not(wo
     assert not world.windows.cover(rule="connection_failing", resource=one.partition_key)
     assert not world.windows.cover(rule="connection_stale", resource=other.partition_key)
     assert world.windows.opened[-1][1] == "ops@example.com"
+    assert world.open_windows[one.connection_id] == 1, "the window is open while Airbyte works, not only before"
+    assert world.windows.open_now == 0
+    _repair(world, "clear_connection", other, dry_run=False)
+    assert world.open_windows[other.connection_id] == 1
     assert world.windows.open_now == 0
 
 

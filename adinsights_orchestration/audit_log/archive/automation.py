@@ -40,6 +40,7 @@ _LOOKED_AT_AGAIN = 3  # closed days that each night looks at again, for rows tha
 _TOLD_EVERY_SECONDS = 10.0
 _READ_BACK_DAILY = 7  # the newest days, read back from the store every night
 _READ_BACK_IN_TURN = 30  # of the older ones each night one in so many, so that all are read back within a month
+_SET_OFF = set_off_by(KEY.to_user_string())
 
 
 def build_archive(
@@ -91,7 +92,7 @@ def _asset(settings: Settings, store: OpsStore, clock: Clock, quietly: Quietly) 
             # Whoever executes the checks alone names no day, and asks for nothing to be archived.
             if context.selected_asset_keys:
                 try:
-                    with quietly(*set_off_by(KEY), author=actor_of(context.run.tags), reason="days are being archived"):
+                    with quietly(*_SET_OFF, author=actor_of(context.run.tags), reason="days are being archived"):
                         _archive(context, settings, store, clock, reports)
                 except AdinsightsError as error:
                     failure = error

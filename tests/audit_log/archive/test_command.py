@@ -8,9 +8,14 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
+import sqlalchemy as sa
 
 from adinsights_orchestration.audit_log.archive.automation import build_archive
 from adinsights_orchestration.audit_log.archive.showing import KEY
+from adinsights_orchestration.clock import utc_now
+from adinsights_orchestration.ops_store.alert_tables import alert_silence
+from adinsights_orchestration.tenants.model import Tenant
+from tests.audit_log.archived import serve
 from tests.audit_log.conftest import DAYS, LAST, NOW, Place
 from tests.audit_log.rows import FIRST, Row, moment
 from tests.cli.conftest import Answer
@@ -86,6 +91,26 @@ def test_without_dagster_days_are_archived_and_told_when_it_is_there_again(
     monkeypatch.setenv("DAGSTER_HOME", postgres_instance.root_directory)
     assert audit_command("archive", "--from", str(FIRST), "--to", str(FIRST)).code == 0
     assert postgres_instance.get_materialized_partitions(KEY) == DAY_NAMES
+
+
+def test_what_the_commands_set_off_is_quiet_while_they_work(place: Place, audit_command: Command) -> None:
+    serve(place.ops, [Tenant(each, str(each), str(each)) for each in place.tenants], now=utc_now())
+    assert audit_command("retention").code == 0
+    assert windows(place) == {}, "it only told what would go"
+    assert audit_command(*RANGE).code == 0
+    assert audit_command("retention", "--apply").code == 0
+    assert windows(place) == {
+        "days are being archived": "resource=~audit_log/archive.*",
+        "retention is at work": "resource=~audit_log/retention.*",
+    }
+
+
+def windows(place: Place) -> dict[str, str]:
+    """Maintenance windows that were opened: why, and on which asset."""
+    with place.ops.begin() as connection:
+        row = alert_silence.c
+        found = connection.execute(sa.select(row.reason, row.matchers).where(row.kind == "maintenance"))
+        return {reason: matchers[1] for reason, matchers in found}
 
 
 def test_the_next_night_tells_what_dagster_was_not_told_and_its_own_days_last(
