@@ -21,6 +21,8 @@ from dagster._core.scheduler.instigation import (
     TickData,
     TickStatus,
 )
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from adinsights_orchestration.alerting.facts import Events
 from adinsights_orchestration.alerting.gathering.automations import AutomationsKept, Expected, Watch, add, judge
@@ -153,6 +155,47 @@ def test_since_when_one_is_off_is_known_from_the_first_time_that_it_was_found() 
     assert again["it"].detail == "Somebody switched it off."
     assert Watch.from_json(watch.to_json()) == watch
     assert Watch.from_json(None) == Watch.from_json({"looked_at": 3}) == Watch()
+
+
+class Platform:
+    """A daemon that goes up and down, with an evaluation, a sensor and a schedule in it, minute by minute."""
+
+    def __init__(self) -> None:
+        self.now, self.watch = NOON, Watch()
+        self.declared = {"watching": OFTEN, "half-hourly": Expected(cron="*/30 * * * *")}
+        self.ticks = dict.fromkeys((*self.declared, "alert_evaluate"), NOON)
+
+    def minute(self, *, up: bool, dead: bool = False) -> set[str]:
+        """Moves on; evaluates before anything else ticks, where both are due. Nothing ticks of what is dead."""
+        self.now += MINUTE
+        if not up:
+            return set()
+        found = {name: Automation(name, False, last_tick_at=at) for name, at in self.ticks.items()}
+        failures, self.watch, _ = judge(found, self.declared, self.watch.at(self.now), self.now)
+        if not dead:
+            due = self.now.replace(minute=self.now.minute // 30 * 30)
+            self.ticks |= {"watching": self.now, "half-hourly": max(due, self.ticks["half-hourly"])}
+        return set(failures)
+
+
+@given(st.lists(st.tuples(st.integers(1, 90), st.booleans()), max_size=8), st.integers(1, 90))
+@settings(max_examples=60, deadline=None)
+def test_a_daemon_that_goes_down_and_comes_back_is_never_called_silent_and_what_stays_dead_always_is(
+    stretches: list[tuple[int, bool]], pause: int
+) -> None:
+    platform = Platform()
+    for minutes, up in stretches:
+        for _ in range(minutes):
+            assert platform.minute(up=up) == set()
+    platform.minute(up=True)
+    said = [platform.minute(up=True, dead=True) for _ in range(46)]  # half an hour to the next moment, and the grace
+    assert "watching" in said[5]
+    assert said[-1] == {"watching", "half-hourly"}
+    for _ in range(pause):
+        platform.minute(up=False)
+    assert platform.minute(up=True, dead=True) == {"watching", "half-hourly"}
+    platform.minute(up=True)
+    assert platform.minute(up=True) == set()
 
 
 class Daemon:

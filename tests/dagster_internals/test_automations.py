@@ -23,9 +23,11 @@ from dagster._core.scheduler.instigation import (
     ScheduleInstigatorData,
     SensorInstigatorData,
 )
+from dagster._core.test_utils import freeze_time
 from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 from dagster._core.workspace.context import WorkspaceProcessContext
 from dagster._core.workspace.load_target import InProcessWorkspaceLoadTarget
+from dagster._daemon.sensor import execute_sensor_iteration
 from dagster._scheduler.scheduler import launch_scheduled_runs
 
 from adinsights_orchestration.dagster_internals.automations import Automation, automations, due_after, last_tick
@@ -53,29 +55,40 @@ def skips() -> dg.SkipReason:
     return dg.SkipReason("nothing to do")
 
 
-defs = dg.Definitions(jobs=[nightly], schedules=[skips])
+@dg.sensor(name="watching", minimum_interval_seconds=30, default_status=dg.DefaultSensorStatus.RUNNING)
+def watching() -> dg.SkipReason:
+    return dg.SkipReason("nothing to do")
 
 
-class Scheduler:
-    """Dagster's scheduler at moments that a test chooses."""
+defs = dg.Definitions(jobs=[nightly], schedules=[skips], sensors=[watching])
+
+
+class Daemon:
+    """Dagster's daemon at moments that a test chooses."""
 
     def __init__(self, instance: dg.DagsterInstance, workspace: WorkspaceProcessContext) -> None:
         self.instance, self._workspace = instance, workspace
 
-    def looks(self, now: datetime) -> Automation:
+    def schedules(self, now: datetime) -> Automation:
         logger = logging.getLogger("scheduler of a test")
         list(
             launch_scheduled_runs(self._workspace, logger, end_datetime_utc=now, iteration_times={}, max_catchup_runs=1)
         )
         return automations(self.instance)[NAME]
 
+    def watches(self, now: datetime) -> Automation:
+        """An iteration of the sensor daemon."""
+        with freeze_time(now):
+            list(execute_sensor_iteration(self._workspace, logging.getLogger("sensors of a test"), None, None))
+        return automations(self.instance)["watching"]
+
 
 @contextmanager
-def scheduler_on(instance: dg.DagsterInstance) -> Iterator[Scheduler]:
+def daemon_on(instance: dg.DagsterInstance) -> Iterator[Daemon]:
     target = LoadableTargetOrigin(executable_path=sys.executable, python_file=__file__, attribute="defs")
     origin = InProcessCodeLocationOrigin(target, location_name="pipelines")
     with WorkspaceProcessContext(instance, InProcessWorkspaceLoadTarget(origin)) as workspace:
-        yield Scheduler(instance, workspace)
+        yield Daemon(instance, workspace)
 
 
 def test_what_was_switched_off_and_when_a_sensor_ticked_last_is_known(postgres_server: PostgresServer) -> None:
@@ -132,21 +145,39 @@ def test_a_schedule_is_due_when_dagsters_scheduler_ticks_also_when_the_clocks_ch
     postgres_server: PostgresServer, begins: datetime, due: datetime
 ) -> None:
     assert due_after(CRON, BERLIN, begins) == due
-    with dagster_instance_on(postgres_server) as instance, scheduler_on(instance) as scheduler:
-        one = scheduler.looks(begins)
+    with dagster_instance_on(postgres_server) as instance, daemon_on(instance) as daemon:
+        one = daemon.schedules(begins)
         assert one.started_at == begins, "the daemon writes down when it saw a schedule first"
-        scheduler.looks(due - MINUTE)
+        daemon.schedules(due - MINUTE)
         assert last_tick(instance, one, begins) is None
-        one = scheduler.looks(due + timedelta(seconds=1))
+        one = daemon.schedules(due + timedelta(seconds=1))
         assert last_tick(instance, one, due) == due
         assert last_tick(instance, one, due + MINUTE) is None
         assert due_after(CRON, BERLIN, due) - due >= 23 * HOUR
 
 
+def test_a_moment_at_which_the_daemon_was_down_is_ticked_for_when_it_is_back(postgres_server: PostgresServer) -> None:
+    due = due_after(CRON, BERLIN, NOON)
+    with dagster_instance_on(postgres_server) as instance, daemon_on(instance) as daemon:
+        daemon.schedules(NOON)
+        one = daemon.schedules(due + 10 * HOUR)
+        assert last_tick(instance, one, due) == due
+
+
 def test_up_to_when_a_schedule_was_gone_through_is_written_down_about_once_an_hour(
     postgres_server: PostgresServer,
 ) -> None:
-    with dagster_instance_on(postgres_server) as instance, scheduler_on(instance) as scheduler:
-        scheduler.looks(NOON)
-        assert scheduler.looks(NOON + 5 * MINUTE).passed_at == NOON
-        assert scheduler.looks(NOON + 61 * MINUTE).passed_at == NOON + 61 * MINUTE
+    with dagster_instance_on(postgres_server) as instance, daemon_on(instance) as daemon:
+        daemon.schedules(NOON)
+        assert daemon.schedules(NOON + 5 * MINUTE).passed_at == NOON
+        assert daemon.schedules(NOON + 61 * MINUTE).passed_at == NOON + 61 * MINUTE
+
+
+def test_a_sensors_state_says_when_the_daemon_saw_it_first_and_when_it_ticked_last(
+    postgres_server: PostgresServer,
+) -> None:
+    with dagster_instance_on(postgres_server) as instance, daemon_on(instance) as daemon:
+        one = daemon.watches(NOON)
+        assert (one.started_at, one.last_tick_at, one.stopped) == (NOON, NOON, False)
+        one = daemon.watches(NOON + MINUTE)
+        assert (one.started_at, one.last_tick_at) == (NOON, NOON + MINUTE)

@@ -49,7 +49,8 @@ class Delivered:
     """What a delivery did.
 
     Attributes:
-        counts: How many rows ended how: `sent`, `found`, `refused`, `later`, `uncertain`, `dead`, `anew`.
+        counts: How many rows ended how: `sent`, `found`, `refused`, `later`, `uncertain`, `dead`, `anew`; and how many
+            a second channel took over (`taken_over`).
         left: Whether it stopped because its time was over.
     """
 
