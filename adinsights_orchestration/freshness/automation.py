@@ -21,6 +21,7 @@ from adinsights_orchestration.logs import correlated, get_logger, timed
 from adinsights_orchestration.ops_store.store import OpsStore
 from adinsights_orchestration.settings import Settings
 from adinsights_orchestration.tenants.model import Provider
+from adinsights_orchestration.tenants.nights import Nightly, nightly
 from adinsights_orchestration.unattended import OnNews, declared, sensor_status
 
 BUDGET_SECONDS = 40.0  # a sensor has a minute
@@ -43,8 +44,9 @@ def build_freshness(
         ConfigurationError: The SLA table is wrong.
     """
     sla = load_sla(settings.environment, settings.freshness.sla_path)
+    nights = nightly(settings)
     sensor = _sensor(settings, store, sla, clock, on_news)
-    checks = [_check(provider, store, sla, clock, on_news) for provider in Provider]
+    checks = [_check(provider, store, sla, nights, clock, on_news) for provider in Provider]
     return dg.Definitions(
         assets=rendering.specs(settings, sla),
         asset_checks=checks,
@@ -54,7 +56,12 @@ def build_freshness(
 
 
 def evaluate_and_show(
-    instance: dg.DagsterInstance, store: OpsStore, sla: SlaTable, clock: TickClock, on_news: OnNews | None = None
+    instance: dg.DagsterInstance,
+    store: OpsStore,
+    sla: SlaTable,
+    clock: TickClock,
+    on_news: OnNews | None = None,
+    nights: Nightly | None = None,
 ) -> tuple[Evaluation, Shown]:
     """One evaluation, shown in Dagster.
 
@@ -65,8 +72,9 @@ def evaluate_and_show(
         clock: Starts at the moment of the evaluation; its budget ends what is shown, and the next one goes on with it.
         on_news: Called between the two, where there is something to tell: who is alerted does not wait for what is
             shown, which takes seconds where a thousand connections changed. Must not raise.
+        nights: When connections are due where that is once a night.
     """
-    evaluation = tick.run(store, sla, clock.start)
+    evaluation = tick.run(store, sla, clock.start, nights)
     if evaluation.skipped:
         return evaluation, Shown()
     if on_news is not None and evaluation.is_news:
@@ -110,7 +118,7 @@ def _sensor(
     def freshness_evaluate(context: dg.SensorEvaluationContext) -> dg.SkipReason:
         with timed(_log, "freshness tick") as line:
             evaluation, shown = evaluate_and_show(
-                context.instance, store, sla, TickClock(clock(), BUDGET_SECONDS), on_news
+                context.instance, store, sla, TickClock(clock(), BUDGET_SECONDS), on_news, nightly(settings)
             )
             line |= {"evaluated": evaluation.evaluated, "transitions": len(evaluation.transitions)}
         if evaluation.excused:
@@ -148,7 +156,12 @@ def _job(checks: Sequence[dg.AssetChecksDefinition]) -> AssetJob:
 
 
 def _check(
-    provider: Provider, store: OpsStore, sla: SlaTable, clock: Clock, on_news: OnNews | None
+    provider: Provider,
+    store: OpsStore,
+    sla: SlaTable,
+    nights: Nightly | None,
+    clock: Clock,
+    on_news: OnNews | None,
 ) -> dg.AssetChecksDefinition:
     spec = rendering.check_spec(provider)
 
@@ -160,7 +173,7 @@ def _check(
     )
     def freshness(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckEvaluation]:
         tick_clock = TickClock(clock(), BUDGET_SECONDS)
-        evaluation = tick.run(store, sla, tick_clock.start)
+        evaluation = tick.run(store, sla, tick_clock.start, nights)
         if on_news is not None and evaluation.is_news:
             on_news(context.instance)
         showing = Showing(context.instance, store, sla[Sla.SYNC_AGE].warn_after)

@@ -10,14 +10,19 @@ schedule's own gap plus the grace: an hourly connection does not flap every hour
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+from zoneinfo import ZoneInfo
 
 from adinsights_orchestration.freshness.model import Expectation, Facts, Freshness, Verdict
-from adinsights_orchestration.freshness.sla import Sla, SlaTable
+from adinsights_orchestration.freshness.sla import LocalTime, Sla, SlaTable
 from adinsights_orchestration.tenants.model import Standing
-from adinsights_orchestration.tenants.slots import Slots, slots
+from adinsights_orchestration.tenants.nights import Nightly
+from adinsights_orchestration.tenants.slots import Slots, latest_slot, slots
 
 CLOCK_SKEW = timedelta(minutes=1)  # a sync that ended so long before a slot may have ended after it by our clock
+_SOME_DAY = datetime(2026, 1, 15, tzinfo=UTC)  # one night is as long as another
+_NOBODY = UUID(int=0)  # a cron's slots are everybody's
 _STANDINGS = {
     Standing.PAUSED: (Freshness.PAUSED, "Paused in the backend: nothing is due."),
     Standing.MANUAL: (Freshness.MANUAL, "Synced by hand only: nothing is due."),
@@ -40,11 +45,12 @@ class Rules:
     running_least: timedelta
 
     @classmethod
-    def of(cls, sla: SlaTable) -> Rules:
-        """The rules of an SLA table."""
+    def of(cls, sla: SlaTable, nights: Nightly | None = None) -> Rules:
+        """The rules of an SLA table; where all sync in one night, each has until the night is to be through."""
         running = sla[Sla.RUNNING_LONG]
         assert running.window is not None
-        return cls(sla[Sla.SYNC_GRACE].warn_after, running.warn, running.window)
+        grace = max(sla[Sla.SYNC_GRACE].warn_after, _length(sla, nights) if nights else timedelta())
+        return cls(grace, running.warn, running.window)
 
 
 def evaluate(
@@ -84,6 +90,15 @@ def evaluate(
     if is_due:
         return Verdict(state, f"{detail} Due, and not called late before the ledger is up to date.", deadline, deadline)
     return Verdict(state, detail, min(moments, default=None), deadline)
+
+
+def _length(sla: SlaTable, nights: Nightly) -> timedelta:
+    """From the moment at which a night's syncs are due to when its pipeline is to be through."""
+    slot = latest_slot(nights.schedule, nights.timezone, _SOME_DAY, _NOBODY)
+    assert slot is not None  # the table's expressions have a moment every day
+    local = slot.astimezone(ZoneInfo(sla.timezone))
+    through = datetime.combine(local.date(), sla.local_times[LocalTime.NIGHTLY_DONE_BY], local.tzinfo)
+    return (through - local) % timedelta(days=1)
 
 
 def grace_of(facts: Facts, rules: Rules) -> timedelta:

@@ -7,9 +7,10 @@ holds until its own `valid_until`, and news are read from where the last evaluat
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import partial
 from uuid import UUID, uuid4
 
 import sqlalchemy as sa
@@ -23,8 +24,10 @@ from adinsights_orchestration.freshness.sla import Sla, SlaTable
 from adinsights_orchestration.freshness.states import Place
 from adinsights_orchestration.ops_store.store import OpsStore
 from adinsights_orchestration.tenants.model import DEFAULT_TIMEZONE, Connection, Registry, Standing, Tenant
+from adinsights_orchestration.tenants.nights import Nightly, when_due
 from adinsights_orchestration.tenants.store import last_snapshot
 
+Expecting = Callable[[Connection, Tenant | None], Expectation]
 LOCK = "freshness_evaluate"
 # A job is stamped when it is observed and committed within a tick's time; what was read is read again for so long.
 _OVERLAP = timedelta(minutes=2)
@@ -68,8 +71,14 @@ class Evaluation:
         return bool(self.transitions or self.troubled or self.forgotten)
 
 
-def run(store: OpsStore, sla: SlaTable, now: datetime) -> Evaluation:
+def run(store: OpsStore, sla: SlaTable, now: datetime, nights: Nightly | None = None) -> Evaluation:
     """Evaluates what has news or ran out of time, and keeps the result.
+
+    Args:
+        store: The ops store.
+        sla: The levels.
+        now: The moment.
+        nights: When connections are due where that is once a night, whatever their own schedules say.
 
     Raises:
         OpsStoreError: The ops store does not answer; the states that are kept stay, with their age.
@@ -81,19 +90,23 @@ def run(store: OpsStore, sla: SlaTable, now: datetime) -> Evaluation:
             snapshot = last_snapshot(store, connection)
             if snapshot is None:
                 return Evaluation(skipped="the registry was never read")
-            rules = Rules.of(sla)
+            rules = Rules.of(sla, nights)
             # The place tells two tables apart whose difference is in the rules; what differs by tenant is expected.
-            place = Place(now, snapshot.id, f"{rules}|{sla[Sla.SYNC_AGE].warn_after}")
-            return _Evaluator(connection, snapshot.registry, sla, rules, now).run(kept.load_place(connection), place)
+            by = f"{rules}|{sla[Sla.SYNC_AGE].warn_after}" + (f"|{nights}" if nights else "")
+            place = Place(now, snapshot.id, by)
+            expected = partial(expectation_of, sla=sla, nights=nights)
+            evaluator = _Evaluator(connection, snapshot.registry, expected, rules, now)
+            return evaluator.run(kept.load_place(connection), place)
 
 
-def expectation_of(one: Connection, tenant: Tenant | None, sla: SlaTable) -> Expectation:
-    """What may be expected of a connection: its schedule in its tenant's timezone, and the age that its SLA allows."""
+def expectation_of(one: Connection, tenant: Tenant | None, sla: SlaTable, nights: Nightly | None) -> Expectation:
+    """What may be expected of a connection: its schedule in its tenant's timezone or the night, and the age allowed."""
+    schedule, timezone = when_due(one, tenant.timezone if tenant else DEFAULT_TIMEZONE, nights)
     minutes = (tenant.sla if tenant else {}).get("sync_age_warn_minutes")
     return Expectation(
         standing=one.standing,
-        schedule=one.schedule,
-        timezone=tenant.timezone if tenant else DEFAULT_TIMEZONE,
+        schedule=schedule,
+        timezone=timezone,
         connection_id=one.connection_id,
         max_age=sla[Sla.SYNC_AGE].warn_after if minutes is None else timedelta(minutes=minutes),
         problem=one.problem,
@@ -104,9 +117,9 @@ class _Evaluator:
     """One evaluation's work, in one transaction."""
 
     def __init__(
-        self, connection: sa.Connection, registry: Registry, sla: SlaTable, rules: Rules, now: datetime
+        self, connection: sa.Connection, registry: Registry, expected: Expecting, rules: Rules, now: datetime
     ) -> None:
-        self._connection, self._sla, self._rules, self._now = connection, sla, rules, now
+        self._connection, self._expected, self._rules, self._now = connection, expected, rules, now
         self._registry = registry
         self._excused = False
 
@@ -134,7 +147,7 @@ class _Evaluator:
     def _evaluate(self, candidates: set[str], *, everything: bool, moved: bool) -> Evaluation:
         served = {one.partition_key: one for one in self._registry.connections if one.partition_key and not one.retired}
         tenants = {tenant.id: tenant for tenant in self._registry.tenants}
-        expected = _Expected(served, tenants, self._sla)
+        expected = _Expected(served, tenants, self._expected)
         gone: Collection[str] = ()
         if everything:
             candidates = set(served)
@@ -182,14 +195,14 @@ class _Evaluator:
 class _Expected:
     """Expectations, each made once."""
 
-    def __init__(self, served: Mapping[str, Connection], tenants: Mapping[UUID, Tenant], sla: SlaTable) -> None:
-        self._served, self._tenants, self._sla = served, tenants, sla
+    def __init__(self, served: Mapping[str, Connection], tenants: Mapping[UUID, Tenant], expected: Expecting) -> None:
+        self._served, self._tenants, self._expected = served, tenants, expected
         self._made: dict[str, Expectation] = {}
 
     def of(self, key: str) -> Expectation:
         if key not in self._made:
             one = self._served[key]
-            self._made[key] = expectation_of(one, self._tenants.get(one.tenant_id), self._sla)
+            self._made[key] = self._expected(one, self._tenants.get(one.tenant_id))
         return self._made[key]
 
 

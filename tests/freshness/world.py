@@ -19,6 +19,7 @@ from adinsights_orchestration.ops_store.store import OpsStore
 from adinsights_orchestration.ops_store.tables import partition_key, sync_job
 from adinsights_orchestration.tenants import store as registry_store
 from adinsights_orchestration.tenants.model import Connection, Provider, Registry, Schedule, ScheduleType, Tenant
+from adinsights_orchestration.tenants.nights import Nightly
 
 SPACE = UUID("5a0e8a52-0000-4000-8000-000000000000")
 START = datetime(2026, 11, 23, 13, 0, tzinfo=UTC)  # 08:00 in Jamaica
@@ -44,6 +45,7 @@ class World:
     connections: list[Connection] = field(default_factory=list)
     tenants: tuple[Tenant, ...] = (ACME,)
     sla: SlaTable = field(default_factory=lambda: load_sla(Environment.PRODUCTION))
+    nights: Nightly | None = None
 
     def clock(self) -> datetime:
         """Now."""
@@ -115,7 +117,7 @@ class World:
     def evaluate(self, after: timedelta = timedelta()) -> Evaluation:
         """Lets time pass and evaluates."""
         self.now += after
-        return tick.run(self.store, self.sla, self.now)
+        return tick.run(self.store, self.sla, self.now, self.nights)
 
     def states(self) -> dict[str, ConnectionState]:
         """What is kept."""

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import dagster as dg
 import pytest
 
+from adinsights_orchestration.environments import Environment
 from adinsights_orchestration.ops_store.store import OpsStore
-from adinsights_orchestration.settings import Settings
+from adinsights_orchestration.settings import Driver, Settings
+from adinsights_orchestration.transformation import source_freshness
 from adinsights_orchestration.transformation.definitions import build_transformation
 from tests.transformation.support import Warehouse
 
@@ -60,6 +64,35 @@ def test_the_checks_stand_apart_from_the_providers_partitioned_assets_and_from_w
     for name in ("dbt_nightly", "dbt_refresh"):
         planned = defs.resolve_job_def(name).asset_layer.asset_graph.asset_check_keys
         assert not any(key.name.startswith("freshness_") for key in planned)
+
+
+@pytest.mark.parametrize(
+    ("hours", "passed", "severity"),
+    [(5, True, None), (25.9, True, None), (27, False, "WARN"), (29, False, "ERROR")],
+)
+def test_where_connections_sync_once_a_night_a_table_may_be_a_day_older(
+    settings: Settings, hours: float, passed: bool, severity: str | None
+) -> None:
+    """At 06:00 in staging the rows of 01:00 are five hours old, as they should be: dbt alone calls that an error."""
+    spec = dg.AssetCheckSpec("freshness_ads", asset=META)
+    limits = {"warn_after": {"count": 2, "period": "hour"}, "error_after": {"count": 4, "period": "hour"}}
+    seconds = hours * 3600
+    verdict = {"status": "error", "max_loaded_at": "2026-03-01", "max_loaded_at_time_ago_in_s": seconds}
+    found = source_freshness._result(spec, verdict, limits, timedelta(days=1))
+    assert found.passed is passed
+    assert severity in (None, found.severity.name)
+    assert not source_freshness._result(spec, verdict, limits, timedelta()).passed
+
+
+def test_only_where_there_are_nights_is_a_day_allowed(settings: Settings, ops_store: OpsStore) -> None:
+    def said(**changes: object) -> str | None:
+        defs = build_transformation(settings.model_copy(update=changes), ops_store)
+        return defs.resolve_asset_graph().get_check_spec(dg.AssetCheckKey(META, "freshness_ads")).description
+
+    external = settings.ingestion.model_copy(update={"driver": Driver.EXTERNAL})
+    assert "each a day later here" in (said(environment=Environment.STAGING) or "")
+    assert "a day later" not in (said(environment=Environment.STAGING, ingestion=external) or "")
+    assert "a day later" not in (said(environment=Environment.PRODUCTION) or "")
 
 
 def test_the_description_of_a_check_states_its_limits(settings: Settings, ops_store: OpsStore) -> None:
