@@ -78,12 +78,13 @@ def _compare(
         connection.execute(
             f"""
             create or replace temp table {_LOST} as
-            select theirs.filename as name, theirs.file_row_number as number
+            select file.number::integer as file, theirs.file_row_number as place
               from read_parquet(?, filename = true, file_row_number = true, hive_partitioning = false) theirs
+              join (select unnest(?) as name, unnest(range(?)) as number) file on theirs.filename = file.name
               anti join read_parquet(?, hive_partitioning = false) ours on {same_key}
              where epoch_us(theirs."{source.time}") >= {start} and epoch_us(theirs."{source.time}") < {start + _DAY}
             """,  # noqa: S608  (names of a declaration, and numbers)
-            [theirs, ours],
+            [theirs, theirs, len(theirs), ours],
         )
     except duckdb.Error as error:
         raise ContentError(
@@ -101,12 +102,12 @@ def _carried_over(
 ) -> list[Lost]:
     filling = Filling(live.source, columns, live.tenant, live.day, live.limit, live.room)
     bounds: list[int] = []
-    for name in theirs:
-        query = f"select number from {_LOST} where name = ? order by number"  # noqa: S608  (a name of ours)
-        numbers = connection.execute(query, [name]).fetchnumpy()["number"]
-        if not len(numbers):
+    for number, name in enumerate(theirs):
+        query = f"select place from {_LOST} where file = ? order by place"  # noqa: S608  (a name of ours)
+        places = connection.execute(query, [number]).fetchnumpy()["place"]
+        if not len(places):
             continue
-        rows = pq.ParquetFile(name).read().take(pa.array(numbers))
+        rows = pq.ParquetFile(name).read(use_threads=False).take(pa.array(places))
         limits = pc.min_max(rows.column(live.source.time).cast(pa.int64())).as_py()
         bounds += [limits["min"], limits["max"]]
         for batch in rows.to_batches():
