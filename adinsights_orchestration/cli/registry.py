@@ -5,6 +5,7 @@ Belongs here: showing and refreshing. Does not belong here: reading and judging 
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,8 +18,11 @@ from adinsights_orchestration.redaction import Verbatim
 
 if TYPE_CHECKING:
     from adinsights_orchestration.tenants.model import Registry, Tenant
+    from adinsights_orchestration.tenants.refresh import RefreshReport
     from adinsights_orchestration.tenants.store import RegistryHealth
 
+_PATIENCE_SECONDS = 15.0  # a refresh takes well below a second, unless its source is slow
+_PAUSE_SECONDS = 0.5
 app = typer.Typer(help="Show or refresh who is served.", no_args_is_help=True, rich_markup_mode=None)
 
 
@@ -53,20 +57,33 @@ def refresh(
     as_json: process.JsonOption = False,
 ) -> None:
     """Read the source now. New connections appear as partitions with the sensor's next tick."""
-    from adinsights_orchestration.tenants.refresh import refresh as read_now
-
-    settings = process.settings()
-    report = read_now(settings, process.open_ops_store(settings), utc_now(), accept_loss=accept_loss)
-    if report.busy:
-        process.say("Another refresh is under way; this one did nothing.")
+    report = _read_now(accept_loss=accept_loss)
     new = sorted(key for keys in report.new_partitions.values() for key in keys)
     told: dict[str, Any] = {"changed": report.changed, "new": new, "retired": report.retired}
     told |= {"returned": report.returned, "problems": len(report.registry.problems), "error": report.error}
+    told |= {"busy": report.busy}
     if as_json:
         process.print_json(told)
     else:
         process.print_rows([{key: _shown(value) for key, value in told.items()}], as_json=False)
-    raise typer.Exit(EXIT_NOT_WELL if report.error else 0)
+    if report.busy:
+        lost = " The loss is not accepted." if accept_loss else ""
+        process.say(f"Another refresh has been under way all the time; this one did nothing.{lost} Try again.")
+    raise typer.Exit(EXIT_NOT_WELL if report.error or report.busy else 0)
+
+
+def _read_now(*, accept_loss: bool) -> RefreshReport:
+    """Refreshes; while a sensor's tick is at it, tries again for a while: its refresh accepts no loss."""
+    from adinsights_orchestration.tenants.refresh import refresh as read_now
+
+    settings = process.settings()
+    store = process.open_ops_store(settings)
+    give_up = time.monotonic() + _PATIENCE_SECONDS
+    while True:
+        report = read_now(settings, store, utc_now(), accept_loss=accept_loss)
+        if not report.busy or time.monotonic() >= give_up:
+            return report
+        time.sleep(_PAUSE_SECONDS)
 
 
 def _rows(registry: Registry) -> list[dict[str, Any]]:

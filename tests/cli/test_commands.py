@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable
+from contextlib import ExitStack
+from types import SimpleNamespace
 from urllib.parse import quote
 
 import pytest
 from pydantic import SecretStr
 
+from adinsights_orchestration.cli import registry
 from adinsights_orchestration.cli.settings_page import setting_rows
 from adinsights_orchestration.clock import utc_now
 from adinsights_orchestration.ops_store.findings import open_finding
 from adinsights_orchestration.redaction import is_secret_name
+from adinsights_orchestration.tenants.refresh import LOCK
 from tests.cli.conftest import Answer, Served
 
 Command = Callable[..., Answer]
@@ -147,6 +152,37 @@ def test_a_registry_that_lacks_most_is_taken_only_when_a_person_accepts_the_loss
     taken = command("registry", "refresh", "--accept-loss", "--json")
     assert (taken.code, len(taken.json["retired"])) == (0, 3)
     assert command("findings", "--kind", "registry_shrunk", "--json").json == []
+    monkeypatch.setenv("ADINSIGHTS_REGISTRY__YAML_PATH", str(served.folder / "registry.yaml"))
+    assert len(command("registry", "refresh", "--json").json["returned"]) == 3
+
+
+def test_a_refresh_that_found_another_at_work_did_nothing_and_says_so_with_its_exit_code(
+    served: Served, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry, "_PATIENCE_SECONDS", 0.0)
+    with served.store() as store, store.exclusive(LOCK) as mine:
+        assert mine
+        busy = command("registry", "refresh", "--accept-loss", "--json")
+        assert (busy.code, busy.json["busy"], busy.json["error"]) == (1, True, None)
+        assert "The loss is not accepted. Try again." in " ".join(busy.err.split())
+        assert command("registry", "refresh").code == 1
+    done = command("registry", "refresh", "--json")
+    assert (done.code, done.json["busy"]) == (0, False)
+
+
+def test_a_loss_that_is_accepted_while_a_tick_refreshes_is_accepted_after_it(
+    served: Served, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = (served.folder / "registry.yaml").read_text()
+    cut = served.folder / "cut.yaml"
+    cut.write_text("\n".join(line for line in whole.splitlines() if "provider" not in line or "TikTok" in line))
+    monkeypatch.setenv("ADINSIGHTS_REGISTRY__YAML_PATH", str(cut))
+    with served.store() as store, ExitStack() as tick:
+        tick.enter_context(store.exclusive(LOCK))
+        clock = SimpleNamespace(monotonic=time.monotonic, sleep=lambda _: tick.close())
+        monkeypatch.setattr(registry, "time", clock)
+        taken = command("registry", "refresh", "--accept-loss", "--json")
+    assert (taken.code, taken.json["busy"], len(taken.json["retired"])) == (0, False, 3)
     monkeypatch.setenv("ADINSIGHTS_REGISTRY__YAML_PATH", str(served.folder / "registry.yaml"))
     assert len(command("registry", "refresh", "--json").json["returned"]) == 3
 
