@@ -37,6 +37,7 @@ from adinsights_orchestration.unattended import Quietly, as_ever, declared, sens
 _TAGS = {"adinsights/kind": "ingestion"}
 # Of the backend's tick: a backend that is slow with audit rows still hears of finished jobs.
 _AUDIT_SHARE = 0.4
+_OBSERVE_SHARE = 0.75  # the rest is for telling Dagster, which a slow Airbyte must not leave without time
 _log = get_logger(__name__)
 
 
@@ -135,14 +136,19 @@ def _observe(settings: Settings, make_deps: MakeDeps) -> dg.SensorDefinition | N
     )
     @correlated
     def ingestion_observe(context: dg.SensorEvaluationContext) -> dg.SkipReason:
-        deps = make_deps()
-        with timed(_log, "observe tick") as line:
-            report = asyncio.run(observe.tick(deps, utc_now()))
-            line |= {"finished": report.absorbed.finished, "requests": report.requests}
-        _warn(Automation.OBSERVE, report.problem)
-        return dg.SkipReason(observe_summary(report, report_tick(context.instance, deps, utc_now())))
+        return dg.SkipReason(_observe_tick(context.instance, make_deps()))
 
     return ingestion_observe
+
+
+def _observe_tick(instance: dg.DagsterInstance, deps: Deps) -> str:
+    """Reading and telling share one budget: the daemon gives up on a tick that takes longer than a minute."""
+    clock = TickClock(utc_now(), deps.settings.ingestion.tick_budget_seconds)
+    with timed(_log, "observe tick") as line:
+        report = asyncio.run(observe.tick(deps, clock.start, budget_seconds=_OBSERVE_SHARE * clock.budget_seconds))
+        line |= {"finished": report.absorbed.finished, "requests": report.requests}
+    _warn(Automation.OBSERVE, report.problem)
+    return observe_summary(report, report_tick(instance, deps, clock.now(), clock=clock))
 
 
 def _backend(settings: Settings, store: OpsStore) -> dg.SensorDefinition | None:
@@ -212,7 +218,8 @@ def observe_summary(report: ObserveReport, reported: Reported) -> str:
         "reported as failed": reported.failed,
         "recovered": reported.recovered,
     }
-    return _line(counts, report.skipped or report.problem, idle="nothing new in Airbyte")
+    problems = [report.skipped or report.problem, "the next tick reports the rest" if reported.cut_short else ""]
+    return _line(counts, "; ".join(part for part in problems if part), idle="nothing new in Airbyte")
 
 
 def backend_summary(delivery: DeliveryReport, posts: WebhookReport) -> str:

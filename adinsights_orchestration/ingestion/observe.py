@@ -65,8 +65,8 @@ class ObserveReport:
     requests: int = 0
 
 
-async def tick(deps: Deps, now: datetime) -> ObserveReport:
-    """Reads what changed in Airbyte since the last tick; returns within the tick budget.
+async def tick(deps: Deps, now: datetime, *, budget_seconds: float | None = None) -> ObserveReport:
+    """Reads what changed in Airbyte since the last tick; returns within the tick budget, or the part that is given.
 
     An Airbyte that does not answer is a `problem` in the report: nothing is lost, the next tick reads on from the same
     position.
@@ -77,7 +77,7 @@ async def tick(deps: Deps, now: datetime) -> ObserveReport:
     with deps.store.exclusive(LOCK) as mine:
         if not mine:
             return ObserveReport(skipped="another tick is at work")
-        return await _tick(deps, TickClock(now, deps.settings.ingestion.tick_budget_seconds))
+        return await _tick(deps, TickClock(now, budget_seconds or deps.settings.ingestion.tick_budget_seconds))
 
 
 async def _tick(deps: Deps, clock: TickClock) -> ObserveReport:

@@ -15,6 +15,7 @@ from datetime import datetime
 
 import dagster as dg
 
+from adinsights_orchestration.clock import TickClock
 from adinsights_orchestration.dagster_internals import events
 from adinsights_orchestration.dagster_internals.connections import keep_connections
 from adinsights_orchestration.ingestion import ledger, specs
@@ -33,27 +34,41 @@ MAX_REPORTS_PER_TICK = 5000
 
 @dataclass(frozen=True, slots=True)
 class Reported:
-    """What was told to Dagster: jobs that brought data, jobs that did not, and those of an earlier, killed attempt."""
+    """What was told to Dagster: jobs that brought data, jobs that did not, and those of an earlier, killed attempt.
+
+    `cut_short` is whether the tick's time ran out before everything was told.
+    """
 
     materialized: int = 0
     failed: int = 0
     recovered: int = 0
+    cut_short: bool = False
 
     def __add__(self, other: Reported) -> Reported:
         return Reported(
-            self.materialized + other.materialized, self.failed + other.failed, self.recovered + other.recovered
+            self.materialized + other.materialized,
+            self.failed + other.failed,
+            self.recovered + other.recovered,
+            self.cut_short or other.cut_short,
         )
 
 
-def report_tick(instance: dg.DagsterInstance, deps: Deps, now: datetime) -> Reported:
-    """What follows a reading of Airbyte: tells Dagster what ended, unless another tick is at it."""
+def report_tick(instance: dg.DagsterInstance, deps: Deps, now: datetime, *, clock: TickClock | None = None) -> Reported:
+    """What follows a reading of Airbyte: tells Dagster what ended, unless another tick is at it.
+
+    Args:
+        instance: Whom to tell.
+        deps: What engines work with.
+        now: The moment of the report.
+        clock: The tick's clock: once its budget is used up, no further batch is begun.
+    """
     with deps.store.exclusive(LOCK) as mine:
         if not mine:
             return Reported()
         keep_connections(instance)
         reporter = Reporter(instance, deps.store, deps.settings, deps.registry)
         reporter.release_dead_runs(now)
-        return reporter.report(now)
+        return reporter.report(now, clock=clock)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +116,11 @@ class Reporter:
     settings: Settings
     registry: Registry
 
-    def report(self, now: datetime, limit: int = MAX_REPORTS_PER_TICK) -> Reported:
-        """Reports everything that waits, provider by provider, up to `limit` jobs in all."""
+    def report(self, now: datetime, limit: int = MAX_REPORTS_PER_TICK, *, clock: TickClock | None = None) -> Reported:
+        """Reports everything that waits, provider by provider, up to `limit` jobs in all and until the time is up.
+
+        One batch is told however late it is: a tick whose time is always up must not leave everything untold.
+        """
         total = Reported()
         with self.store.begin() as connection:
             agenda = ledger.report_agenda(connection)
@@ -113,11 +131,17 @@ class Reporter:
         cursor = events.event_cursor(self.instance)  # before the first batch, and so before every one
         for provider in sorted(agenda.pending | agenda.begun):  # what a killed attempt did not tell waits again
             while (left := limit - total.materialized - total.failed) > 0:
+                if left < limit and clock is not None and clock.left() <= 0:
+                    return total + Reported(cut_short=self._something_waits())
                 jobs = self._take(provider, min(left, BATCH), cursor, now)
                 if not jobs:
                     break
                 total += jobs
         return total
+
+    def _something_waits(self) -> bool:
+        with self.store.begin() as connection:
+            return bool(ledger.report_agenda(connection).pending)
 
     def release_dead_runs(self, now: datetime) -> int:
         """Takes unreported jobs from runs that are over, and returns from how many; their syncs go on in Airbyte."""

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
+from itertools import count
 
 import dagster as dg
 import pytest
 from pydantic import SecretStr
 
+from adinsights_orchestration.clock import TickClock
 from adinsights_orchestration.environments import UNATTENDED, Automation, Environment
 from adinsights_orchestration.errors import OpsStoreError
 from adinsights_orchestration.ingestion.automation import build_ingestion, deps_maker
@@ -66,6 +69,21 @@ def test_observe_reports_what_ended_and_the_next_tick_has_nothing_new(world: Dag
     assert len(world.materialized_jobs(good)) == 1
 
 
+def test_what_observe_has_no_time_to_report_is_reported_by_the_next_tick(
+    world: DagsterWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("adinsights_orchestration.ingestion.reporting.BATCH", 1)
+    slow = partial(TickClock, seconds=count(0, 1000).__next__)
+    good, other = world.add("Good", schedule=OFTEN), world.add("Other", schedule=OFTEN)
+    assert world.tick("ingestion_trigger") == "2 due, 2 started"
+    monkeypatch.setattr("adinsights_orchestration.ingestion.automation.TickClock", slow)
+    said = world.tick("ingestion_observe")
+    assert "2 finished" in said
+    assert said.endswith("1 reported; the next tick reports the rest")
+    assert world.tick("ingestion_observe") == "1 reported"
+    assert sorted([len(world.materialized_jobs(good)), len(world.materialized_jobs(other))]) == [1, 1]
+
+
 def test_an_airbyte_that_is_down_is_said_and_the_next_tick_goes_on(world: DagsterWorld) -> None:
     late, elsewhere = world.add("Late", schedule=OFTEN), world.add("Started elsewhere")
     job = world.airbyte.start(elsewhere.connection_id, ConfigType.SYNC)
@@ -76,7 +94,7 @@ def test_an_airbyte_that_is_down_is_said_and_the_next_tick_goes_on(world: Dagste
     assert "see the Airbyte server's log" in said
     said = world.tick("ingestion_observe")
     assert said.startswith("Airbyte GET /jobs: HTTP 503 no healthy upstream.")
-    assert said.endswith("(not done within the tick's 5 s; the next one reads on)")
+    assert said.endswith("(not done within the tick's 3.75 s; the next one reads on)")
     assert world.materialized_jobs(elsewhere) == []
     world.knobs.set("airbyte", "down", False)
     assert "1 reported" in world.tick("ingestion_observe")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import signal
 import subprocess
@@ -18,6 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
+from adinsights_orchestration.clock import TickClock
 from adinsights_orchestration.ingestion import specs
 from adinsights_orchestration.ingestion.airbyte_models import JobStatus
 from adinsights_orchestration.ops_store.store import OpsStore
@@ -120,6 +122,25 @@ def test_a_report_is_bounded_and_the_next_one_goes_on(
     assert reporting.report(NOW, limit=5).materialized == 3
     assert [job_id for _, job_id in materialized(postgres_instance)] == [1, 2, 3, 4, 5, 6, 7]
     assert [job_id for _, job_id in materialized(postgres_instance, Provider.TIKTOK_ADS)] == [20]
+
+
+def test_a_report_stops_between_batches_when_the_ticks_time_is_up_and_the_next_one_goes_on(
+    postgres_instance: dg.DagsterInstance, ops_store: OpsStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("adinsights_orchestration.ingestion.reporting.BATCH", 2)
+    record(ops_store, [job(n, connection("meta"), minutes=n) for n in range(1, 8)])
+    reporting = reporter(postgres_instance, ops_store, "meta")
+    every_look_takes_six_seconds = TickClock(NOW, 10, itertools.count(0, 6).__next__)
+    told = reporting.report(NOW, clock=every_look_takes_six_seconds)
+    assert (told.materialized, told.cut_short) == (4, True)
+    assert states(ops_store) == {"reported": 4, "pending": 3}
+
+    # Time that is up before the first batch: one is told all the same, else a slow Airbyte would leave all untold.
+    told = reporting.report(NOW, clock=TickClock(NOW, 10, itertools.count(0, 20).__next__))
+    assert (told.materialized, told.cut_short) == (2, True)
+    told = reporting.report(NOW, clock=TickClock(NOW, 10, itertools.count(0, 20).__next__))
+    assert (told.materialized, told.cut_short) == (1, False)
+    assert [job_id for _, job_id in materialized(postgres_instance)] == [1, 2, 3, 4, 5, 6, 7]
 
 
 def test_a_job_that_a_living_run_waits_for_is_left_to_it_and_taken_over_when_the_run_is_over(
