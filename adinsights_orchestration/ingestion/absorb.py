@@ -21,7 +21,7 @@ from adinsights_orchestration.ingestion.deps import RegistryView
 from adinsights_orchestration.ingestion.intents import Change, FindingKind, IntentState, Rules
 from adinsights_orchestration.ingestion.ledger import Ended, Place, Placed
 
-_MOST_UNKNOWN = 200  # connections of a shared Airbyte that are not ours, for which a finding is kept
+MOST_UNKNOWN = 200  # connections of a shared Airbyte that are not ours, for which a finding is kept
 
 
 @dataclass(slots=True)
@@ -34,6 +34,8 @@ class Absorbed:
         adopted: Lost starts whose job was found.
         retried: Intents whose job failed and that will start another one.
         unknown: Jobs of connections that the registry does not know.
+        unknown_connections: Those connections.
+        forgotten: Those of them that no finding is kept for: their jobs until now are not taken in once they are known.
     """
 
     finished: int = 0
@@ -42,6 +44,7 @@ class Absorbed:
     retried: int = 0
     unknown: int = 0
     unknown_connections: set[UUID] = field(default_factory=set)
+    forgotten: set[UUID] = field(default_factory=set)
 
 
 def absorb(
@@ -61,7 +64,7 @@ def absorb(
     result.running = sum(1 for one in placed if not one.job.status.terminal)
     strangers = [job for job in jobs if job.connection_id not in places]
     result.unknown, result.unknown_connections = len(strangers), {job.connection_id for job in strangers}
-    _note_strangers(connection, strangers, now)
+    result.forgotten = _note_strangers(connection, strangers, now)
     recovered = [one.place.partition_key for one in placed if one.job.status.terminal and one.job.type.brings_data]
     ledger.clear_notes(connection, (FindingKind.VANISHED, FindingKind.UNREADABLE), recovered, now)
     result.adopted = ledger.adopt_started(connection, now - rules.search_after, now)
@@ -99,10 +102,14 @@ def _places(connection: sa.Connection, jobs: Iterable[AirbyteJob], view: Registr
     return here | dict(ledger.places_of(connection, wanted - here.keys()))
 
 
-def _note_strangers(connection: sa.Connection, jobs: Collection[AirbyteJob], now: datetime) -> None:
-    """Keeps a finding per unknown connection, with the moment from which its jobs are to be read once it is known."""
+def _note_strangers(connection: sa.Connection, jobs: Collection[AirbyteJob], now: datetime) -> set[UUID]:
+    """Keeps a finding per unknown connection, with the moment from which its jobs are to be read once it is known.
+
+    Returns those for which there was no room: with thousands of other people's connections in view a person would find
+    nothing among the findings, and each job of theirs would be a write.
+    """
     if not jobs:
-        return
+        return set()
     open_notes = ledger.noted(connection, FindingKind.UNKNOWN_CONNECTION)
     details: dict[str, dict[str, Any]] = {}
     for job in sorted(jobs, key=lambda one: one.job_id):
@@ -111,10 +118,11 @@ def _note_strangers(connection: sa.Connection, jobs: Collection[AirbyteJob], now
         if job.job_id > known.get("newest_job_id", 0):
             since = known.get("since") or job.created_at.isoformat()
             details[subject] = {"newest_job_id": job.job_id, "since": since, "next_step": _TO_MEND}
-    room = _MOST_UNKNOWN - len(open_notes)
+    room = MOST_UNKNOWN - len(open_notes)
     fresh = [subject for subject in details if subject not in open_notes][: max(room, 0)]
     kept = {subject: details[subject] for subject in details if subject in open_notes or subject in fresh}
     ledger.open_notes(connection, FindingKind.UNKNOWN_CONNECTION, kept, now)
+    return {UUID(subject) for subject in details.keys() - kept.keys()}
 
 
 _TO_MEND = "Add the connection to the registry; its jobs since then are taken in as soon as it is there."

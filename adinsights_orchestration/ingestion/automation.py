@@ -18,6 +18,7 @@ from adinsights_orchestration.backend.audit import DeliveryReport
 from adinsights_orchestration.clock import TickClock, utc_now
 from adinsights_orchestration.environments import UNATTENDED, Automation
 from adinsights_orchestration.ingestion import observe, trigger, webhook
+from adinsights_orchestration.ingestion.absorb import MOST_UNKNOWN
 from adinsights_orchestration.ingestion.airbyte_api import api_factory
 from adinsights_orchestration.ingestion.assets import MakeDeps, build_provider_assets, build_sync_job
 from adinsights_orchestration.ingestion.deps import Deps, sync_bound
@@ -147,6 +148,7 @@ def _observe_tick(instance: dg.DagsterInstance, deps: Deps) -> str:
     with timed(_log, "observe tick") as line:
         report = asyncio.run(observe.tick(deps, clock.start, budget_seconds=_OBSERVE_SHARE * clock.budget_seconds))
         line |= {"finished": report.absorbed.finished, "requests": report.requests}
+        line["forgotten_connections"] = len(report.absorbed.forgotten)
     _warn(Automation.OBSERVE, report.problem)
     return observe_summary(report, report_tick(instance, deps, clock.now(), clock=clock))
 
@@ -218,8 +220,21 @@ def observe_summary(report: ObserveReport, reported: Reported) -> str:
         "reported as failed": reported.failed,
         "recovered": reported.recovered,
     }
-    problems = [report.skipped or report.problem, "the next tick reports the rest" if reported.cut_short else ""]
+    rest = "the next tick reports the rest" if reported.cut_short else ""
+    problems = [report.skipped or report.problem, _forgotten(report), rest]
     return _line(counts, "; ".join(part for part in problems if part), idle="nothing new in Airbyte")
+
+
+def _forgotten(report: ObserveReport) -> str:
+    """What is said of unknown connections beyond those that are kept in mind."""
+    many = len(report.absorbed.forgotten)
+    if not many:
+        return ""
+    return (
+        f"{many} more unknown connections than the {MOST_UNKNOWN} that are kept in mind: if the registry comes to know"
+        " one, its syncs until then are missing here. If they are other people's, name our workspaces in"
+        " ADINSIGHTS_AIRBYTE__WORKSPACE_IDS"
+    )
 
 
 def backend_summary(delivery: DeliveryReport, posts: WebhookReport) -> str:

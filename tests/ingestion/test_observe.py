@@ -12,7 +12,12 @@ import pytest
 import sqlalchemy as sa
 
 from adinsights_orchestration.ingestion import ledger, observe
+from adinsights_orchestration.ingestion.absorb import MOST_UNKNOWN
+from adinsights_orchestration.ingestion.automation import observe_summary
+from adinsights_orchestration.ingestion.intents import FindingKind
+from adinsights_orchestration.ingestion.reporting import Reported
 from adinsights_orchestration.local.airbyte.model import JobStatus, Workspace
+from adinsights_orchestration.ops_store.findings import open_finding
 from adinsights_orchestration.ops_store.store import OpsStore
 from adinsights_orchestration.ops_store.tables import cursor, partition_connection, partition_key, sync_job
 from adinsights_orchestration.tenants.model import Provider
@@ -648,6 +653,24 @@ def test_jobs_of_an_unknown_connection_are_a_finding_and_taken_in_once_it_is_kno
         one.observe()
         assert len(one.ledger()) == 2
         assert one.findings() == {}
+
+
+def test_jobs_of_more_unknown_connections_than_are_kept_in_mind_are_spoken_of(ops_store: OpsStore) -> None:
+    with an_ingestion(ops_store) as one:
+        newcomer = one.add(1)
+        one.connections = one.connections[:1]
+        with ops_store.begin() as connection:
+            for _ in range(MOST_UNKNOWN):
+                detail = {"newest_job_id": 1, "since": one.now.isoformat()}
+                open_finding(connection, FindingKind.UNKNOWN_CONNECTION, str(uuid4()), detail, one.now)
+        one.server.start(one.server.world.resources.connection(newcomer.connection_id))
+        one.advance(45)
+        report = one.observe()
+        assert report.absorbed.forgotten == {newcomer.connection_id}
+        assert str(newcomer.connection_id) not in one.findings()["unknown_connection"]
+        said = observe_summary(report, Reported())
+        assert "1 more unknown connections than the 200 that are kept in mind" in said
+        assert "ADINSIGHTS_AIRBYTE__WORKSPACE_IDS" in said
 
 
 def test_a_recreated_connection_keeps_the_history_of_its_partition(ops_store: OpsStore) -> None:
