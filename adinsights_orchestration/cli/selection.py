@@ -14,10 +14,9 @@ from uuid import UUID
 from adinsights_orchestration.errors import AdinsightsError
 from adinsights_orchestration.ops_store.store import OpsStore
 from adinsights_orchestration.settings import Settings
+from adinsights_orchestration.tenants.by_hand import parted, refusal
 from adinsights_orchestration.tenants.model import Connection, Provider, Registry, Standing, Tenant
 from adinsights_orchestration.tenants.store import load_registry
-
-_NEVER_SYNCED = (Standing.PAUSED, Standing.RETIRED)
 
 
 class SelectionError(AdinsightsError):
@@ -65,18 +64,25 @@ def select(registry: Registry, tenants: Sequence[str], providers: Sequence[str],
         wanted = list(dict.fromkeys(each for key in keys for each in _connections(wanted, key)))
     if not wanted:
         raise SelectionError("no connection is all of that.", next_step="`adinsights connections` lists them.")
-    chosen = tuple(each for each in wanted if each.standing not in _NEVER_SYNCED)
-    return Selection(chosen, tuple(each for each in wanted if each.standing in _NEVER_SYNCED))
+    return Selection(*parted(wanted))
 
 
 def one(registry: Registry, partition: str) -> Connection:
-    """The one connection that a key means."""
-    found = _connections([each for each in registry.connections if not each.retired], partition)
+    """The one connection that a key means, for somebody who wants to do something with it.
+
+    Raises:
+        SelectionError: None or several are called so, or it is one that nobody repairs.
+    """
+    named = _connections(registry.connections, partition)
+    found = [each for each in named if not each.retired] or named
     if len(found) > 1:
         keys = ", ".join(each.partition_key for each in found)
         raise SelectionError(
             f"{partition!r} means {len(found)} connections: {keys}.", next_step="Give one of these keys."
         )
+    reason = refusal(found[0])
+    if reason is not None:
+        raise SelectionError(f"{found[0].partition_key}: {reason}.")
     return found[0]
 
 

@@ -23,7 +23,8 @@ from adinsights_orchestration.ingestion.outcomes import SyncOutcome
 from adinsights_orchestration.ingestion.reporting import SyncChecks, log_sync
 from adinsights_orchestration.ingestion.wait import sync_and_wait
 from adinsights_orchestration.settings import Settings
-from adinsights_orchestration.tenants.model import Connection, Provider, Standing
+from adinsights_orchestration.tenants.by_hand import refusal
+from adinsights_orchestration.tenants.model import Connection, Provider
 
 SYNC_JOB = "sync_connections"
 SYNC_OP = "sync"
@@ -152,11 +153,10 @@ def choose(deps: Deps, keys: Sequence[str]) -> tuple[list[Connection], dict[str,
     refused: dict[str, str] = {}
     for key in dict.fromkeys(keys):
         connection = known.get(key)
-        if connection is None:
-            refused[key] = "no connection has this partition; `adinsights connections` lists them"
-        elif connection.standing in (Standing.PAUSED, Standing.RETIRED):
-            refused[key] = f"the connection is {connection.standing}: activate it in the backend first"
-        else:
+        reason = refusal(connection)
+        if reason is not None:
+            refused[key] = reason
+        elif connection is not None:
             chosen.append(connection)
     return chosen, refused
 

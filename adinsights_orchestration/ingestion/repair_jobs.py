@@ -26,6 +26,7 @@ from adinsights_orchestration.ingestion.repair import (
     plan_schema_change,
 )
 from adinsights_orchestration.plan_digest import PlanChangedError, command, require
+from adinsights_orchestration.tenants.by_hand import refusal
 from adinsights_orchestration.tenants.model import Connection
 from adinsights_orchestration.unattended import Quietly, as_ever
 
@@ -145,13 +146,12 @@ def find(deps: Deps, partition: str) -> Connection:
     """Returns the partition's connection.
 
     Raises:
-        Failure: No connection has this partition.
+        Failure: No connection has this partition, or it is one that nobody repairs.
     """
     connection = deps.registry.by_partition().get(partition)
-    if connection is None:
-        raise dg.Failure(
-            f"no connection has the partition {partition!r}; `adinsights connections` lists them", allow_retries=False
-        )
+    reason = refusal(connection)
+    if reason is not None or connection is None:
+        raise dg.Failure(f"{partition}: {reason}", allow_retries=False)
     return connection
 
 

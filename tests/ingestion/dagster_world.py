@@ -26,7 +26,8 @@ from adinsights_orchestration.clock import utc_now
 from adinsights_orchestration.dagster_internals.events import SYNC_ID_KEY
 from adinsights_orchestration.environments import Environment
 from adinsights_orchestration.ingestion import specs
-from adinsights_orchestration.ingestion.automation import build_ingestion
+from adinsights_orchestration.ingestion.automation import build_ingestion, deps_maker
+from adinsights_orchestration.ingestion.deps import Deps
 from adinsights_orchestration.local.airbyte.app import create_airbyte_app
 from adinsights_orchestration.local.airbyte.config_schema import Discover
 from adinsights_orchestration.local.airbyte.model import AirbyteConnection, FailureReason, Job
@@ -134,6 +135,16 @@ class DagsterWorld:
         for row in self.rows:
             row["active"] = row["active"] and row["connection_id"] != str(connection.connection_id)
         self.read_registry()
+
+    def retire(self, connection: Connection) -> None:
+        """Takes a connection out of the registry."""
+        self.rows = [row for row in self.rows if row["connection_id"] != str(connection.connection_id)]
+        self.read_registry()
+
+    @property
+    def deps(self) -> Deps:
+        """What a run works with just now."""
+        return deps_maker(self.settings, self.store)()
 
     def connection(self, connection_id: UUID) -> Connection:
         """The registry's connection."""

@@ -8,9 +8,13 @@ from dataclasses import replace
 import dagster as dg
 import pytest
 
+from adinsights_orchestration.cli import selection
+from adinsights_orchestration.cli.selection import SelectionError
+from adinsights_orchestration.ingestion.assets import choose
 from adinsights_orchestration.ingestion.repair_jobs import PLAN_TAG, REPAIR_OPS
 from adinsights_orchestration.local.airbyte.model import Actor, CatalogStream, ConfigType, ConnectionStatus
-from adinsights_orchestration.tenants.model import Connection
+from adinsights_orchestration.tenants.model import Connection, Standing
+from adinsights_orchestration.tenants.store import load_registry
 from tests.conftest import PostgresServer
 from tests.ingestion.dagster_world import DagsterWorld, a_dagster_world, unknown_key
 from tests.local.airbyte_support import MISCONFIGURED, STREAMS
@@ -236,4 +240,27 @@ def test_a_partition_that_no_connection_has_is_refused_with_where_to_look(world:
     (event,) = [event for event in result.all_events if event.is_step_failure]
     described = event.step_failure_data.user_failure_data
     assert described is not None
-    assert described.description == f"no connection has the partition {key!r}; `adinsights connections` lists them"
+    assert described.description == f"{key}: no connection has this partition; `adinsights connections` lists them"
+
+
+@pytest.mark.parametrize("job", REPAIR_OPS)
+@pytest.mark.parametrize("standing", [Standing.PAUSED, Standing.RETIRED])
+def test_what_a_tenant_paused_or_nobody_is_served_by_any_more_is_refused_as_everywhere(
+    world: DagsterWorld, job: str, standing: Standing
+) -> None:
+    connection = world.add(f"{standing} {job}")
+    world.pause(connection) if standing is Standing.PAUSED else world.retire(connection)
+    assert world.connection(connection.connection_id).standing is standing
+    for dry_run in (True, False):
+        result, writes = _repair(world, job, connection, dry_run=dry_run)
+        assert not result.success
+        assert writes == []
+        assert world.jobs(connection) == []
+        (event,) = [event for event in result.all_events if event.is_step_failure]
+        said = event.step_failure_data.user_failure_data
+        assert said is not None
+        assert f"{connection.partition_key}: the connection is {standing}" in str(said.description)
+    _, refused = choose(world.deps, [connection.partition_key])
+    with pytest.raises(SelectionError, match=f"the connection is {standing}") as error:
+        selection.one(load_registry(world.store), connection.partition_key)
+    assert refused[connection.partition_key] in str(error.value), "one rule, whichever way somebody asks"
