@@ -24,6 +24,7 @@ from adinsights_orchestration.local.postgres import EmbeddedPostgres
 from adinsights_orchestration.ops_store.store import OpsStore
 from adinsights_orchestration.settings import OpsStoreSettings
 from tests.backend.backend_tables import Backend, create_backend
+from tests.compiled import share_compiled_statements
 from tests.memory import scratch_folder
 from tests.recycling import Recycled
 from tests.scheduling import Together, rank
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 # How fast a machine is, and what else it does, fails no property.
 hypothesis.settings.register_profile("machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
 hypothesis.settings.load_profile("machine")
+share_compiled_statements()
 # What is not over by then hangs: tells an end from none on the busiest machine, and measures no speed.
 HANG_SECONDS = 45.0
 DEBIAN_POSTGRES_15 = Path("/usr/lib/postgresql/15/bin")

@@ -16,7 +16,6 @@ from typing import Any
 
 import dagster as dg
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import insert
 
 from adinsights_orchestration.clock import TickClock
 from adinsights_orchestration.dagster_internals import events
@@ -25,6 +24,7 @@ from adinsights_orchestration.freshness import states as kept
 from adinsights_orchestration.freshness.model import ConnectionState, Freshness
 from adinsights_orchestration.freshness.states import Place
 from adinsights_orchestration.freshness.watermark import Delivered, Watermark, is_news, renewal_is_due, watermark_of
+from adinsights_orchestration.ops_store.cursors import keep_cursor
 from adinsights_orchestration.ops_store.store import OpsStore
 from adinsights_orchestration.ops_store.tables import cursor
 from adinsights_orchestration.tenants.model import Provider
@@ -213,5 +213,4 @@ def _save(connection: sa.Connection, last: _Last, now: datetime) -> None:
         "turned": last.turned,
         "dirty": True,  # what a release before this one reads: it looks again rather than miss something
     }
-    upsert = insert(cursor).values(name=_SHOWN, value=value, updated_at=now)
-    connection.execute(upsert.on_conflict_do_update(index_elements=["name"], set_={"value": value, "updated_at": now}))
+    keep_cursor(connection, _SHOWN, value, now)

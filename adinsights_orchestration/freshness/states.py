@@ -17,6 +17,7 @@ from sqlalchemy.dialects.postgresql import insert
 
 from adinsights_orchestration.freshness.model import ConnectionState, Facts, Freshness, Verdict
 from adinsights_orchestration.freshness.watermark import Delivered
+from adinsights_orchestration.ops_store.cursors import keep_cursor
 from adinsights_orchestration.ops_store.tables import connection_freshness, cursor
 from adinsights_orchestration.tenants.model import Provider
 
@@ -98,8 +99,7 @@ def save_place(connection: sa.Connection, place: Place, now: datetime) -> None:
         "turned": place.turned,
         "behind_since": place.behind_since.isoformat() if place.behind_since else None,
     }
-    upsert = insert(cursor).values(name=CURSOR, value=value, updated_at=now)
-    connection.execute(upsert.on_conflict_do_update(index_elements=["name"], set_={"value": value, "updated_at": now}))
+    keep_cursor(connection, CURSOR, value, now)
 
 
 def expectations(connection: sa.Connection) -> dict[str, str]:

@@ -13,11 +13,11 @@ from typing import Any
 from uuid import UUID
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import insert
 
 from adinsights_orchestration.freshness.model import Freshness
 from adinsights_orchestration.freshness.states import load_place
 from adinsights_orchestration.health.dbt import Invocation, ModelResult
+from adinsights_orchestration.ops_store.cursors import keep_cursor
 from adinsights_orchestration.ops_store.store import OpsStore
 from adinsights_orchestration.ops_store.tables import (
     connection_freshness,
@@ -104,9 +104,7 @@ def read(store: OpsStore, now: datetime, window: timedelta) -> Recorded:
 
 def remember(connection: sa.Connection, memory: Mapping[str, Any], now: datetime) -> None:
     """Keeps what probes remember for the next tick."""
-    upsert = insert(cursor).values(name=_MEMORY, value=dict(memory), updated_at=now)
-    changed = {"value": upsert.excluded.value, "updated_at": upsert.excluded.updated_at}
-    connection.execute(upsert.on_conflict_do_update(index_elements=["name"], set_=changed))
+    keep_cursor(connection, _MEMORY, memory, now)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,11 +13,11 @@ from typing import Any
 
 import dagster as dg
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import insert
 
 from adinsights_orchestration.dagster_internals import events
 from adinsights_orchestration.health import rendering
 from adinsights_orchestration.health.model import Component, ComponentState
+from adinsights_orchestration.ops_store.cursors import keep_cursor
 from adinsights_orchestration.ops_store.store import OpsStore
 from adinsights_orchestration.ops_store.tables import cursor
 
@@ -88,7 +88,5 @@ def _note(
         if component in news or known is None:
             known = _Last(state.reading.health.value, state.reading.state, now)
         value[component.value] = {"health": known.health, "state": known.state, "at": known.at.isoformat()}
-    upsert = insert(cursor).values(name=_SHOWN, value=value, updated_at=now)
-    changed = {"value": upsert.excluded.value, "updated_at": upsert.excluded.updated_at}
     with store.begin() as connection:
-        connection.execute(upsert.on_conflict_do_update(index_elements=["name"], set_=changed))
+        keep_cursor(connection, _SHOWN, value, now)

@@ -20,6 +20,7 @@ from sqlalchemy.dialects.postgresql import UUID as PG_UUID
 
 from adinsights_orchestration.ingestion.airbyte_models import DATA_TYPES
 from adinsights_orchestration.ingestion.webhook_rules import FinishedJob, State
+from adinsights_orchestration.ops_store.cursors import keep_cursor
 from adinsights_orchestration.ops_store.tables import cursor, sync_job, webhook_post, webhook_told
 
 _SENDER = "webhook_sender"
@@ -86,9 +87,7 @@ def sender_since(connection: sa.Connection, sender: str, now: datetime) -> datet
     if last is not None and last["sender"] == sender:
         return datetime.fromisoformat(last["since"])
     value = {"sender": sender, "since": now.isoformat()}
-    fresh = insert(cursor).values(name=_SENDER, value=value, updated_at=now)
-    changed = {"value": fresh.excluded.value, "updated_at": fresh.excluded.updated_at}
-    connection.execute(fresh.on_conflict_do_update(index_elements=[cursor.c.name], set_=changed))
+    keep_cursor(connection, _SENDER, value, now)
     return now
 
 

@@ -15,6 +15,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
+from adinsights_orchestration.ops_store.cursors import keep_cursor
 from adinsights_orchestration.ops_store.store import OpsStore
 from adinsights_orchestration.ops_store.tables import cursor, dbt_invocation, dbt_model_result
 from adinsights_orchestration.tenants.model import Provider
@@ -134,8 +135,7 @@ def _coverage(connection: sa.Connection) -> dict[Provider, int]:
 
 def _move_coverage(connection: sa.Connection, covered: Mapping[Provider, int], at: datetime) -> None:
     value = {str(provider): storage_id for provider, storage_id in {**_coverage(connection), **covered}.items()}
-    upsert = insert(cursor).values(name=_COVERAGE, value=value, updated_at=at)
-    connection.execute(upsert.on_conflict_do_update(index_elements=["name"], set_={"value": value, "updated_at": at}))
+    keep_cursor(connection, _COVERAGE, value, at)
 
 
 def _merge_nodes(connection: sa.Connection, artifact: Artifact, nodes: Collection[str]) -> None:

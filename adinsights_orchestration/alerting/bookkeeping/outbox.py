@@ -22,6 +22,7 @@ from adinsights_orchestration.alerting.channels.sinks import Traits
 from adinsights_orchestration.alerting.message import Message, from_json, to_json
 from adinsights_orchestration.alerting.telling.grouping import Op, Order
 from adinsights_orchestration.ops_store.alert_tables import alert_channel, alert_outbox
+from adinsights_orchestration.ops_store.compiling import compiled_once
 
 _ROWS = alert_outbox.c
 UNSENT = ("pending", "attempting")
@@ -91,7 +92,7 @@ def _next() -> sa.Select[Any]:
 # Made once: a delivery executes them for every row, and making them anew each time was a third of its CPU.
 _of, _now = sa.bindparam("of", type_=sa.Text), sa.bindparam("now", type_=_ROWS.created_at.type)
 _NEXT = _next()
-_KNOW = insert(alert_channel).values(sink=_of, used_until=_now).on_conflict_do_nothing()
+_KNOW = compiled_once(insert(alert_channel).values(sink=_of, used_until=_now).on_conflict_do_nothing())
 _LOCKED = sa.select(alert_channel).where(alert_channel.c.sink == _of).with_for_update()
 _USE = sa.update(alert_channel).where(alert_channel.c.sink == _of).values(used_until=sa.bindparam("until"))
 _TAKE = (

@@ -22,6 +22,7 @@ from adinsights_orchestration.alerting.model import Change, Finding, Incident, S
 from adinsights_orchestration.alerting.telling.digest import Lately
 from adinsights_orchestration.alerting.telling.grouping import Group
 from adinsights_orchestration.ops_store.alert_tables import alert_event, alert_group, alert_incident, alert_silence
+from adinsights_orchestration.ops_store.cursors import keep_cursor
 from adinsights_orchestration.ops_store.tables import cursor
 
 PRUNED_AT_ONCE = 1000  # rows; what is left goes with the next evaluation
@@ -222,16 +223,12 @@ def last_delivery(connection: sa.Connection) -> datetime | None:
 
 def note_delivery(connection: sa.Connection, now: datetime) -> None:
     """Notes that a delivery came to its end."""
-    upsert = insert(cursor).values(name=_DELIVERY, value={}, updated_at=now)
-    latest = {"updated_at": upsert.excluded.updated_at}
-    connection.execute(upsert.on_conflict_do_update(index_elements=["name"], set_=latest))
+    keep_cursor(connection, _DELIVERY, {}, now)
 
 
 def save_memory(connection: sa.Connection, memory: Mapping[str, Any], now: datetime) -> None:
     """Keeps what the next evaluation must know."""
-    upsert = insert(cursor).values(name=_MEMORY, value=dict(memory), updated_at=now)
-    changed = {"value": upsert.excluded.value, "updated_at": upsert.excluded.updated_at}
-    connection.execute(upsert.on_conflict_do_update(index_elements=["name"], set_=changed))
+    keep_cursor(connection, _MEMORY, memory, now)
 
 
 def prune(connection: sa.Connection, keep: timedelta, now: datetime) -> int:

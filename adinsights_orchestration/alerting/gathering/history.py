@@ -17,7 +17,7 @@ from adinsights_orchestration.alerting.night import Night
 from adinsights_orchestration.freshness.sla import Threshold
 from adinsights_orchestration.health.model import Component
 from adinsights_orchestration.health.samples import Resolution
-from adinsights_orchestration.ops_store.tables import dbt_invocation, health_sample
+from adinsights_orchestration.ops_store.tables import dbt_invocation
 from adinsights_orchestration.tenants.model import Provider
 
 EMPTY_LOOKED_AT = timedelta(days=2)  # of a connection whose newest sync is older than that, its age is told
@@ -80,6 +80,21 @@ cross join lateral (
 ) as usual
 where streak.in_a_row >= :least
 """.replace("{told}", _TOLD)
+)
+_AVAILABILITY = sa.text(
+    """
+select span.n, sample.component, sum(probed.readings), sum(sample.down),
+    sum(sample.value_count) filter (where said), sum(sample.value_sum) filter (where said)
+from unnest(cast(:numbers as integer[]), cast(:resolutions as text[]), cast(:begins as timestamptz[]))
+    as span (n, resolution, begins)
+join adinsights_ops.health_sample as sample
+  on sample.resolution = span.resolution and sample.at >= span.begins and sample.at <= :now
+cross join lateral (select sample.ok + sample.degraded + sample.down as readings) as probed
+-- A release before this one counted the figures of unknown readings too: such an hour says nothing that can be used.
+cross join lateral (select sample.value_count > 0 and sample.value_count <= probed.readings as said) as usable
+where sample.component in ('COMPONENTS')
+group by span.n, sample.component
+""".replace("COMPONENTS", f"{Component.API.value}', '{Component.BACKEND.value}")
 )
 _ROWS_AT = sa.text("""
 select ended_at from adinsights_ops.sync_job
@@ -155,30 +170,15 @@ def availability(
     the two counts. Readings that said nothing (too little traffic, no answer of the metrics) do not.
     """
     wanted = sorted(set(windows))
-    spans = sa.values(
-        sa.column("n", sa.Integer), sa.column("resolution", sa.Text), sa.column("since", sa.DateTime(timezone=True))
-    )
-    data = [(n, _resolution(window).value, now - window) for n, window in enumerate(wanted)]
-    window = spans.data(data).alias("span")
-    sample = health_sample.c
-    probed = sample.ok + sample.degraded + sample.down
-    # A release before this one counted the figures of unknown readings too: such an hour says nothing that can be used.
-    said = sa.and_(sample.value_count > 0, sample.value_count <= probed)
-    query = (
-        sa.select(
-            window.c.n,
-            sample.component,
-            sa.func.sum(probed),
-            sa.func.sum(sample.down),
-            sa.func.sum(sample.value_count).filter(said),
-            sa.func.sum(sample.value_sum).filter(said),
-        )
-        .join(window, sa.and_(sample.resolution == window.c.resolution, sample.at >= window.c.since, sample.at <= now))
-        .where(sample.component.in_((Component.API.value, Component.BACKEND.value)))
-        .group_by(window.c.n, sample.component)
-    )
+    spans = {
+        "numbers": list(range(len(wanted))),
+        "resolutions": [_resolution(window).value for window in wanted],
+        "begins": [now - window for window in wanted],
+        "now": now,
+        "components": [Component.API.value, Component.BACKEND.value],
+    }
     found: dict[timedelta, Availability] = {}
-    for n, component, readings, down, rates, percents in connection.execute(query):
+    for n, component, readings, down, rates, percents in connection.execute(_AVAILABILITY, spans):
         span = wanted[n]
         is_rate = component == Component.API.value
         known, bad = ((rates or 0), (percents or 0.0) / 100) if is_rate else (readings, down)

@@ -19,6 +19,7 @@ from sqlalchemy.dialects.postgresql import insert
 
 from adinsights_orchestration.ingestion.airbyte_models import AirbyteJob, StreamCount
 from adinsights_orchestration.ingestion.ledger.recordset import as_rows, recordset
+from adinsights_orchestration.ops_store.compiling import compiled_once
 from adinsights_orchestration.ops_store.tables import partition_connection, partition_key, sync_intent, sync_job
 from adinsights_orchestration.tenants.model import Provider
 
@@ -191,7 +192,7 @@ def _merged(fresh: Any) -> sa.Insert:
         return sa.case((back, new[name]), else_=sa.func.coalesce(new[name], old[name]))
 
     gains = sa.and_(~running, ends, old.attempts.is_(None), new.attempts.is_not(None))
-    unreported = old.report_state.in_(("none", "pending"))
+    unreported = sa.or_(old.report_state == "none", old.report_state == "pending")
     statement: sa.Insert = fresh.on_conflict_do_update(
         index_elements=[old.job_id],
         set_={
@@ -213,7 +214,7 @@ def _merged(fresh: Any) -> sa.Insert:
     return statement.returning(sync_job.c.job_id, sync_job.c.report_state)
 
 
-_RECORD = _record_statement()
+_RECORD = compiled_once(_record_statement())
 
 
 def record_jobs(connection: sa.Connection, placed: Sequence[Placed], now: datetime) -> set[int]:

@@ -12,6 +12,7 @@ from datetime import datetime
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
+from adinsights_orchestration.ops_store.compiling import compiled_once
 from adinsights_orchestration.ops_store.tables import cursor
 
 OBSERVE = "airbyte_jobs"
@@ -65,4 +66,4 @@ has_caught_up = sa.exists().where(
     cursor.c.name == OBSERVE, sa.func.coalesce(cursor.c.value["caught_up"].astext, "true") == "true"
 )
 _LOAD = sa.select(cursor.c.value).where(cursor.c.name == sa.bindparam("name"))
-_SAVE = _save_statement()
+_SAVE = compiled_once(_save_statement())
