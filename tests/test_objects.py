@@ -22,7 +22,8 @@ from adinsights_orchestration.health.model import Component, Health, Reading
 from adinsights_orchestration.health.web import Web
 from adinsights_orchestration.ops_store.store import OpsStore
 from adinsights_orchestration.settings import AuditLogSettings, HealthSettings, Settings
-from adinsights_orchestration.status.file import StatusFileError, write_status_file
+from adinsights_orchestration.status.file import StatusFileError, keep
+from adinsights_orchestration.status.reading import take_status
 from tests.conftest import free_port
 from tests.objects_served.weed import BUCKET, KEY, S3, SECRET
 from tests.status.world import NOON, World
@@ -41,7 +42,7 @@ def test_the_status_is_kept_as_an_object_and_replaced_as_a_whole(s3: S3, ops_sto
     World(ops_store).well()
     settings = _settings(s3.url, status_url=f"s3://{BUCKET}/status/now.json")
     for moment in (NOON, NOON + timedelta(seconds=30)):
-        write_status_file(settings, ops_store, moment)
+        keep(settings, take_status(settings, ops_store, moment))
         content, attributes = s3.get("status/now.json")
         assert json.loads(content)["as_of"] == moment.isoformat().replace("+00:00", "Z")
         assert (attributes["Content-Type"], attributes["Cache-Control"]) == ("application/json", "no-store")
@@ -51,7 +52,7 @@ def test_a_file_and_an_address_of_a_file_hold_the_same(s3: S3, ops_store: OpsSto
     World(ops_store).well()
     other = tmp_path / "a folder" / "status.json"
     settings = _settings(s3.url, status_path=tmp_path / "status.json", status_url=other.as_uri())
-    write_status_file(settings, ops_store, NOON)
+    keep(settings, take_status(settings, ops_store, NOON))
     assert json.loads(other.read_text())["overall"] == "ok"
     assert other.read_text() == (tmp_path / "status.json").read_text()
 
@@ -64,7 +65,7 @@ def test_a_store_that_refuses_is_told_without_its_secret_and_keeps_no_file_from_
         s3.url, "another-canary", status_path=tmp_path / "status.json", status_url=f"s3://{BUCKET}/status.json"
     )
     with pytest.raises(StatusFileError, match="the object store does not serve us") as raised:
-        write_status_file(settings, ops_store, NOON)
+        keep(settings, take_status(settings, ops_store, NOON))
     assert raised.value.place == "ADINSIGHTS_HEALTH__STATUS_URL"
     assert "canary" not in str(raised.value)
     assert json.loads((tmp_path / "status.json").read_text())["overall"] == "ok"

@@ -55,13 +55,6 @@ def clear_finding(connection: sa.Connection, kind: str, subject: str, now: datet
     return _clear(connection, sa.and_(finding.c.kind == kind, finding.c.subject == subject), now) > 0
 
 
-def clear_findings(connection: sa.Connection, kind: str, prefix: str, now: datetime) -> int:
-    """Clears every open finding of this kind whose subject starts with `prefix`; returns how many there were."""
-    return _clear(
-        connection, sa.and_(finding.c.kind == kind, finding.c.subject.startswith(prefix, autoescape=True)), now
-    )
-
-
 def replace_findings(
     connection: sa.Connection, kind: str, details: Mapping[str, Mapping[str, Any]], now: datetime
 ) -> None:

@@ -8,17 +8,14 @@ the file keeps the last picture. Only where a tick still runs does it say `down`
 from __future__ import annotations
 
 import json
-from datetime import datetime
 from pathlib import Path
 
 from adinsights_orchestration.errors import AdinsightsError
 from adinsights_orchestration.objects import Access, ObjectError, replace_object
-from adinsights_orchestration.ops_store.store import OpsStore
 from adinsights_orchestration.redaction import redact_value
 from adinsights_orchestration.settings import Settings
 from adinsights_orchestration.status.kept import places
 from adinsights_orchestration.status.model import Status, to_json
-from adinsights_orchestration.status.reading import status_or_down
 from adinsights_orchestration.whole_file import replace_whole
 
 _OBJECT_SECONDS = 15.0  # a tick has a minute, and the overview is to be written in it too
@@ -26,27 +23,6 @@ _OBJECT_SECONDS = 15.0  # a tick has a minute, and the overview is to be written
 
 class StatusFileError(AdinsightsError):
     """The status file could not be replaced; the one before it is whole, and grows old."""
-
-
-def write_status_file(settings: Settings, store: OpsStore, now: datetime) -> Status | None:
-    """Takes the picture and writes it where `health.status_path` and `health.status_url` say.
-
-    Args:
-        settings: With the places; without any nothing is read or written.
-        store: The ops store; one that does not answer is written as `down`.
-        now: The moment.
-
-    Returns:
-        What was written; None without a place.
-
-    Raises:
-        StatusFileError: The file could not be written.
-    """
-    if not places(settings):
-        return None
-    status = status_or_down(settings, store, now)
-    keep(settings, status)
-    return status
 
 
 def keep(settings: Settings, status: Status) -> None:

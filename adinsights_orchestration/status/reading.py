@@ -56,14 +56,6 @@ def take_status(
     return build_status(facts, frame, now)
 
 
-def status_or_down(settings: Settings, store: OpsStore, now: datetime) -> Status:
-    """Returns how everything is; without an ops store that is down, with the reason."""
-    try:
-        return take_status(settings, store, now)
-    except OpsStoreError as error:
-        return down(settings, error, now)
-
-
 def down(settings: Settings, error: OpsStoreError, now: datetime, *, tenant: str | None = None) -> Status:
     """Returns the status while the ops store does not answer."""
     return unreachable(error.problem, frame_of(settings, tenant=tenant), now, last_known(settings))

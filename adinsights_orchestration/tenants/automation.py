@@ -17,7 +17,7 @@ from adinsights_orchestration.environments import Automation
 from adinsights_orchestration.logs import correlated
 from adinsights_orchestration.ops_store.store import OpsStore
 from adinsights_orchestration.settings import Settings
-from adinsights_orchestration.tenants.model import Provider, Registry
+from adinsights_orchestration.tenants.model import Registry
 from adinsights_orchestration.tenants.partitions import PARTITIONS
 from adinsights_orchestration.tenants.refresh import RefreshReport, refresh
 from adinsights_orchestration.unattended import declared, sensor_status
@@ -58,19 +58,14 @@ def partition_requests(registry: Registry, present: Callable[[str], Iterable[str
     if not registry.tenants and not registry.connections:
         return []
     requests: list[PartitionRequest] = []
+    served = registry.partitions()
     for provider, definition in PARTITIONS.items():
-        have, want = set(present(provider.partitions_name)), _served(registry, provider)
+        have, want = set(present(provider.partitions_name)), served[provider]
         if added := [key for key in want if key not in have]:
             requests.append(definition.build_add_request(added))
         if gone := sorted(have.difference(want)):
             requests.append(definition.build_delete_request(gone))
     return requests
-
-
-def _served(registry: Registry, provider: Provider) -> list[str]:
-    # A retired connection cannot be materialized: offering its partition would only make "All" fail.
-    served = (c for c in registry.connections if c.provider is provider and c.partition_key and not c.retired)
-    return sorted(c.partition_key for c in served)
 
 
 def apply_partitions(instance: dg.DagsterInstance, registry: Registry) -> None:

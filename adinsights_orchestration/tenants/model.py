@@ -216,12 +216,11 @@ class Registry:
         """Connections by partition key."""
         return {c.partition_key: c for c in self.connections if c.partition_key}
 
-    def by_connection_id(self) -> dict[UUID, Connection]:
-        """Connections by Airbyte's id; where a retired one had the same, the one in use."""
-        return {c.connection_id: c for c in sorted(self.connections, key=lambda c: not c.retired)}
-
     def partitions(self) -> dict[Provider, tuple[str, ...]]:
-        """The partition keys of every provider, without the retired ones: what its dynamic partitions should be."""
+        """The partition keys of every provider: what its dynamic partitions should be.
+
+        A retired connection cannot be materialized: offering its partition would only make "All" fail.
+        """
         keys: dict[Provider, list[str]] = {provider: [] for provider in Provider}
         for connection in self.connections:
             if connection.partition_key and not connection.retired:

@@ -7,7 +7,7 @@ nothing away from a registry that was good a minute ago.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -79,12 +79,6 @@ def load_registry(store: OpsStore) -> Registry:
     with store.begin() as connection:
         snapshot = last_snapshot(store, connection)
     return snapshot.registry if snapshot else NEVER_READ
-
-
-def keys_of_connections(store: OpsStore) -> Mapping[UUID, str]:
-    """Returns the partition key of every Airbyte connection id ever seen, those of re-created connections included."""
-    with store.begin() as connection:
-        return frozen_keys(connection).connections
 
 
 def registry_health(store: OpsStore, now: datetime) -> RegistryHealth:

@@ -19,12 +19,11 @@ from psycopg.rows import dict_row
 from starlette.applications import Starlette
 from starlette.routing import Mount
 
-from adinsights_orchestration.local.ad_platforms.accounts import Account, WorldSize
+from adinsights_orchestration.local.ad_platforms.accounts import Account, AdTenant, WorldSize
 from adinsights_orchestration.local.ad_platforms.app import create_app
 from adinsights_orchestration.local.ad_platforms.metrics import Metrics
 from adinsights_orchestration.local.ad_platforms.world import World
 from adinsights_orchestration.local.connectors.catalog import declared_streams, load_manifest
-from adinsights_orchestration.local.connectors.config import connector_config
 from adinsights_orchestration.local.connectors.sync import ConnectorRuntime, StreamStats, SyncRequest, SyncResult
 from adinsights_orchestration.local.knobs import Knobs
 from adinsights_orchestration.local.serving import running
@@ -80,9 +79,20 @@ class Stack:
         tenant = next(t for t in self.world.tenants if provider in t.providers and slug in (None, t.slug))
         owner = tenant_id or uuid4()
         # Retries wait 1.05 s; a test has no time for the default.
-        settings = {**connector_config(self.world, tenant.slug, owner, provider, self.ads_url), "backoff_seconds": 0.05}
+        settings = {**self._config(tenant, owner, provider), "backoff_seconds": 0.05}
         names = tuple(spec.name for spec in declared_streams(provider, load_manifest(provider)))
         return Connection(provider, tenant.slug, {**settings, **config}, names, owner)
+
+    def _config(self, tenant: AdTenant, owner: UUID, provider: Provider) -> dict[str, Any]:
+        """What the local stack gives a tenant's connector, of the days that this world has."""
+        accounts = self.world.accounts(tenant, provider)
+        return {
+            "base_url": f"{self.ads_url}/{provider.value}",
+            "access_token": self.world.access_token(tenant, provider),
+            "tenant_id": str(owner),
+            "account_ids": [account.id for account in accounts],
+            "start_date": (self.world.today(accounts[0]) - timedelta(days=self.world.size.days)).isoformat(),
+        }
 
     def request(self, connection: Connection, **changes: Any) -> SyncRequest:
         values: dict[str, Any] = {

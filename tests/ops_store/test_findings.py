@@ -33,16 +33,6 @@ def test_a_cleared_finding_that_comes_back_is_a_new_one_and_the_old_one_stays_on
         assert connection.execute(sa.select(sa.func.count()).select_from(finding)).scalar_one() == 2
 
 
-def test_clearing_by_prefix_takes_percent_and_underscore_literally(ops_store: OpsStore) -> None:
-    with ops_store.begin() as connection:
-        for subject in ("a_b job 1", "a_b job 2", "axb job 3"):
-            findings.open_finding(connection, "kind", subject, {}, NOW)
-        findings.open_finding(connection, "other kind", "a_b job 4", {}, NOW)
-        assert findings.clear_findings(connection, "kind", "a_b job ", LATER) == 2
-        left = [(each.kind, each.subject) for each in findings.open_findings(connection)]
-    assert left == [("kind", "axb job 3"), ("other kind", "a_b job 4")]
-
-
 def test_replacing_findings_opens_the_new_clears_the_gone_and_leaves_other_kinds_alone(ops_store: OpsStore) -> None:
     with ops_store.begin() as connection:
         findings.open_finding(connection, "other", "x", {}, NOW)

@@ -16,8 +16,9 @@ from adinsights_orchestration.health.model import Component, Health
 from adinsights_orchestration.ops_store.store import OpsStore
 from adinsights_orchestration.settings import HealthSettings, OpsStoreSettings, Settings
 from adinsights_orchestration.status.automation import OVERVIEW, build_overview
-from adinsights_orchestration.status.file import StatusFileError, write_status_file
+from adinsights_orchestration.status.file import StatusFileError, keep
 from adinsights_orchestration.status.publishing import LOCK
+from adinsights_orchestration.status.reading import take_status
 from tests.status.world import World
 
 AWAY = OpsStoreSettings(dsn=SecretStr("postgresql://nobody:hunter2@127.0.0.1:1/ops"))
@@ -113,16 +114,12 @@ def test_a_file_that_cannot_be_written_is_told_and_does_not_keep_the_page(desk: 
     assert "Make room or give write permission" in said
     assert len(desk.pages()) == 1
     with pytest.raises(StatusFileError):
-        write_status_file(desk.settings, desk.store, desk.world.now)
-
-
-def test_without_a_path_nothing_is_read_or_written(ops_store: OpsStore) -> None:
-    assert write_status_file(Settings(), OpsStore(AWAY), World(ops_store).now) is None
+        keep(desk.settings, take_status(desk.settings, desk.store, desk.world.now))
 
 
 def test_the_file_is_what_the_command_prints(desk: Desk) -> None:
-    status = write_status_file(desk.settings, desk.store, desk.world.now)
-    assert status is not None
+    status = take_status(desk.settings, desk.store, desk.world.now)
+    keep(desk.settings, status)
     assert _file(desk) == status.model_dump(mode="json")
 
 

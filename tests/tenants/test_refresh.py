@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -26,7 +26,7 @@ from adinsights_orchestration.tenants.refresh import LOCK, RefreshReport, refres
 from adinsights_orchestration.tenants.store import (
     KEPT_SNAPSHOTS,
     NEVER_READ,
-    keys_of_connections,
+    frozen_keys,
     load_registry,
     registry_health,
 )
@@ -157,19 +157,24 @@ def test_a_moved_connection_keeps_its_key(platform: _Platform) -> None:
     assert (moved.tenant_id, moved.workspace_id) == (GLOBEX, workspace)
 
 
+def _keys_of_connections(platform: _Platform) -> Mapping[UUID, str]:
+    with platform.store.begin() as connection:
+        return frozen_keys(connection).connections
+
+
 def test_a_connection_made_again_in_airbyte_keeps_its_key_and_both_ids_lead_to_it(platform: _Platform) -> None:
     platform.refresh()
     again = uuid.uuid4()
     platform.backend.execute("update integrations_airbyteconnection set connection_id = %s", again)
     report = platform.refresh()
     assert report.registry.by_partition()[KEY].connection_id == again
-    assert keys_of_connections(platform.store) == {AIRBYTE_ID: KEY, again: KEY}
+    assert _keys_of_connections(platform) == {AIRBYTE_ID: KEY, again: KEY}
     platform.backend.execute("delete from integrations_airbyteconnection")
     third = uuid.uuid4()
     platform.backend.add_connection(ACME, "Meta", connection_id=third)
     report = platform.refresh()
     assert _live(report.registry) == {KEY}
-    assert keys_of_connections(platform.store) == {AIRBYTE_ID: KEY, again: KEY, third: KEY}
+    assert _keys_of_connections(platform) == {AIRBYTE_ID: KEY, again: KEY, third: KEY}
 
 
 def test_one_that_leaves_is_retired_and_one_that_returns_has_its_key_again(platform: _Platform) -> None:
