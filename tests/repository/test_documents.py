@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from typing import Any
 
+import sqlalchemy as sa
 from packaging.utils import canonicalize_name
 
+from adinsights_orchestration.cli.app import COMMANDS, load
 from adinsights_orchestration.cli.settings_page import settings_page
+from adinsights_orchestration.ops_store import alert_tables, audit_tables, tables
 from tests.repository.checkout import ROOT, declared, tracked_files
 from tests.repository.container import setting_names
 
@@ -23,6 +28,40 @@ def test_the_settings_reference_is_what_make_docs_writes() -> None:
 
 def test_the_settings_reference_names_every_setting() -> None:
     assert {name for name in setting_names() if f"`{name}`" not in settings_page()} == set()
+
+
+def test_the_page_of_the_command_line_has_every_command() -> None:
+    page = (ROOT / "docs" / "cli.md").read_text()
+    assert {name for name in _commands() if f"adinsights {name}" not in page} == set()
+
+
+def _commands() -> Iterator[str]:
+    for name in COMMANDS:
+        command = load(name)
+        for path in _paths(command):
+            yield " ".join((name, *path))
+
+
+def _paths(command: Any) -> Iterator[tuple[str, ...]]:
+    """The ways from a group of commands to each of them; one empty way where it is a command itself."""
+    below = getattr(command, "commands", None)
+    if below is None:
+        yield ()
+        return
+    for name, each in below.items():
+        yield from ((name, *path) for path in _paths(each))
+
+
+def test_the_page_of_the_architecture_has_every_table_of_the_ops_store() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    found = {
+        each.name
+        for module in (tables, alert_tables, audit_tables)
+        for each in vars(module).values()
+        if isinstance(each, sa.Table)
+    }
+    assert len(found) > 30
+    assert {name for name in found if f"`{name}`" not in page} == set()
 
 
 def test_every_decision_is_in_the_index_with_its_own_title() -> None:
