@@ -81,7 +81,7 @@ PRUNED_BY_THEIR_OWN: Mapping[str, str] = {
     "topology": "topology.store",
     "health_sample": "health.samples",
     "alert_event": "alerting.bookkeeping.rows",
-    "alert_outbox": "alerting.bookkeeping.outbox",
+    "alert_outbox": "alerting.bookkeeping.upkeep",
 }
 # Bounded by what there is to know about, and not by time.
 STANDING: Mapping[str, str] = {

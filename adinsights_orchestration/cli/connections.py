@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 import sqlalchemy as sa
 
@@ -17,9 +18,10 @@ from adinsights_orchestration.clock import utc_now
 from adinsights_orchestration.environments import UNATTENDED, Automation
 from adinsights_orchestration.ops_store.store import OpsStore
 from adinsights_orchestration.ops_store.tables import sync_job
-from adinsights_orchestration.settings import Settings
+from adinsights_orchestration.settings import Driver, Settings
 
 if TYPE_CHECKING:
+    from adinsights_orchestration.ingestion.due import Activity
     from adinsights_orchestration.tenants.model import Connection, Tenant
 
 _STYLES = {"paused": "dim", "retired": "dim", "misconfigured": "yellow"}
@@ -33,11 +35,21 @@ def connections(tenant: Tenants = None, provider: Providers = None, as_json: pro
     store = process.open_ops_store(settings)
     registry = served(store)
     selection = select(registry, tenant or (), provider or (), ())
-    jobs = _newest_jobs(store)
+    jobs, activities = _newest_jobs(store), _activities(store, [each.connection_id for each in selection.chosen])
     wanted = sorted((*selection.chosen, *selection.skipped), key=lambda each: each.partition_key)
     now = utc_now()
-    rows = [_row(registry.tenant(each.tenant_id), each, jobs.get(each.partition_key), settings, now) for each in wanted]
+    rows = []
+    for each in wanted:
+        due = _next_due(registry.tenant(each.tenant_id), each, activities.get(each.connection_id), settings, now)
+        rows.append(_row(registry.tenant(each.tenant_id), each, jobs.get(each.partition_key), due))
     process.print_rows(rows, as_json=as_json, style=_style)
+
+
+def _activities(store: OpsStore, connection_ids: list[UUID]) -> Mapping[UUID, Activity]:
+    from adinsights_orchestration.ingestion import ledger
+
+    with store.begin() as connection:
+        return ledger.activity(connection, connection_ids)
 
 
 def _newest_jobs(store: OpsStore) -> Mapping[str, sa.Row[Any]]:
@@ -51,9 +63,7 @@ def _newest_jobs(store: OpsStore) -> Mapping[str, sa.Row[Any]]:
         return {row.partition_key: row for row in connection.execute(query)}
 
 
-def _row(
-    tenant: Tenant, connection: Connection, job: sa.Row[Any] | None, settings: Settings, now: datetime
-) -> dict[str, Any]:
+def _row(tenant: Tenant, connection: Connection, job: sa.Row[Any] | None, due: datetime | None) -> dict[str, Any]:
     row: dict[str, Any] = {
         "tenant": tenant.slug,
         "provider": connection.provider.value,
@@ -64,24 +74,31 @@ def _row(
         "status": job.status if job is not None else None,
         "ended_at": job.ended_at if job is not None else None,
         "rows": job.rows_synced if job is not None else None,
-        "next_due_at": _next_due(tenant, connection, settings, now),
+        "next_due_at": due,
     }
     problem = connection.problem or (job.failure_message if job is not None else None)
     return {**row, "problem": problem}
 
 
-def _next_due(tenant: Tenant, connection: Connection, settings: Settings, now: datetime) -> datetime | None:
-    """The next slot of the connection's own schedule; the next night where the environment plans by night."""
+def _next_due(
+    tenant: Tenant, connection: Connection, activity: Activity | None, settings: Settings, now: datetime
+) -> datetime | None:
+    """The slot that waits for its sync, else the next one; the next night where the environment plans by night.
+
+    None for what is never due here: others start it, or nobody does.
+    """
+    from adinsights_orchestration.ingestion.due import IDLE, is_due
     from adinsights_orchestration.tenants.cron import first_after, parse_cron
     from adinsights_orchestration.tenants.model import Standing
-    from adinsights_orchestration.tenants.slots import next_slot
+    from adinsights_orchestration.tenants.slots import SlotTable, next_slot
 
-    if connection.standing is not Standing.ACTIVE:
+    if connection.standing is not Standing.ACTIVE or settings.ingestion.driver is Driver.EXTERNAL:
         return None
     night = UNATTENDED[settings.environment].get(Automation.SYNC_NIGHTLY)
     if night is not None:
         return first_after(parse_cron(str(night.cron)), settings.home_timezone, now)
-    return next_slot(connection.schedule, tenant.timezone, now, connection.connection_id)
+    waits = is_due(connection, SlotTable(now).of(connection, tenant.timezone), activity or IDLE)
+    return waits or next_slot(connection.schedule, tenant.timezone, now, connection.connection_id)
 
 
 def _style(row: Mapping[str, Any]) -> str:

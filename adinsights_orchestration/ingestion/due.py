@@ -10,8 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from adinsights_orchestration.tenants.model import Connection, Standing, Tenant
-from adinsights_orchestration.tenants.slots import Slots, slots
+from adinsights_orchestration.tenants.model import Connection, Standing
+from adinsights_orchestration.tenants.slots import Slots
 
 CLOCK_SKEW = timedelta(minutes=1)  # how far Airbyte's clock may be from ours
 
@@ -22,41 +22,38 @@ class Activity:
 
     Attributes:
         started_at: Start of its newest sync that did not fail, on Airbyte's clock.
-        planned_slot: The newest slot that a start was already planned for.
         running: Whether a sync of it runs, or is being started.
     """
 
     started_at: datetime | None = None
-    planned_slot: datetime | None = None
     running: bool = False
 
 
 IDLE = Activity()
 
 
-def is_due(connection: Connection, tenant: Tenant, activity: Activity, now: datetime) -> datetime | None:
+def is_due(connection: Connection, around: Slots, activity: Activity) -> datetime | None:
     """Returns the slot for which the connection should start now, or None.
 
-    A running sync is let end first: what it leaves undone is due when it is over.
+    A running sync is let end first: what it leaves undone is due when it is over. A slot for which a start is planned
+    already is not asked about: the ledger knows those (`ledger.unplanned`).
+
+    Args:
+        connection: Only an active one is ever due.
+        around: The slots around now.
+        activity: What is known of its syncs.
     """
-    if connection.standing is not Standing.ACTIVE:
+    if connection.standing is not Standing.ACTIVE or activity.running:
         return None
-    return waiting_slot(slots(connection.schedule, tenant.timezone, now, connection.connection_id), activity)
+    return waiting_slot(around, activity)
 
 
 def waiting_slot(around: Slots, activity: Activity) -> datetime | None:
-    """Returns the newest slot if it has no sync yet and none is running, or None."""
+    """Returns the newest slot if no sync started at or after it, give or take the skew; or None."""
     slot = around.latest
-    if slot is None or activity.running or satisfied(slot, activity, tolerance(around)):
+    if slot is None or (activity.started_at is not None and activity.started_at >= slot - tolerance(around)):
         return None
     return slot
-
-
-def satisfied(slot: datetime, activity: Activity, skew: timedelta) -> bool:
-    """Whether the slot has its sync: one was planned for it, or one started at or after it, give or take the skew."""
-    planned = activity.planned_slot is not None and activity.planned_slot >= slot
-    started = activity.started_at is not None and activity.started_at >= slot - skew
-    return planned or started
 
 
 def tolerance(around: Slots) -> timedelta:

@@ -19,7 +19,7 @@ from weakref import WeakKeyDictionary
 from adinsights_orchestration.clock import TickClock
 from adinsights_orchestration.ingestion import ledger
 from adinsights_orchestration.ingestion.deps import Deps, RegistryView
-from adinsights_orchestration.ingestion.due import IDLE, Activity, waiting_slot
+from adinsights_orchestration.ingestion.due import IDLE, Activity, is_due
 from adinsights_orchestration.ingestion.intents import Intent, Reason
 from adinsights_orchestration.ingestion.ledger import Planned
 from adinsights_orchestration.ingestion.starter import Started, Starter
@@ -166,5 +166,5 @@ def _due(
     candidates: Iterable[UUID],
     view: RegistryView,
 ) -> list[Planned]:
-    waiting = ((key, waiting_slot(around[key][1], activity.get(key, IDLE))) for key in candidates)
+    waiting = ((key, is_due(view.active[key][0], around[key][1], activity.get(key, IDLE))) for key in candidates)
     return [Planned(key, view.places[key].partition_key, slot) for key, slot in waiting if slot is not None]

@@ -10,15 +10,19 @@ from types import SimpleNamespace
 from urllib.parse import quote
 
 import pytest
+import sqlalchemy as sa
 from pydantic import SecretStr
 
 from adinsights_orchestration.cli import registry
 from adinsights_orchestration.cli.settings_page import setting_rows
 from adinsights_orchestration.clock import utc_now
 from adinsights_orchestration.ops_store.findings import open_finding
+from adinsights_orchestration.ops_store.store import OpsStore
+from adinsights_orchestration.ops_store.tables import sync_job
 from adinsights_orchestration.redaction import is_secret_name
+from adinsights_orchestration.settings import OpsStoreSettings
 from adinsights_orchestration.tenants.refresh import LOCK
-from tests.cli.conftest import Answer, Served
+from tests.cli.conftest import TENANT_ID, Answer, Served
 
 Command = Callable[..., Answer]
 # Those without a default are told by their names: their default is None.
@@ -55,8 +59,28 @@ def test_connections_show_standing_schedule_and_the_next_time_they_are_due(comma
     }
     assert rows["meta"]["schedule"] == "every 60 min"
     assert rows["google_ads"]["schedule"] == "cron 0 6-22 * * *"
-    assert rows["meta"]["next_due_at"] > utc_now().isoformat()
+    assert rows["meta"]["next_due_at"] <= utc_now().isoformat(), "it never synced: its newest slot waits"
     assert (rows["ga4"]["next_due_at"], rows["tiktok_ads"]["next_due_at"]) == (None, None)
+
+
+def test_a_connection_that_synced_for_its_slot_is_due_at_the_next_one(command: Command, served: Served) -> None:
+    now = utc_now()
+    store = OpsStore(OpsStoreSettings(dsn=SecretStr(served.dsn)))
+    job = {"job_id": 1, "provider": "meta", "tenant_id": TENANT_ID, "job_type": "sync", "status": "succeeded"}
+    job |= {"connection_id": served.connections["meta"].id, "started_by": "external", "report_state": "reported"}
+    job |= dict.fromkeys(("started_at", "ended_at", "first_observed_at", "observed_at"), now)
+    with store.begin() as connection:
+        connection.execute(sa.insert(sync_job).values({**job, "partition_key": "meta"}))
+    due = {row["provider"]: row["next_due_at"] for row in command("connections", "--json").json}
+    with store.begin() as connection:
+        connection.execute(sa.delete(sync_job).where(sync_job.c.job_id == 1))
+    store.dispose()
+    assert due["meta"] > now.isoformat()
+
+
+def test_what_others_start_is_never_due_here(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ADINSIGHTS_INGESTION__DRIVER", "external")
+    assert {row["next_due_at"] for row in command("connections", "--json").json} == {None}
 
 
 def test_in_staging_connections_are_due_by_night_whatever_their_own_schedules_say(

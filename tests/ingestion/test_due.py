@@ -8,10 +8,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from adinsights_orchestration.ingestion.due import IDLE, Activity, is_due
-from adinsights_orchestration.tenants.model import Schedule, ScheduleType, Standing
-from adinsights_orchestration.tenants.slots import slots
+from adinsights_orchestration.ingestion import due, trigger
+from adinsights_orchestration.ingestion.due import IDLE, Activity
+from adinsights_orchestration.tenants.model import Connection, Schedule, ScheduleType, Standing, Tenant
+from adinsights_orchestration.tenants.slots import SlotTable, slots
 from tests.tenants.schedules import EXPRESSIONS, JAMAICA, MOMENTS, NOW, ZONES, connection, cron, hourly, tenant, utc
+
+
+def is_due(held: Connection, whose: Tenant, activity: Activity, now: datetime) -> datetime | None:
+    """As the trigger asks, with the slots that it computes."""
+    return due.is_due(held, SlotTable(now).of(held, whose.timezone), activity)
+
+
+def test_what_is_proven_here_is_what_the_trigger_asks() -> None:
+    assert trigger.is_due is due.is_due
 
 
 def test_a_connection_that_never_synced_is_due_at_once_for_its_newest_slot() -> None:
@@ -35,7 +45,7 @@ def test_only_active_connections_are_ever_due(overrides: dict[str, object], stan
 
 
 def test_missed_slots_collapse_into_the_newest() -> None:
-    last_week = Activity(started_at=NOW - timedelta(days=7), planned_slot=NOW - timedelta(days=7))
+    last_week = Activity(started_at=NOW - timedelta(days=7))
     assert is_due(connection(cron("0 * * * *")), tenant(), last_week, NOW) == utc("2026-11-23T14:00")
 
 
@@ -60,10 +70,10 @@ def test_the_skew_that_is_allowed_for_never_lets_one_slots_sync_pass_for_the_nex
     assert is_due(held, tenant(), before_last, NOW) == around.latest
 
 
-def test_a_planned_slot_is_not_planned_again_and_a_running_sync_is_let_end() -> None:
-    held = connection(cron("0 * * * *"))
-    assert is_due(held, tenant(), Activity(planned_slot=utc("2026-11-23T14:00")), NOW) is None
-    assert is_due(held, tenant(), Activity(running=True), NOW) is None
+def test_a_running_sync_is_let_end_and_what_it_leaves_undone_is_due_then() -> None:
+    held, before = connection(cron("0 * * * *")), utc("2026-11-23T13:40")
+    assert is_due(held, tenant(), Activity(started_at=before, running=True), NOW) is None
+    assert is_due(held, tenant(), Activity(started_at=before), NOW) == utc("2026-11-23T14:00")
 
 
 @settings(deadline=None)
@@ -78,7 +88,7 @@ def test_polling_at_any_rhythm_starts_each_slot_at_most_once_and_never_skips_the
         slot = is_due(held, whose, activity, now)
         if slot is not None:
             started.append(slot)
-            activity = Activity(started_at=now, planned_slot=slot)
+            activity = Activity(started_at=now)
     assert started == sorted(set(started))
     if minutes:
         assert is_due(held, whose, activity, now) is None
