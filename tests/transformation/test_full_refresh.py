@@ -21,6 +21,7 @@ from adinsights_orchestration.transformation.full_refresh import FullRefreshErro
 from adinsights_orchestration.transformation.project import Project
 from tests.transformation.support import Warehouse
 
+pytestmark = pytest.mark.usefixtures("warm_dbt")
 META, GOOGLE, TIKTOK = Provider.META, Provider.GOOGLE_ADS, Provider.TIKTOK_ADS
 BOTH = (META, GOOGLE)
 LACKING = {GOOGLE: ("raw_google_ads.campaign_daily",)}
