@@ -92,9 +92,9 @@ join adinsights_ops.health_sample as sample
 cross join lateral (select sample.ok + sample.degraded + sample.down as readings) as probed
 -- A release before this one counted the figures of unknown readings too: such an hour says nothing that can be used.
 cross join lateral (select sample.value_count > 0 and sample.value_count <= probed.readings as said) as usable
-where sample.component in ('COMPONENTS')
+where sample.component = any(cast(:components as text[]))
 group by span.n, sample.component
-""".replace("COMPONENTS", f"{Component.API.value}', '{Component.BACKEND.value}")
+"""
 )
 _ROWS_AT = sa.text("""
 select ended_at from adinsights_ops.sync_job
