@@ -15,7 +15,6 @@ import sqlalchemy as sa
 from adinsights_orchestration.cli import process
 from adinsights_orchestration.cli.sync import Providers, Tenants
 from adinsights_orchestration.clock import utc_now
-from adinsights_orchestration.environments import UNATTENDED, Automation
 from adinsights_orchestration.ops_store.store import OpsStore
 from adinsights_orchestration.ops_store.tables import sync_job
 from adinsights_orchestration.settings import Driver, Settings
@@ -88,17 +87,17 @@ def _next_due(
     None for what is never due here: others start it, or nobody does.
     """
     from adinsights_orchestration.ingestion.due import IDLE, is_due
-    from adinsights_orchestration.tenants.cron import first_after, parse_cron
     from adinsights_orchestration.tenants.model import Standing
-    from adinsights_orchestration.tenants.slots import SlotTable, next_slot
+    from adinsights_orchestration.tenants.nights import nightly, when_due
+    from adinsights_orchestration.tenants.slots import next_slot, slots
 
     if connection.standing is not Standing.ACTIVE or settings.ingestion.driver is Driver.EXTERNAL:
         return None
-    night = UNATTENDED[settings.environment].get(Automation.SYNC_NIGHTLY)
-    if night is not None:
-        return first_after(parse_cron(str(night.cron)), settings.home_timezone, now)
-    waits = is_due(connection, SlotTable(now).of(connection, tenant.timezone), activity or IDLE)
-    return waits or next_slot(connection.schedule, tenant.timezone, now, connection.connection_id)
+    nights, key = nightly(settings), connection.connection_id
+    schedule, timezone = when_due(connection, tenant.timezone, nights)
+    # A night's own schedule plans its starts: none of its slots waits for the trigger.
+    waits = None if nights else is_due(connection, slots(schedule, timezone, now, key), activity or IDLE)
+    return waits or next_slot(schedule, timezone, now, key)
 
 
 def _style(row: Mapping[str, Any]) -> str:

@@ -45,12 +45,8 @@ def is_due(connection: Connection, around: Slots, activity: Activity) -> datetim
     """
     if connection.standing is not Standing.ACTIVE or activity.running:
         return None
-    return waiting_slot(around, activity)
-
-
-def waiting_slot(around: Slots, activity: Activity) -> datetime | None:
-    """Returns the newest slot if no sync started at or after it, give or take the skew; or None."""
     slot = around.latest
+    # A sync that anybody started at or after the slot is the slot's, give or take the skew.
     if slot is None or (activity.started_at is not None and activity.started_at >= slot - tolerance(around)):
         return None
     return slot

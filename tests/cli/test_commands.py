@@ -17,10 +17,8 @@ from adinsights_orchestration.cli import registry
 from adinsights_orchestration.cli.settings_page import setting_rows
 from adinsights_orchestration.clock import utc_now
 from adinsights_orchestration.ops_store.findings import open_finding
-from adinsights_orchestration.ops_store.store import OpsStore
 from adinsights_orchestration.ops_store.tables import sync_job
 from adinsights_orchestration.redaction import is_secret_name
-from adinsights_orchestration.settings import OpsStoreSettings
 from adinsights_orchestration.tenants.refresh import LOCK
 from tests.cli.conftest import TENANT_ID, Answer, Served
 
@@ -65,16 +63,15 @@ def test_connections_show_standing_schedule_and_the_next_time_they_are_due(comma
 
 def test_a_connection_that_synced_for_its_slot_is_due_at_the_next_one(command: Command, served: Served) -> None:
     now = utc_now()
-    store = OpsStore(OpsStoreSettings(dsn=SecretStr(served.dsn)))
     job = {"job_id": 1, "provider": "meta", "tenant_id": TENANT_ID, "job_type": "sync", "status": "succeeded"}
     job |= {"connection_id": served.connections["meta"].id, "started_by": "external", "report_state": "reported"}
     job |= dict.fromkeys(("started_at", "ended_at", "first_observed_at", "observed_at"), now)
-    with store.begin() as connection:
-        connection.execute(sa.insert(sync_job).values({**job, "partition_key": "meta"}))
-    due = {row["provider"]: row["next_due_at"] for row in command("connections", "--json").json}
-    with store.begin() as connection:
-        connection.execute(sa.delete(sync_job).where(sync_job.c.job_id == 1))
-    store.dispose()
+    with served.store() as store:
+        with store.begin() as connection:
+            connection.execute(sa.insert(sync_job).values({**job, "partition_key": "meta"}))
+        due = {row["provider"]: row["next_due_at"] for row in command("connections", "--json").json}
+        with store.begin() as connection:
+            connection.execute(sa.delete(sync_job).where(sync_job.c.job_id == 1))
     assert due["meta"] > now.isoformat()
 
 
@@ -161,13 +158,18 @@ def test_a_registry_that_cannot_be_read_is_exit_code_1_with_the_reason(
     monkeypatch.undo()
 
 
-def test_a_registry_that_lacks_most_is_taken_only_when_a_person_accepts_the_loss(
-    served: Served, command: Command, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def _cut(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The registry's source lacks all but one connection."""
     whole = (served.folder / "registry.yaml").read_text()
     cut = served.folder / "cut.yaml"
     cut.write_text("\n".join(line for line in whole.splitlines() if "provider" not in line or "TikTok" in line))
     monkeypatch.setenv("ADINSIGHTS_REGISTRY__YAML_PATH", str(cut))
+
+
+def test_a_registry_that_lacks_most_is_taken_only_when_a_person_accepts_the_loss(
+    served: Served, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _cut(served, monkeypatch)
     held = command("registry", "refresh", "--json")
     assert (held.code, held.json["retired"]) == (1, [])
     assert "suddenly lacks 3 of 3 active connections" in held.json["error"]
@@ -197,10 +199,7 @@ def test_a_refresh_that_found_another_at_work_did_nothing_and_says_so_with_its_e
 def test_a_loss_that_is_accepted_while_a_tick_refreshes_is_accepted_after_it(
     served: Served, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = (served.folder / "registry.yaml").read_text()
-    cut = served.folder / "cut.yaml"
-    cut.write_text("\n".join(line for line in whole.splitlines() if "provider" not in line or "TikTok" in line))
-    monkeypatch.setenv("ADINSIGHTS_REGISTRY__YAML_PATH", str(cut))
+    _cut(served, monkeypatch)
     with served.store() as store, ExitStack() as tick:
         tick.enter_context(store.exclusive(LOCK))
         clock = SimpleNamespace(monotonic=time.monotonic, sleep=lambda _: tick.close())
