@@ -115,7 +115,6 @@ _OF_MESSAGE = sa.and_(
 )
 _ROOT = sa.select(_ROWS.ref).where(_OF_MESSAGE, _ROWS.state == "sent").order_by(_ROWS.seq.desc()).limit(1)
 _DEAD_ROOT = sa.select(sa.func.count()).where(_OF_MESSAGE, _ROWS.state == "dead")
-
 _WAITING = (
     sa.select(_ROWS.sink)
     .where(_ROWS.state.in_(UNSENT), sa.or_(_ROWS.not_before.is_(None), _ROWS.not_before <= _now))

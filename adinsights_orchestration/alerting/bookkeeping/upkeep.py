@@ -19,7 +19,7 @@ from adinsights_orchestration.ops_store.alert_tables import alert_channel, alert
 from adinsights_orchestration.ops_store.tables import finding
 
 UNDELIVERABLE = "alert_undeliverable"  # the kind of finding
-Moment = datetime | sa.ColumnElement[datetime]
+_Moment = datetime | sa.ColumnElement[datetime]
 _ROWS = alert_outbox.c
 _SKEW = timedelta(minutes=1)  # by which two hosts' clocks may differ
 _GOES_ON = sa.exists().where(
@@ -42,14 +42,15 @@ class Survey:
     undeliverable: frozenset[str]
 
 
-def _is_ahead(limit: Moment) -> sa.ColumnElement[bool]:
+def _is_ahead(limit: _Moment) -> sa.ColumnElement[bool]:
     """Whether something unsent is dated after a moment."""
     return sa.and_(_ROWS.state.in_(UNSENT), sa.or_(_ROWS.created_at > limit, _ROWS.last_attempt_at > limit))
 
 
-def _is_closed_too_long(limit: Moment) -> sa.ColumnElement[bool]:
+def _is_closed_too_long(limit: _Moment) -> sa.ColumnElement[bool]:
     """Whether a channel takes nothing for longer after a moment than any may ask for."""
-    return sa.and_(alert_channel.c.not_before > limit + LONGEST_WAIT)
+    closed: sa.ColumnElement[bool] = alert_channel.c.not_before > limit + LONGEST_WAIT
+    return closed
 
 
 def _survey() -> sa.Select[Any]:
@@ -58,9 +59,7 @@ def _survey() -> sa.Select[Any]:
     undeliverable = sa.select(finding.c.subject).where(
         finding.c.kind == sa.bindparam("kind"), finding.c.cleared_at.is_(None)
     )
-    is_ahead = sa.or_(
-        sa.exists().where(_is_ahead(ahead)), sa.exists().where(_is_closed_too_long(ahead)).correlate(None)
-    )
+    is_ahead = sa.or_(sa.exists().where(_is_ahead(ahead)), sa.exists().where(_is_closed_too_long(ahead)))
     return sa.select(
         sa.func.array(unsent.scalar_subquery()).label("unsent"),
         is_ahead.label("is_ahead"),
