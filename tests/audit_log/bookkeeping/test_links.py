@@ -41,7 +41,10 @@ class Written:
 
 
 def followed(made: Chain) -> Links:
-    store: Any = Written(made)
+    return followed_in(Written(made))
+
+
+def followed_in(store: Any) -> Links:
     links = Links(store, NAME)
     links.follow()
     return links
@@ -110,16 +113,10 @@ def test_a_tombstone_takes_objects_of_other_months_along_and_is_read_for_each_of
     same(links, made)
 
 
-def _followed_in(store: Written) -> Links:
-    links = Links(store, NAME)  # type: ignore[arg-type]
-    links.follow()
-    return links
-
-
 def test_what_is_added_later_is_followed_and_says_of_which_months_it_is() -> None:
     made = grown(3, 4, apart=16)
     store = Written(made)
-    links = _followed_in(store)
+    links = followed_in(store)
     assert links.follow() == set()
     made.archive(date(2024, 5, 7), {TENANTS[0]: 2})
     store.objects |= Written(made).objects
@@ -129,7 +126,7 @@ def test_what_is_added_later_is_followed_and_says_of_which_months_it_is() -> Non
 
 def test_a_manifest_that_changed_since_it_was_followed_is_not_read() -> None:
     store = Written(grown(3, 4, apart=16))
-    links = _followed_in(store)
+    links = followed_in(store)
     key = chain.manifest_key(NAME, 1)
     store.objects[key] = store.objects[key].replace(b'"revision":1', b'"revision":7')
     with pytest.raises(ManifestError, match="not the one that was sealed"):
