@@ -1,8 +1,9 @@
 """Reading a long chain of manifests: a year of 200 tenants, each month compacted in the next, and no object.
 
 DAYS and TENANTS change the size. What is measured is CPU, and peak memory over that of a process that has imported all;
-each in a process of its own: proving the chain and its rules (`verify`), what a removal asks of it (`by_month`, and
-`whole` for erasure and off-boarding), and a question about one week with the ledger's knowledge of it and without.
+each in a process of its own: proving the chain and its rules (`verify`), what expiry and compaction ask of it
+(`by_month`), what erasure and off-boarding do (`of_a_tenant`), and a question about one week with the ledger's
+knowledge of it and without.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from adinsights_orchestration.audit_log.bookkeeping import chain
 from adinsights_orchestration.audit_log.bookkeeping.ledger import Known
 from adinsights_orchestration.audit_log.bookkeeping.links import Links
 from adinsights_orchestration.audit_log.bookkeeping.manifest import Manifest, ManifestKind, newest
-from adinsights_orchestration.audit_log.bookkeeping.standing import stand
+from adinsights_orchestration.audit_log.bookkeeping.standing import Standing
 from adinsights_orchestration.audit_log.model import At, Cause, Chunk, DataFile, Digest, Gone
 from adinsights_orchestration.audit_log.reading.choosing import choose
 from adinsights_orchestration.audit_log.reading.verify import verify_range
@@ -40,7 +41,7 @@ _COLUMNS = tuple(
         *(("metadata", "jsonb"), ("created_at", "timestamp with time zone")),
     )
 )
-_WAYS = ("verify", "by_month", "whole", "week_by_ledger", "week_alone")
+_WAYS = ("verify", "by_month", "of_a_tenant", "week_by_ledger", "week_alone")
 
 
 def main() -> None:
@@ -65,13 +66,22 @@ def _measure(folder: str, way: str, known: Known, days: int) -> dict[str, object
         links.follow()
         for month in links.months:
             links.standing(month)
-    elif way == "whole":
-        stand(chain.follow(store, name))
+    elif way == "of_a_tenant":
+        links, found, one = Links(store, name), Standing(), None
+        links.follow()
+        for month in links.months:
+            standing = links.standing(month)
+            one = one or min(tenant for tenant, _ in standing.in_force)
+            found.take_in(standing, partial(_of, one))
     else:
         fold = partial(newest, wanted=_in_the_week)
         choose(store, AUDIT_LOG, known if way == "week_by_ledger" else None, fold)
     cpu = time.process_time() - began
     return {"what": way, "cpu_seconds": round(cpu, 2), "memory_mb": round(peak_memory_mb() - before)}
+
+
+def _of(tenant: UUID, at: At) -> bool:
+    return at[0] == tenant
 
 
 def _in_the_week(at: At) -> bool:

@@ -8,7 +8,7 @@ there; other objects for the same rows hold the same content.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from uuid import UUID
@@ -105,17 +105,19 @@ class Standing:
         """The objects that a chunk in force names; one of which no manifest says what it is is a problem already."""
         return tuple(self.files[key] for key in chunk.files if key in self.files)
 
+    def take_in(self, other: Standing, wanted: Callable[[At], bool]) -> None:
+        """Adds what the standing of other months holds, and has lost, of the tenants' days that are wanted."""
+        mine = {at: chunk for at, chunk in other.in_force.items() if wanted(at)}
+        self.in_force |= mine
+        self.revisions |= {day: other.revisions[day] for _, day in mine}
+        for key, days in other.named.items():
+            if any(map(wanted, days)):
+                self.named[key], self.files[key] = days, other.files[key]
+        self.gone |= {key: file for key, file in other.gone.items() if wanted((tenant_of_key(key), day_of_key(key)))}
+
     def next_revision(self, day: date) -> int:
         """The revision that a day gets when it is written anew."""
         return self.revisions.get(day, 0) + 1
-
-
-def stand(manifests: Iterable[Manifest]) -> Standing:
-    """Reads a whole chain, from its first manifest on; of the manifests themselves nothing is kept."""
-    history = History()
-    for manifest in manifests:
-        history.take(manifest)
-    return history.standing
 
 
 @dataclass(slots=True)

@@ -91,7 +91,7 @@ class Erasure:
             ContentError: An object of the tenant is missing or damaged, so that nobody knows what it holds.
         """
         store = self.archive.store
-        return self._plan(store, self.archive.read(store))
+        return self._plan(store, self._read(store))
 
     def apply(self, wanted: str = "") -> ErasurePlan:
         """Carries out the plan that somebody read.
@@ -104,7 +104,7 @@ class Erasure:
             raise RemovalError("no reason is given", next_step="Name the request (--reason), not the person.")
         with self.archive.locked():
             store = self.archive.store
-            standing = self.archive.read(store)
+            standing = self._read(store)
             plan = self._plan(store, standing)
             preflight.require(plan.digest, wanted, plan.obstacles)
             with self.archive.journalled(Cause.ERASED) as (run, summary):
@@ -114,11 +114,14 @@ class Erasure:
                 summary |= {"removed": plan.swept.removed, "refused": len(plan.swept.refused)}
         return plan
 
+    def _read(self, store: Store) -> Standing:
+        return self.archive.read(store, lambda at: at[0] == self.subject.tenant)
+
     def _plan(self, store: Store, standing: Standing) -> ErasurePlan:
         archive, tenant = self.archive, self.subject.tenant
         conditions = self.subject.conditions(archive.source)
         plan = ErasurePlan(self.subject, obstacles=list(preflight.obstacles(archive, tenant)))
-        mine = [file for key, file in standing.files.items() if chain.tenant_of_key(key) == tenant]
+        mine = list(standing.files.values())
         users = standing.users()
         days: Counter[date] = Counter()
         for file, found in _search(store, archive.source, mine, conditions, archive.settings.audit_log.at_once):

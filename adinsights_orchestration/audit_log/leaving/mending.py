@@ -14,7 +14,6 @@ from enum import StrEnum
 
 from adinsights_orchestration.audit_log.archive.run import Archiver
 from adinsights_orchestration.audit_log.bookkeeping.ledger import InForce
-from adinsights_orchestration.audit_log.bookkeeping.standing import Standing
 from adinsights_orchestration.audit_log.leaving.removing import Archive
 from adinsights_orchestration.audit_log.model import At, Chunk, State
 from adinsights_orchestration.audit_log.reading.reader import ContentError, unreadable
@@ -77,9 +76,8 @@ def mend(archive: Archive, first: date, last: date, *, apply: bool) -> MendingRe
         ArchiveError: Somebody else archives at this moment.
     """
     store = archive.store
-    standing = archive.read(store)
     report = MendingReport(not apply)
-    _find(archive, store, standing, (first, last), report)
+    _find(archive, store, (first, last), report)
     by_day: dict[date, list[At]] = {}
     for at, damage in report.damages.items():
         if damage.witness is Witness.TABLE:
@@ -98,15 +96,16 @@ def mend(archive: Archive, first: date, last: date, *, apply: bool) -> MendingRe
 def _look_again(archive: Archive, store: Store, days: tuple[date, date], report: MendingReport) -> None:
     """Mended is what is whole when it is read once more."""
     after = MendingReport(dry_run=False)
-    _find(archive, store, archive.read(store), days, after)
+    _find(archive, store, days, after)
     report.mended = sorted(set(report.damages) - set(after.damages))
     for at, damage in after.damages.items():
         witness = Witness.CHANGED if damage.witness is Witness.TABLE else damage.witness
         report.damages[at] = Damage(at, damage.problem, witness, damage.rows)
 
 
-def _find(archive: Archive, store: Store, standing: Standing, days: tuple[date, date], report: MendingReport) -> None:
-    chunks = {at: chunk for at, chunk in standing.in_force.items() if days[0] <= at[1] <= days[1]}
+def _find(archive: Archive, store: Store, days: tuple[date, date], report: MendingReport) -> None:
+    standing = archive.read(store, lambda at: days[0] <= at[1] <= days[1])
+    chunks = standing.in_force
     files = {key: standing.files[key] for chunk in chunks.values() for key in chunk.files}
     wrong = unreadable(store, list(files.values()), archive.settings.audit_log.at_once)
     report.objects = len(files)

@@ -85,7 +85,7 @@ class Offboarding:
     def plan(self) -> OffboardingPlan:
         """Tells what would leave; changes nothing."""
         store = self.archive.store
-        return self._plan(store, self.archive.read(store))[0]
+        return self._plan(store, self._read(store))[0]
 
     def apply(self, wanted: str = "") -> OffboardingPlan:
         """Hands over, if that was asked for, and carries out the plan that somebody read.
@@ -97,7 +97,7 @@ class Offboarding:
         """
         with self.archive.locked():
             store = self.archive.store
-            standing = self.archive.read(store)
+            standing = self._read(store)
             plan, leaving = self._plan(store, standing)
             preflight.require(plan.digest, wanted, plan.obstacles)
             with self.archive.journalled(Cause.OFFBOARDED) as (run, summary):
@@ -113,6 +113,9 @@ class Offboarding:
                 summary |= {"removed": plan.swept.removed, "refused": len(plan.swept.refused)}
         return plan
 
+    def _read(self, store: Store) -> Standing:
+        return self.archive.read(store, lambda at: at[0] == self.tenant)
+
     def _plan(self, store: Store, standing: Standing) -> tuple[OffboardingPlan, list[Leaving]]:
         archive, tenant = self.archive, self.tenant
         plan = OffboardingPlan(tenant, obstacles=list(preflight.obstacles(archive, tenant)))
@@ -122,7 +125,7 @@ class Offboarding:
             plan.obstacles.append("the backend still serves this tenant: it must be removed there first")
         if in_table := preflight.rows_in_table(archive, tenant, {}):
             plan.obstacles.append(f"{in_table:,} rows of it are in the table: the backend must delete them first")
-        mine = {at: chunk for at, chunk in standing.in_force.items() if at[0] == tenant}
+        mine = standing.in_force
         due = self._due(standing, mine)
         plan.rows = {day: mine[tenant, day].rows for _, day in sorted(due)}
         plan.kept = {day: chunk.rows for (_, day), chunk in sorted(mine.items()) if (tenant, day) not in due}
@@ -145,6 +148,13 @@ class Offboarding:
 def hand_over(archive: Archive, store: Store, standing: Standing, tenant: UUID, folder: Path) -> int:
     """Writes everything that the archive holds of a tenant to a folder, and proves it there; returns how many rows.
 
+    Args:
+        archive: Where from.
+        store: Its store.
+        standing: What the chain says of this tenant.
+        tenant: Whose.
+        folder: Where to; empty, or not there yet.
+
     Raises:
         RemovalError: Something is in the folder already.
         ContentError: An object is damaged, or what was written is not what was sealed.
@@ -154,10 +164,10 @@ def hand_over(archive: Archive, store: Store, standing: Standing, tenant: UUID, 
             "something is in this folder already", place=str(folder), next_step="Name an empty one, or a new one."
         )
     target = Folder(folder)
-    chunks = [chunk for at, chunk in sorted(standing.in_force.items(), key=lambda each: each[0][1]) if at[0] == tenant]
+    chunks = sorted(standing.in_force.values(), key=lambda chunk: chunk.day)
     keys = {key for chunk in chunks for key in chunk.files}
     written: dict[str, DataFile] = {}
-    rows_in_force = _rows_in_force(standing, tenant)
+    rows_in_force = _rows_in_force(chunks)
     for each in inputs_of(standing, tenant, keys, standing.users()):
         file = each.file
         if rows_in_force.get(file.key) == file.rows:
@@ -177,11 +187,11 @@ def hand_over(archive: Archive, store: Store, standing: Standing, tenant: UUID, 
     return sum(chunk.rows for chunk in handed)
 
 
-def _rows_in_force(standing: Standing, tenant: UUID) -> dict[str, int]:
+def _rows_in_force(chunks: Iterable[Chunk]) -> dict[str, int]:
     """By object, how many rows the days have that lie in it alone; a day of several objects counts for none of them."""
     found: dict[str, int] = {}
-    for (whose, _), chunk in standing.in_force.items():
-        if whose == tenant and len(chunk.files) == 1:
+    for chunk in chunks:
+        if len(chunk.files) == 1:
             found[chunk.files[0]] = found.get(chunk.files[0], 0) + chunk.rows
     return found
 

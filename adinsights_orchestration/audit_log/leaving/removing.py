@@ -27,8 +27,8 @@ from adinsights_orchestration.audit_log.bookkeeping.ledger import ArchiveLedger
 from adinsights_orchestration.audit_log.bookkeeping.links import Links
 from adinsights_orchestration.audit_log.bookkeeping.manifest import Manifest, ManifestKind
 from adinsights_orchestration.audit_log.bookkeeping.removal_ledger import Account
-from adinsights_orchestration.audit_log.bookkeeping.standing import History, Standing
-from adinsights_orchestration.audit_log.model import Cause, Chunk, DataFile, Gone
+from adinsights_orchestration.audit_log.bookkeeping.standing import Standing
+from adinsights_orchestration.audit_log.model import At, Cause, Chunk, DataFile, Gone
 from adinsights_orchestration.audit_log.retention.run import lock_name as rows_lock_name
 from adinsights_orchestration.audit_log.source import NOBODY, Source
 from adinsights_orchestration.audit_log.store.contract import Store
@@ -134,30 +134,27 @@ class Archive:
         """The ledger of its chunks."""
         return ArchiveLedger(self.ops, self.source.name)
 
-    def read(self, store: Store) -> Standing:
-        """What the whole chain says, which must add up and reach as far as the ledger knows.
+    def read(self, store: Store, wanted: Callable[[At], bool]) -> Standing:
+        """What the chain says of the tenants' days that are wanted, once all of it has been found in order.
 
         Raises:
-            RemovalError: It does not: what is wrong with it may not be buried under a tombstone.
+            RemovalError: The chain does not add up, or does not reach as far as the ledger knows: what is wrong with
+                it may not be buried under a tombstone.
         """
-        number, head = self.ledger.head()
-        history, found = History(), ""
-        for manifest, hash_ in chain.follow_hashed(store, self.source.name):
-            history.take(manifest)
-            if manifest.sequence == number:
-                found = hash_
-        _require_in_order(history.standing.problems, number, reaches=found == head)
-        return history.standing
+        found = Standing()
+        for _, standing in self.read_by_month(store):
+            found.take_in(standing, wanted)
+        return found
 
     def read_by_month(self, store: Store, links: Links | None = None) -> Iterator[tuple[date, Standing]]:
-        """The same month by month, for whoever need not have all of it in memory; only at the end all of it holds.
+        """What the chain says, month by month, so that not all of it is in memory; only at the end all of it holds.
 
         Args:
             store: Where it is.
             links: Filled with the chain's links.
 
         Raises:
-            RemovalError: As above; whoever goes through it may do nothing before it has ended.
+            RemovalError: As with `read`; whoever goes through it may do nothing before it has ended.
         """
         links = links if links is not None else Links(store, self.source.name)
         number, head = self.ledger.head()
@@ -317,9 +314,9 @@ def _require_in_order(problems: Sequence[str], number: int = 0, *, reaches: bool
         )
 
 
-def by_month(days: Sequence[tuple[UUID, date]]) -> list[list[tuple[UUID, date]]]:
+def by_month(days: Sequence[At]) -> list[list[At]]:
     """Tenants' days by month, in order: what one manifest is about stays small."""
-    found: dict[date, list[tuple[UUID, date]]] = {}
+    found: dict[date, list[At]] = {}
     for at in sorted(days, key=lambda each: (each[1], each[0])):
         found.setdefault(at[1].replace(day=1), []).append(at)
     return list(found.values())

@@ -17,13 +17,13 @@ from hypothesis import strategies as st
 from adinsights_orchestration.audit_log.bookkeeping import chain
 from adinsights_orchestration.audit_log.bookkeeping.links import Links
 from adinsights_orchestration.audit_log.bookkeeping.manifest import ManifestError, ManifestKind
-from adinsights_orchestration.audit_log.bookkeeping.standing import Standing, stand
+from adinsights_orchestration.audit_log.bookkeeping.standing import Standing
 from adinsights_orchestration.audit_log.model import Cause, Gone
 from adinsights_orchestration.audit_log.reading.verify import verify_range
 from adinsights_orchestration.audit_log.source import AUDIT_LOG
 from adinsights_orchestration.audit_log.store.errors import MissingObjectError
 from adinsights_orchestration.audit_log.store.folder import Folder
-from tests.audit_log.bookkeeping.test_standing import DAY, RUN, TENANTS, Chain, grown
+from tests.audit_log.bookkeeping.test_standing import DAY, RUN, TENANTS, Chain, grown, stand
 
 NAME = "t"
 
@@ -78,6 +78,22 @@ def same(links: Links, made: Chain) -> None:
 def test_month_by_month_it_says_the_same_as_at_once(seed: int, steps: int) -> None:
     made = grown(seed, steps, apart=16)
     same(followed(made), made)
+
+
+@settings(max_examples=50, deadline=None)
+@given(seed=st.integers(0, 10**6), steps=st.integers(1, 14), whose=st.sampled_from(TENANTS))
+def test_of_one_tenant_it_says_what_the_whole_chain_says_of_it(seed: int, steps: int, whose: UUID) -> None:
+    made = grown(seed, steps, apart=16)
+    links, whole, found = followed(made), stand(made.manifests), Standing()
+    for month in links.months:
+        found.take_in(links.standing(month), lambda at: at[0] == whose)
+    assert found.in_force == {at: chunk for at, chunk in whole.in_force.items() if at[0] == whose}
+    for name in ("named", "files", "gone"):
+        every = getattr(whole, name)
+        assert getattr(found, name) == {key: each for key, each in every.items() if chain.tenant_of_key(key) == whose}
+    assert {day: found.next_revision(day) for _, day in found.in_force} == {
+        day: whole.next_revision(day) for _, day in found.in_force
+    }
 
 
 @settings(max_examples=100, deadline=None)

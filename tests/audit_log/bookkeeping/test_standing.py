@@ -21,7 +21,7 @@ from adinsights_orchestration.audit_log.bookkeeping.manifest import (
     newest,
     read_manifest,
 )
-from adinsights_orchestration.audit_log.bookkeeping.standing import stand
+from adinsights_orchestration.audit_log.bookkeeping.standing import History, Standing
 from adinsights_orchestration.audit_log.model import Cause, Chunk, DataFile, Digest, Gone
 from adinsights_orchestration.audit_log.source import Column
 
@@ -41,6 +41,14 @@ def file_of(tenant: UUID, period: str, content: str, rows: int, columns: tuple[C
 def chunk_of(tenant: UUID, day: date, revision: int, rows: int, *files: DataFile) -> Chunk:
     at = datetime(day.year, day.month, day.day, tzinfo=UTC)
     return Chunk(tenant, day, revision, rows, rows * 7, Digest(), at, at, tuple(file.key for file in files))
+
+
+def stand(manifests: Sequence[Manifest]) -> Standing:
+    """What a whole chain says, from its first manifest on."""
+    history = History()
+    for manifest in manifests:
+        history.take(manifest)
+    return history.standing
 
 
 @dataclass
