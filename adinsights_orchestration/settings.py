@@ -242,7 +242,7 @@ class AirbyteSettings(_Group):
         "Rows per page of a listing; Airbyte's maximum is 100.",
         unit="rows",
         consequence="Smaller pages mean more requests per observation.",
-        ge=1,
+        ge=2,  # a page of one row could not begin with the last row of the page before
         le=100,
     )
 

@@ -37,7 +37,7 @@ def main(way: str, case: Case, url: str) -> None:
         rest_api_base_url=f"{url}/api/public/v1",
         configuration_api_base_url=f"{url}/api/v1",
         workspace_id=str(WORKSPACE),
-        poll_interval=DAGSTER_POLL_SECONDS,
+        poll_interval=DAGSTER_POLL_SECONDS / case.scale,
         request_timeout=60,
         cancel_on_termination=False,
     )

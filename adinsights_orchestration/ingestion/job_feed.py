@@ -3,8 +3,9 @@
 Belongs here: reading page after page so that no job is missed or read for ever, and which of the two APIs is asked.
 Does not belong here: what is done with the jobs (`observe`), where the reader stands (`ledger`). Pages are found by the
 moment of the last change, not by counting rows: a job that changes while pages are read moves to the end and would
-shift every count. The configuration API tells changes of running jobs, failure reasons and statistics; where it does
-not answer, the public API tells what finished.
+shift every count. Only where more changed within one second than a page holds are rows counted: there each page begins
+with the last row of the page before, and where it does not, that second is read again. The configuration API tells
+changes of running jobs, failure reasons and statistics; where it does not answer, the public API tells what finished.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ from adinsights_orchestration.ingestion.airbyte_models import AirbyteJob, JobTyp
 
 Fetch = Callable[[datetime, int], Awaitable[ListedJobs]]
 Known = Callable[[Sequence[AirbyteJob], bool], Collection[int]]
+_Mark = tuple[int, datetime | None]  # a job, as it last changed
 _RESOLUTION = timedelta(seconds=1)  # Airbyte tells moments in whole seconds
+_READ_AGAIN = 5  # times that one second is read again when its rows move; the overlap of the next tick is behind that
 _ALL_PUBLIC_TYPES = (None, JobType.REFRESH, JobType.CLEAR)
 # The public API takes workspaces in the request's first line, of which its server (Netty) reads 4,096 bytes: 36 of each
 # id and 3 of each comma leave room for a hundred at most.
@@ -125,18 +128,30 @@ class _Reading:
         self.since, self.offset, self.reached = start, 0, start
         self.jobs: dict[int, AirbyteJob] = {}
         self._known, self._detailed = known, detailed
-        self._seen: set[tuple[int, datetime | None]] = set()
+        self._seen: set[_Mark] = set()
         self._idle_pages = 0
+        self._last: _Mark | None = None  # with which the next page must begin, where rows are counted
+        self._read_again = 0
 
     def take(self, page: ListedJobs) -> None:
         """Takes a page in."""
-        marks = {(job.job_id, job.updated_at) for job in page.jobs}
+        marks = {_mark(job) for job in page.jobs}
         self._idle_pages = 0 if marks - self._seen else self._idle_pages + 1
         self._seen |= marks
         if page.jobs:
             passed_over = self._known(page.jobs, self._detailed)
             self.jobs |= {job.job_id: job for job in page.jobs if job.job_id not in passed_over}
         self.reached = max([self.reached, *(job.updated_at for job in page.jobs if job.updated_at)])
+
+    def starts_over(self, page: ListedJobs) -> bool:
+        """Whether rows before this page moved away since they were counted; their second is read anew then."""
+        last, self._last = self._last, None
+        begins_with_it = bool(page.jobs) and _mark(page.jobs[0]) == last
+        if last is None or begins_with_it or self._read_again >= _READ_AGAIN:
+            return False
+        self.offset, self._read_again = 0, self._read_again + 1
+        self._seen.clear()  # what is read again is no page that repeats
+        return True
 
     def move_on(self, page: ListedJobs, page_size: int) -> None:
         """Chooses the next page. `PageRepeatsError` when two full pages in a row brought nothing."""
@@ -148,11 +163,16 @@ class _Reading:
             )
         moments = [job.updated_at for job in page.jobs if job.updated_at is not None]
         if moments and moments[0] < moments[-1]:
-            self.since, self.offset = moments[-1], 0
-        elif moments and moments[-1] > self.since:  # the whole page lies in one second: go on behind it
-            self.since, self.offset = moments[-1], page_size
-        else:
-            self.offset += page_size
+            self.since, self.offset, self._read_again = moments[-1], 0, 0
+            return
+        if moments and moments[-1] > self.since:  # the whole page lies in one second: go on behind it
+            self.since, self.offset, self._read_again = moments[-1], 0, 0
+        self.offset += page_size - 1
+        self._last = _mark(page.jobs[-1])
+
+
+def _mark(job: AirbyteJob) -> _Mark:
+    return job.job_id, job.updated_at
 
 
 async def walk(
@@ -169,10 +189,13 @@ async def walk(
         page = await fetch(reading.since, reading.offset)
         _checked(page.jobs, reading.since)
         reading.take(page)
-        if not page.full:
+        starts_over = reading.starts_over(page)
+        if not page.full and not starts_over:
             return _harvest(reading, complete=True, detailed=detailed)
         if len(reading.jobs) >= limits.jobs or limits.out_of_time():
             return _harvest(reading, complete=False, detailed=detailed)
+        if starts_over:
+            continue
         try:
             reading.move_on(page, page_size)
         except PageRepeatsError as error:

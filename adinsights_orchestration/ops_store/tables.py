@@ -109,6 +109,11 @@ sa.Index(
     sync_intent.c.not_before,
     postgresql_where=sync_intent.c.state.in_(("planned", "starting", "running")),
 )
+sa.Index(
+    "ix_sync_intent_busy",
+    sync_intent.c.connection_id,
+    postgresql_where=sync_intent.c.state.in_(("starting", "running")),
+)
 sa.Index("ix_sync_intent_job", sync_intent.c.job_id)
 sa.Index(
     "ix_sync_intent_run",

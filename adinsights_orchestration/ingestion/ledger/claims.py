@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 import sqlalchemy as sa
 
 from adinsights_orchestration.ingestion.intents import Intent, IntentState
-from adinsights_orchestration.ingestion.ledger.intents import BUSY, INTENT_COLUMNS, as_intent
+from adinsights_orchestration.ingestion.ledger.intents import INTENT_COLUMNS, as_intent, is_busy
 from adinsights_orchestration.ingestion.shares import Demand, Shares
 from adinsights_orchestration.ops_store.tables import sync_intent
 
@@ -76,7 +76,7 @@ def _shares_statement(*, people: bool = True, schedules: bool = True) -> sa.Sele
     """
     per_connection = (
         sa.select(sync_intent.c.connection_id, sa.func.bool_and(sync_intent.c.run_id.is_not(None)).label("only_people"))
-        .where(sync_intent.c.state.in_(BUSY))
+        .where(is_busy())
         .group_by(sync_intent.c.connection_id)
         .cte("per_connection")
     )
@@ -110,7 +110,7 @@ _NEWEST_IS_PEOPLES = (
 def _claim_statement(whose: sa.ColumnElement[bool]) -> sa.UpdateBase:
     """Takes intents that may start: one per connection, none of a connection that something is being done with."""
     other = sync_intent.alias("other")
-    busy = sa.exists().where(other.c.connection_id == sync_intent.c.connection_id, other.c.state.in_(BUSY))
+    busy = sa.exists().where(other.c.connection_id == sync_intent.c.connection_id, is_busy(other))
     # A common table expression is evaluated once; as a subquery the limited selection could be run again per row.
     ready = (
         sa.select(sync_intent.c.id)

@@ -23,7 +23,13 @@ from adinsights_orchestration.ingestion.ledger.recordset import as_rows, records
 from adinsights_orchestration.ingestion.ledger.turns import take_turn
 from adinsights_orchestration.ops_store.tables import sync_intent, sync_job
 
-BUSY = (IntentState.STARTING.value, IntentState.RUNNING.value)
+
+def is_busy(intent: sa.FromClause = sync_intent) -> sa.ColumnElement[bool]:
+    """Whether something is being done for an intent; constants, since a prepared plan of parameters knows no index."""
+    states = (IntentState.STARTING, IntentState.RUNNING)
+    return intent.c.state.in_([sa.literal_column(f"'{state.value}'") for state in states])
+
+
 # Statements are made once: making one costs several times what sending it does.
 _now = sa.bindparam("now", type_=sa.DateTime(timezone=True))
 INTENT_COLUMNS = (
@@ -109,9 +115,7 @@ _newest_sync = (
 _job_runs = sa.exists().where(
     sync_job.c.connection_id == _asked_about.c.connection_id, sync_job.c.report_state == "none"
 )
-_intent_runs = sa.exists().where(
-    sync_intent.c.connection_id == _asked_about.c.connection_id, sync_intent.c.state.in_(BUSY)
-)
+_intent_runs = sa.exists().where(sync_intent.c.connection_id == _asked_about.c.connection_id, is_busy())
 _ACTIVITY = sa.select(_asked_about.c.connection_id, _newest_sync, sa.or_(_job_runs, _intent_runs))
 
 
