@@ -216,6 +216,35 @@ def test_a_digest_is_not_left_out_because_the_clock_was_ahead_for_days(plant: Pl
     assert len(_digests(plant)) == before + 1
 
 
+def test_a_clock_that_is_set_back_across_a_digest_s_moment_neither_tells_it_twice_nor_stops_evaluations(
+    plant: Plant,
+) -> None:
+    _with_digest(plant, "rule=component_down")
+    plant.component("warehouse", "down")
+    plant.tick()
+    plant.tick(59 * MINUTE + timedelta(seconds=3))
+    assert len(_digests(plant)) == 1
+    plant.tick(-timedelta(seconds=13))
+    plant.component("airbyte", "down")
+    plant.tick(timedelta(seconds=30))
+    assert len(_digests(plant)) == 1, "it told of this moment"
+    assert "Airbyte is down" in "".join(plant.shown().values()), "evaluations go on"
+    plant.tick(24 * HOUR)
+    assert "1 began" in _digests(plant)[1], "what began while the clock stood before that moment"
+
+
+def test_a_digest_whose_moment_came_once_before_while_the_clock_was_days_ahead_is_told_then(plant: Plant) -> None:
+    _with_digest(plant, "rule=component_down")
+    plant.component("warehouse", "down")
+    plant.tick()
+    plant.tick(timedelta(days=3, hours=1))
+    plant.tick(-timedelta(days=3, hours=1))
+    told = len(_digests(plant))
+    for day in range(1, 5):
+        plant.tick(timedelta(days=1) if day > 1 else timedelta(hours=2))
+        assert len(_digests(plant)) == told + day
+
+
 def test_a_digest_comes_by_the_clock_on_the_wall_when_clocks_change() -> None:
     digest = Digest("main", (), time(8), "America/New_York")
     winter, summer = (datetime(2026, 3, day, 20, tzinfo=UTC) for day in (7, 8))

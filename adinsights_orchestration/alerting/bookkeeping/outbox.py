@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -146,6 +146,13 @@ def enqueue(connection: sa.Connection, orders: Iterable[Order], now: datetime) -
             "created_at": now,
         }
         connection.execute(sa.insert(alert_outbox).values(row))
+
+
+def numbered(connection: sa.Connection, order: Order) -> Order:
+    """Returns the order behind all that its message has: a digest's moment comes twice where a clock was days ahead."""
+    same = sa.and_(_ROWS.group_key == order.group, _ROWS.episode == order.episode, _ROWS.sink == order.sink)
+    last = connection.execute(sa.select(sa.func.max(_ROWS.seq)).where(same)).scalar_one_or_none()
+    return replace(order, seq=(last or 0) + 1)
 
 
 def waiting_sinks(connection: sa.Connection, now: datetime) -> list[str]:

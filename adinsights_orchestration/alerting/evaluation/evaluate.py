@@ -146,8 +146,8 @@ def _evaluate(
     if after.incidents or not mark:
         mark = uuid4().hex
     _write(connection, after, now)
-    digested = _digests(connection, policies.digests, memory.get("digests", {}), now)
-    remembered = {**remembered, "held": list(after.held), "digests": digested, "mark": mark}
+    digested = _digests(connection, policies.digests, memory, now)
+    remembered = {**remembered, "held": list(after.held), **digested, "mark": mark}
     rows.save_memory(connection, remembered, now)
     changes = Counter(each.change.value for each in after.transitions)
     done = Evaluation("", after.firing, changes, len(after.orders), len(after.held))
@@ -186,20 +186,25 @@ def _advance(
 
 
 def _digests(
-    connection: sa.Connection, digests: Sequence[Digest], told: Mapping[str, str], now: datetime
-) -> dict[str, str]:
-    """Puts the digests that are due into the outbox; returns up to when each has told."""
-    remembered: dict[str, str] = {}
+    connection: sa.Connection, digests: Sequence[Digest], memory: Memory, now: datetime
+) -> dict[str, dict[str, str]]:
+    """Puts the digests that are due into the outbox; returns up to when each has told, and for which moment."""
+    kept, told = memory.get("digests", {}), memory.get("digests_told", {})
+    until: dict[str, str] = {}
+    told_for: dict[str, str] = {}
     for each in digests:
-        kept = told.get(each.sink)
-        last = min(datetime.fromisoformat(kept), now) if kept else now  # the clock may have been set back
-        remembered[each.sink] = last.isoformat()
-        since = each.since(now, last) if kept else None
+        # The clock may have been set back.
+        last = min(datetime.fromisoformat(kept[each.sink]), now) if each.sink in kept else now
+        before = datetime.fromisoformat(told[each.sink]) if each.sink in told else None
+        since = each.since(now, last, before) if each.sink in kept else None
         if since is not None:
-            remembered[each.sink] = now.isoformat()
+            last, before = now, each.last_due(now)
             order = digest.order(each, rows.load_lately(connection, since, now), since, now)
-            outbox.enqueue(connection, [order] if order else [], now)
-    return remembered
+            outbox.enqueue(connection, [outbox.numbered(connection, order)] if order else [], now)
+        until[each.sink] = last.isoformat()
+        if before is not None:
+            told_for[each.sink] = before.isoformat()
+    return {"digests": until, "digests_told": told_for}
 
 
 def _incidents(connection: sa.Connection, found: Mapping[str, Finding], known: Known | None) -> dict[str, Incident]:

@@ -47,15 +47,18 @@ class Digest:
         moments = (datetime.combine(day, self.at, zone).astimezone(UTC) for day in days)
         return next(each for each in moments if each <= now)
 
-    def since(self, now: datetime, last: datetime) -> datetime | None:
+    def since(self, now: datetime, last: datetime, told_for: datetime | None = None) -> datetime | None:
         """From when on a digest that is due now has to tell; None where none is due.
 
         Args:
             now: The moment.
             last: Up to when the last one told; before the first, when the digest was first looked at.
+            told_for: The moment at which the last one was due; None before the first.
         """
-        told_until = min(last, now)  # the clock may have been set back
-        return None if told_until >= self.last_due(now) else told_until
+        told_until, due = min(last, now), self.last_due(now)  # the clock may have been set back
+        # Across this very moment: it was told. By days: what is due before that moment comes again is not left out.
+        was_told = told_for is not None and due <= told_for < due + timedelta(days=1)
+        return None if was_told or told_until >= due else told_until
 
 
 @dataclass(frozen=True)
