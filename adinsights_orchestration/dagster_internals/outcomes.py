@@ -12,14 +12,17 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import dagster as dg
-from dagster._core.storage.asset_check_execution_record import (
-    AssetCheckExecutionRecord,
-    AssetCheckExecutionRecordStatus,
-)
+import sqlalchemy as sa
+from dagster._core.events.log import EventLogEntry
+from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
+from dagster._core.storage.event_log.schema import AssetCheckExecutionsTable
+from dagster._core.storage.event_log.sql_event_log import SqlEventLogStorage
+from dagster._serdes import deserialize_value
 
 REREAD = 1000  # rows
 READ_AT_ONCE = 200  # of each kind of end
 _WILL_RETRY = "dagster/will_retry"
+_CHECK = AssetCheckExecutionsTable.c
 _ENDS = {
     dg.DagsterEventType.RUN_SUCCESS: "succeeded",
     dg.DagsterEventType.RUN_FAILURE: "failed",
@@ -53,7 +56,7 @@ class RunEnd:
 
 @dataclass(frozen=True, slots=True)
 class FailedCheck:
-    """A check whose newest evaluation failed with severity error, or could not be made."""
+    """A check whose newest evaluation failed with severity error."""
 
     asset: str
     check: str
@@ -82,12 +85,19 @@ def run_ends(instance: dg.DagsterInstance, after: int) -> tuple[list[RunEnd], in
 
 
 def failed_checks(instance: dg.DagsterInstance, checks: Collection[tuple[str, str]]) -> list[FailedCheck]:
-    """Returns those of the checks (asset, name) whose newest evaluation is bad, in one statement."""
-    keys = [dg.AssetCheckKey(dg.AssetKey.from_user_string(asset), name) for asset, name in checks]
+    """Returns those of the checks (asset, name) whose newest evaluation failed, in one statement.
+
+    Dagster's own statement returns the newest row, and a run writes one for each of its checks as soon as it is made: a
+    build that is under way, or died, would say of everything that it was to check that it fails no more.
+    """
+    keys = {(dg.AssetKey.from_user_string(asset).to_string(), name): (asset, name) for asset, name in checks}
     if not keys:
         return []
-    latest = instance.event_log_storage.get_latest_asset_check_execution_by_key(keys)
-    return [failed for key, record in latest.items() if (failed := _failed(key, record)) is not None]
+    storage = instance.event_log_storage
+    assert isinstance(storage, SqlEventLogStorage)
+    with storage.index_connection() as connection:
+        rows = connection.execute(_newest_failed(keys)).all()
+    return [failed for row in rows if (failed := _failed(keys.get((row[0], row[1])), *row[2:])) is not None]
 
 
 def last_materialized(instance: dg.DagsterInstance, assets: Collection[str]) -> dict[str, datetime]:
@@ -136,14 +146,27 @@ def _error(record: dg.EventLogRecord) -> str:
     return next(iter(text.strip().splitlines()), "")
 
 
-def _failed(key: dg.AssetCheckKey, record: AssetCheckExecutionRecord) -> FailedCheck | None:
-    if record.status is not AssetCheckExecutionRecordStatus.FAILED:
+def _newest_failed(keys: Collection[tuple[str, str]]) -> sa.Select[tuple[str, str, str | None, str, str]]:
+    """Of each check whose newest evaluation failed, that row: what passes is counted, not read."""
+    assets, names = {asset for asset, _ in keys}, {name for _, name in keys}
+    newest = (
+        sa.select(sa.func.max(_CHECK.id))
+        .where(_CHECK.asset_key.in_(assets), _CHECK.check_name.in_(names))
+        .where(_CHECK.execution_status != AssetCheckExecutionRecordStatus.PLANNED.value)
+        .group_by(_CHECK.asset_key, _CHECK.check_name)
+    )
+    wanted = sa.and_(_CHECK.id.in_(newest), _CHECK.execution_status == AssetCheckExecutionRecordStatus.FAILED.value)
+    query = sa.select(_CHECK.asset_key, _CHECK.check_name, _CHECK.partition, _CHECK.run_id, _CHECK.evaluation_event)
+    return query.where(wanted).order_by(_CHECK.id)
+
+
+def _failed(key: tuple[str, str] | None, partition: str | None, run_id: str, event: str) -> FailedCheck | None:
+    """The row as a value; None where it only warns, or is of a check that merely has the name of one asked for."""
+    if key is None:
         return None
-    at, detail = datetime.fromtimestamp(record.create_timestamp, UTC), "The check could not be evaluated."
-    if record.event is not None and record.event.dagster_event is not None:
-        evaluation = record.event.dagster_event.asset_check_evaluation_data
-        if evaluation.severity is not dg.AssetCheckSeverity.ERROR:
-            return None
-        at, detail = datetime.fromtimestamp(record.event.timestamp, UTC), evaluation.description or "It failed."
-    asset = key.asset_key.to_user_string()
-    return FailedCheck(asset, key.name, record.partition, at, record.run_id, detail)
+    entry = deserialize_value(event, EventLogEntry)
+    evaluation = entry.get_dagster_event().asset_check_evaluation_data
+    if evaluation.severity is not dg.AssetCheckSeverity.ERROR:
+        return None
+    at = datetime.fromtimestamp(entry.timestamp, UTC)
+    return FailedCheck(*key, partition, at, run_id, evaluation.description or "It failed.")

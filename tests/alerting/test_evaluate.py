@@ -9,6 +9,9 @@ from typing import Any
 import dagster as dg
 import pytest
 import sqlalchemy as sa
+from dagster._core.definitions.asset_checks.asset_check_evaluation import AssetCheckEvaluationPlanned
+from dagster._core.events import DagsterEvent
+from dagster._core.test_utils import create_run_for_test
 
 from adinsights_orchestration.alerting.bookkeeping import rows
 from adinsights_orchestration.alerting.evaluation import evaluate
@@ -314,4 +317,33 @@ def test_a_failed_check_with_severity_error_is_told_and_one_that_warns_is_not(pl
     assert plant.tick().changes == {"fired": 1}
     assert "unique: 3 rows" in plant.shown()["checks/marts/campaign"]
     check("unique", True, dg.AssetCheckSeverity.ERROR)
+    assert plant.tick().changes == {"resolved": 1}
+
+
+def test_a_check_that_fails_goes_on_failing_while_a_build_is_under_way_and_when_that_dies(plant: Plant) -> None:
+    with plant.store.begin() as connection:
+        publish(connection, Topology("pipelines", (Asset("marts/leads", checks=("unique",)),)), NOON)
+    key = dg.AssetKey(["marts", "leads"])
+
+    def judged(passed: bool) -> None:
+        plant.instance.report_runless_asset_event(dg.AssetCheckEvaluation(key, "unique", passed, {}))
+
+    def planned() -> dg.DagsterRun:
+        run = create_run_for_test(plant.instance, job_name="dbt_refresh")
+        kind = dg.DagsterEventType.ASSET_CHECK_EVALUATION_PLANNED.value
+        event = DagsterEvent(
+            kind, run.job_name, event_specific_data=AssetCheckEvaluationPlanned(asset_key=key, check_name="unique")
+        )
+        plant.instance.report_dagster_event(event, run.run_id)
+        return run
+
+    judged(False)
+    assert plant.tick().changes == {"fired": 1}
+    build = planned()
+    assert plant.tick().changes == {}, "it has evaluated nothing yet"
+    plant.instance.report_run_canceled(build)
+    assert plant.tick().changes == {}, "nor will it"
+    judged(False)
+    assert plant.tick().changes == {}, "the same incident"
+    judged(True)
     assert plant.tick().changes == {"resolved": 1}
