@@ -41,6 +41,7 @@ CHECKS: tuple[Check, ...] = (
     Check("backend audit log", databases.backend_audit_log, needs=("backend_database",)),
     Check("backend api", backend.api),
     Check("audit archive", archive.store),
+    Check("audit archive head", archive.head, needs=("ops_store",)),
     Check("airbyte public api", airbyte.public_api),
     Check("airbyte configuration api", airbyte.configuration_api, needs=("airbyte",)),
     Check("airbyte workspaces", airbyte.workspaces, needs=("airbyte", "registry")),

@@ -11,9 +11,14 @@ from typing import Any
 
 import httpx
 import pytest
+import sqlalchemy as sa
 from pydantic import SecretStr
 from werkzeug.wrappers import Response
 
+from adinsights_orchestration.audit_log.bookkeeping.chain import manifest_key
+from adinsights_orchestration.audit_log.bookkeeping.manifest import hash_of
+from adinsights_orchestration.audit_log.source import AUDIT_LOG
+from adinsights_orchestration.audit_log.store.folder import Folder
 from adinsights_orchestration.audit_log.store.opening import open_store
 from adinsights_orchestration.audit_log.store.probing import rules_of, signed
 from adinsights_orchestration.doctor.catalog import CHECKS
@@ -21,7 +26,10 @@ from adinsights_orchestration.doctor.model import Result, Status
 from adinsights_orchestration.doctor.runner import examine
 from adinsights_orchestration.doctor.world import World
 from adinsights_orchestration.environments import Environment
-from adinsights_orchestration.settings import AuditLogSettings, Settings
+from adinsights_orchestration.ops_store.audit_tables import audit_manifest
+from adinsights_orchestration.ops_store.store import OpsStore
+from adinsights_orchestration.settings import AuditLogSettings, OpsStoreSettings, Settings
+from tests.audit_log.rows import FIRST
 from tests.audit_log.stores import standing
 from tests.objects_served.weed import KEY, READER, READER_SECRET, S3, SECRET
 from tests.objects_served.wire import Answer, Seen, Wire, answering, forwarding, nobody_there, serving
@@ -59,6 +67,34 @@ def test_a_folder_is_probed_and_left_as_it_was(tmp_path: Path) -> None:
     assert not (tmp_path / "new").exists()
     (tmp_path / "new").mkdir()
     assert (look(log).status, list((tmp_path / "new").iterdir())) == (Status.OK, [])
+
+
+def test_a_folder_that_lacks_what_was_archived_is_not_the_archive(tmp_path: Path, ops_store: OpsStore) -> None:
+    def head() -> Result:
+        log = AuditLogSettings(archive_url=(tmp_path / "archive").as_uri())
+        settings = Settings(audit_log=log, ops_store=OpsStoreSettings(dsn=ops_store._settings.dsn))
+        world = World(settings, {}, datetime.now(UTC))
+        (result,) = examine(world, [each for each in CHECKS if each.name == "audit archive head"], deadline_seconds=60)
+        return result
+
+    assert (head().status, head().detail) == (Status.OK, "nothing has been archived yet")
+    content = b"a manifest"
+    with ops_store.begin() as connection:
+        connection.execute(
+            sa.insert(audit_manifest).values(
+                source=AUDIT_LOG.name,
+                sequence=1,
+                kind="day",
+                hash=hash_of(content),
+                first_day=FIRST,
+                last_day=FIRST,
+                written_at=datetime.now(UTC),
+            )
+        )
+    assert head().status is Status.FAIL
+    assert head().next_step.startswith("Nothing was written. Mount the archive's disk")
+    Folder(tmp_path / "archive").create(manifest_key(AUDIT_LOG.name, 1), content)
+    assert head().status is Status.OK
 
 
 @pytest.mark.parametrize("environment", [Environment.STAGING, Environment.PRODUCTION])

@@ -99,8 +99,14 @@ class Archiver:
             return self._locked(first, last, actor, run_id, report_to, anew)
 
     def catch_up(self) -> None:
-        """Records manifests that the chain has and the ledger lacks: their writer died in between."""
+        """Records manifests that the chain has and the ledger lacks: their writer died in between.
+
+        Raises:
+            WrongArchiveError: The store does not hold what the ledger knows of the chain; its disk is not mounted.
+        """
         sequence, hash_ = self._ledger.head()
+        if sequence:
+            chain.require_end(self._store, self._source.name, sequence, hash_)
         for manifest in chain.follow(self._store, self._source.name, sequence, hash_):
             self._ledger.record(manifest, self._clock())
 

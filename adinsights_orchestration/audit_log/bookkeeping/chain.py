@@ -31,6 +31,10 @@ class ChainForkedError(ManifestError):
     """Somebody else added another manifest at this place; read the chain again."""
 
 
+class WrongArchiveError(ManifestError):
+    """The store lacks the end of the chain that the ledger knows; nothing was written to it."""
+
+
 def manifest_key(source: str, sequence: int) -> str:
     """Where a manifest lies."""
     return f"{_ROOT}/{source}/chain/{sequence:08d}.json"
@@ -120,6 +124,30 @@ def load_known(store: Store, source: str, sequence: int, hash_: str) -> Manifest
     if hash_of(content) != hash_:
         raise ManifestError("the manifest is not the one that was sealed", place=key, next_step=ADVICE)
     return parse_manifest(content, place=key)
+
+
+def require_end(store: Store, source: str, sequence: int, hash_: str) -> None:
+    """Refuses a store that does not hold the chain's last manifest, before anything is added to it.
+
+    An archive whose disk is not mounted, or whose address is wrong, looks like one whose end has been reached: what is
+    added there leaves a gap in the chain for good.
+
+    Raises:
+        WrongArchiveError: The manifest is not there.
+        ManifestError: It is another one.
+    """
+    key = manifest_key(source, sequence)
+    try:
+        content = store.get(key)
+    except MissingObjectError:
+        raise WrongArchiveError(
+            f"this is not the archive that has been written to: it lacks the chain's last manifest ({store.url})",
+            place=key,
+            next_step="Nothing was written. Mount the archive's disk or volume, or correct"
+            " ADINSIGHTS_AUDIT_LOG__ARCHIVE_URL; docs/runbook.md says more: the archive is not there.",
+        ) from None
+    if hash_of(content) != hash_:
+        raise ManifestError("the manifest is not the one that was sealed", place=key, next_step=ADVICE)
 
 
 def append(store: Store, manifest: Manifest) -> None:

@@ -1,4 +1,4 @@
-"""The audit log's archive: whether its store takes objects, refuses to overwrite them, and keeps them.
+"""The audit log's archive: whether it is the one that was written to, takes objects, and never overwrites them.
 
 Belongs here: verdicts. Does not belong here: the probe (`audit_log.store.probing`).
 """
@@ -8,6 +8,10 @@ from __future__ import annotations
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from adinsights_orchestration.audit_log.bookkeeping import chain
+from adinsights_orchestration.audit_log.bookkeeping.ledger import ArchiveLedger
+from adinsights_orchestration.audit_log.bookkeeping.manifest import ManifestError
+from adinsights_orchestration.audit_log.source import AUDIT_LOG
 from adinsights_orchestration.audit_log.store.opening import open_store
 from adinsights_orchestration.audit_log.store.probing import Probed, Rules, may_write, probe, rules_of
 from adinsights_orchestration.doctor.checks.machine import existing
@@ -42,6 +46,18 @@ def store(world: World) -> Verdict:
     if parts.scheme == "s3":
         rules = rules_of(settings, world.environment, world.now, CONNECT_SECONDS)
     return _of_bucket(found, rules, world.settings.environment)
+
+
+def head(world: World) -> Verdict:
+    """The store holds the last manifest that the ledger knows: it is the archive that has been written to."""
+    number, hash_ = ArchiveLedger(world.ops_store.get(), AUDIT_LOG.name).head()
+    if not number:
+        return ok("nothing has been archived yet")
+    try:
+        chain.require_end(open_store(world.hasty.audit_log), AUDIT_LOG.name, number, hash_)
+    except ManifestError as error:
+        return fail(f"{error.problem} ({error.place})", error.next_step)
+    return ok(f"manifest {number} is the one that was sealed")
 
 
 def _no_folder(folder: Path) -> Verdict:

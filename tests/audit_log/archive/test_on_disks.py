@@ -1,6 +1,6 @@
-"""An archive in a folder whose disk is full or read-only: what is said, that nothing is lost, that the next run heals.
+"""An archive in a folder whose disk is full, read-only or away: what is said, that nothing is lost, that it heals.
 
-The disk is a real one of some hundred kilobytes, which only root may mount.
+The disk that fills is a real one of some hundred kilobytes, which only root may mount.
 """
 
 from __future__ import annotations
@@ -8,16 +8,19 @@ from __future__ import annotations
 import subprocess
 from collections import Counter
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from adinsights_orchestration.audit_log.bookkeeping import chain
+from adinsights_orchestration.audit_log.bookkeeping.chain import WrongArchiveError
+from adinsights_orchestration.audit_log.bookkeeping.manifest import ManifestError
 from adinsights_orchestration.audit_log.reading.verify import verify_range
 from adinsights_orchestration.audit_log.source import AUDIT_LOG
 from adinsights_orchestration.audit_log.store.errors import StoreError
 from tests.audit_log.archive.test_run import archived
-from tests.audit_log.conftest import LAST, Place
+from tests.audit_log.conftest import DAYS, LAST, Place
 from tests.audit_log.rows import FIRST
 
 KB = 1024
@@ -76,3 +79,28 @@ def test_a_disk_that_became_read_only_stops_the_archive_and_can_still_be_proven(
     assert not verify_range(place.store, AUDIT_LOG, FIRST, FIRST).problems
     remount(disk, "rw")
     heals(place)
+
+
+def test_an_archive_that_is_not_mounted_is_not_begun_anew_and_goes_on_once_it_is(place: Place) -> None:
+    place.archive(last=LAST - timedelta(days=1))
+    away = place.folder.rename(place.folder.with_name("not mounted"))
+    with pytest.raises(WrongArchiveError, match="Mount the archive's disk"):
+        place.archive()
+    assert not place.folder.exists()
+    place.folder.mkdir()  # the mount point
+    with pytest.raises(WrongArchiveError):
+        place.archive()
+    assert not list(place.folder.iterdir())
+    place.folder.rmdir()
+    away.rename(place.folder)
+    heals(place)
+    assert [each.sequence for each in chain.follow(place.store, AUDIT_LOG.name)] == list(range(1, DAYS + 1))
+
+
+def test_an_archive_with_another_end_is_not_added_to(place: Place) -> None:
+    place.archive(last=FIRST)
+    end = place.store.path(chain.manifest_key(AUDIT_LOG.name, 1))
+    end.write_bytes(end.read_bytes() + b" ")
+    with pytest.raises(ManifestError, match="not the one that was sealed"):
+        place.archive()
+    assert len(list(end.parent.iterdir())) == 1
