@@ -31,7 +31,7 @@ from adinsights_orchestration.audit_log.model import At, Chunk, DataFile, Digest
 from adinsights_orchestration.audit_log.reading.scratch import private_folder
 from adinsights_orchestration.audit_log.source import Column, Source, SourceError
 from adinsights_orchestration.audit_log.store.contract import Store
-from adinsights_orchestration.audit_log.table.access import Access, Right, require_access
+from adinsights_orchestration.audit_log.table.access import Access, Right, require_access, tenants_to_stand_in
 from adinsights_orchestration.audit_log.table.catalog import columns_of
 from adinsights_orchestration.audit_log.table.reaching import has_tenant_index
 from adinsights_orchestration.backend.database import BackendDatabase
@@ -71,7 +71,7 @@ class Parts:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """What was asked of Postgres before the scan."""
+    """What was asked of Postgres before the scan; tenants only where the role goes by them."""
 
     columns: tuple[Column, ...]
     access: Access
@@ -111,10 +111,7 @@ def look_at(parts: Parts) -> Table:
         with session.snapshot() as cursor:
             columns = columns_of(cursor, parts.source)
             indexed = has_tenant_index(cursor, parts.source)
-            tenants: tuple[UUID, ...] = ()
-            if parts.source.tenant:
-                cursor.execute("select id from accounts_tenant order by id")
-                tenants = tuple(row[0] for row in cursor.fetchall())
+            tenants = tenants_to_stand_in(cursor, parts.source.table) if parts.source.tenant else ()
         with session.transaction() as cursor:
             access = require_access(cursor, parts.source.table, tenants, [Right.SELECT], tenant=parts.source.tenant)
             return Table(columns, access, tenants, indexed)

@@ -20,6 +20,7 @@ from adinsights_orchestration.backend.database import TENANT_SETTING, Cursor, ro
 from adinsights_orchestration.errors import AdinsightsError
 
 OLDEST_SERVER = 14  # the first that reads a range of row addresses without reading the whole table
+_TENANTS = "accounts_tenant"
 _GRANTS = "docs/audit-log.md lists the grants that the role needs."
 
 
@@ -102,6 +103,22 @@ def require_access(
             )
         _require_sight(cursor, table, tenant_ids, tenant)
     return Access(found.active, found.reason, major)
+
+
+def tenants_to_stand_in(cursor: Cursor, table: str) -> tuple[UUID, ...]:
+    """Every tenant of the backend where row level security binds the role on a table; none where one scan sees all.
+
+    The backend is asked and not the registry: what a tenant wrote yesterday that signed up since the registry was read
+    would be archived for nobody.
+
+    Raises:
+        AuditAccessError: The role is bound and may not read who the tenants are.
+    """
+    if not row_security(cursor, table).active:
+        return ()
+    _require_rights(cursor, _TENANTS, [Right.SELECT])
+    cursor.execute(sql.SQL("select id from {} order by id").format(sql.Identifier(_TENANTS)))
+    return tuple(row[0] for row in cursor.fetchall())
 
 
 def _server_major(cursor: Cursor) -> int:

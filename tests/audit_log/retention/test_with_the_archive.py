@@ -8,6 +8,7 @@ from pathlib import Path
 from uuid import UUID
 
 import pytest
+from psycopg.conninfo import conninfo_to_dict
 
 from adinsights_orchestration.audit_log.archive.run import Archiver
 from adinsights_orchestration.audit_log.reading.query import Question, ask
@@ -17,13 +18,14 @@ from adinsights_orchestration.audit_log.retention.automation import build_retent
 from adinsights_orchestration.audit_log.retention.run import Retention
 from adinsights_orchestration.audit_log.source import AUDIT_LOG, Source
 from adinsights_orchestration.audit_log.store.opening import open_store
+from adinsights_orchestration.audit_log.table.access import AuditAccessError
 from adinsights_orchestration.environments import Automation
 from adinsights_orchestration.ops_store.store import OpsStore
 from adinsights_orchestration.settings import AuditLogSettings
 from adinsights_orchestration.tenants.model import Tenant
 from tests.audit_log.archived import NOW, TODAY, serve, settings_for
 from tests.audit_log.rows import TABLE, Row, ids, insert, moment
-from tests.backend.backend_tables import create_backend
+from tests.backend.backend_tables import Backend, create_backend
 from tests.conftest import PostgresServer
 
 ONE, TWO = UUID(int=1), UUID(int=2)
@@ -109,3 +111,29 @@ def test_what_a_migration_filled_in_later_is_in_the_archive_when_its_row_has_gon
     assert not ids(backend.dsn)
     question = Question(sql="select region, count(*) as rows from audit_log group by region order by region")
     assert ask(open_store(settings.audit_log), AUDIT_LOG, question, at_once=1).rows == [("eu", 5), (None, 5)]
+
+
+@pytest.mark.parametrize("attributes", ["bypassrls", "nobypassrls"])
+def test_the_documented_role_archives_and_deletes_and_archives_again_what_came_late(
+    backend: Backend, ops_store: OpsStore, tmp_path: Path, attributes: str
+) -> None:
+    for tenant in (ONE, TWO):
+        backend.add_tenant(f"Tenant {tenant.int}", tenant)
+    dsn = backend.role(attributes, granted=False)
+    role = conninfo_to_dict(dsn)["user"]
+    backend.execute(f"grant select, delete, insert on {TABLE} to {role}")
+    plain = settings_for(backend.dsn, ops_store._settings.dsn.get_secret_value(), dsn=dsn)
+    settings = plain.model_copy(update={"audit_log": AuditLogSettings(archive_url=(tmp_path / "archive").as_uri())})
+    insert(backend.dsn, [Row(tenant, moment(FIRST, n)) for tenant in (ONE, TWO) for n in range(5)])
+    archiver = Archiver(settings, ops_store, AUDIT_LOG)
+    if attributes == "nobypassrls":
+        with pytest.raises(AuditAccessError, match="our role lacks SELECT on accounts_tenant"):
+            archiver.run(FIRST, FIRST, actor="a test")
+        backend.execute(f"grant select on accounts_tenant to {role}")
+    assert archiver.run(FIRST, FIRST, actor="a test").rows == 10
+    insert(backend.dsn, [Row(ONE, moment(FIRST, 77))])
+    serve(ops_store, [Tenant(ONE, "One", "one"), Tenant(TWO, "Two", "two")])
+    again = archive_again(settings, ops_store)
+    report = Retention(settings, ops_store, AUDIT_LOG, lambda: NOW, "a test", again, apply=True).run()
+    assert (report.rows, report.rearchived, report.unequal) == (11, [FIRST], [])
+    assert not ids(backend.dsn)
