@@ -115,11 +115,7 @@ sa.Index(
     postgresql_where=sync_intent.c.state.in_(("starting", "running")),
 )
 sa.Index("ix_sync_intent_job", sync_intent.c.job_id)
-sa.Index(
-    "ix_sync_intent_run",
-    sync_intent.c.run_id,
-    postgresql_where=sync_intent.c.run_id.is_not(None),
-)
+sa.Index("ix_sync_intent_run", sync_intent.c.run_id, postgresql_where=sync_intent.c.run_id.is_not(None))
 
 # The ledger: one row per Airbyte job, whoever started it.
 # report_state: none (still running) -> pending -> reporting -> reported; `skipped` where there is nothing to report.
