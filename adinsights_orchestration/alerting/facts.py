@@ -149,11 +149,24 @@ class OpenFinding:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """The newest of its kind failed: a job's run, an asset's check."""
+    """The newest of its kind failed: a job's run, an asset's check.
+
+    Attributes:
+        at: When.
+        detail: What was said.
+        run_id: The run.
+        first_at: When the first one failed after which none succeeded, as far as that was seen; None where it is this.
+    """
 
     at: datetime
     detail: str
     run_id: str | None = None
+    first_at: datetime | None = None
+
+    @property
+    def since(self) -> datetime:
+        """Since when it has failed, however often it was tried."""
+        return self.first_at or self.at
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from adinsights_orchestration.alerting.facts import Failure
 from adinsights_orchestration.alerting.gathering.dagster_events import ASSET_JOB, JobsSeen, fold, job_name
 from adinsights_orchestration.dagster_internals.outcomes import RunEnd
 from tests.alerting.support import NOON
@@ -71,6 +72,32 @@ def test_what_is_remembered_survives_being_kept() -> None:
     seen = fold(JobsSeen(0, begun=0), [end(1), end(2, "other", ok=True)], 5, NOON)
     assert JobsSeen.from_json(seen.to_json()) == seen
     assert JobsSeen.from_json({"something": "else"}) == JobsSeen()
+
+
+def test_a_job_that_fails_again_and_again_has_failed_since_the_first_time_and_anew_after_a_success() -> None:
+    seen = JobsSeen(0)
+    for night in range(4):
+        seen = fold(seen, [end(2 * night + 1, age=(72 - 24 * night) * HOUR)], 2 * night + 1, NOON)
+        seen = JobsSeen.from_json(seen.to_json())
+    failure = seen.newest["nightly"][1]
+    assert failure is not None
+    assert (failure.at, failure.since) == (NOON, NOON - 72 * HOUR)
+    mended = fold(seen, [end(8, ok=True)], 8, NOON)
+    again = fold(mended, [end(9)], 9, NOON).newest["nightly"][1]
+    assert again is not None
+    assert again.since == again.at
+
+
+def test_what_a_release_kept_that_knew_only_the_newest_failure_is_read() -> None:
+    kept = {"place": 5, "begun": 0, "newest": {"nightly": [1, [NOON.isoformat(), "boom", "run-1"]]}}
+    assert JobsSeen.from_json(kept).newest == {"nightly": (1, Failure(NOON, "boom", "run-1"))}
+
+
+def test_a_failed_job_that_was_renamed_removed_or_left_without_its_schedule_is_forgotten_after_a_day() -> None:
+    seen = fold(JobsSeen(0), [end(1, "old_name"), end(2, "kept")], 5, NOON)
+    assert _failing(fold(seen, [], 9, NOON + 22 * HOUR, started={"kept"})) == {"old_name", "kept"}
+    assert _failing(fold(seen, [], 9, NOON + 24 * HOUR, started={"kept"})) == {"kept"}
+    assert _failing(fold(seen, [], 9, NOON + 24 * HOUR)) == {"old_name", "kept"}, "nobody has said which jobs there are"
 
 
 @given(st.lists(st.tuples(st.sampled_from(["a", "b"]), st.booleans(), st.booleans()), max_size=12), st.data())

@@ -90,6 +90,9 @@ def test_a_dbt_build_that_fails_is_one_message_and_another_job_is_one_of_its_own
     assert {item.title for post in posts for item in post.message.items} == {"The job nightly failed", "dbt is late"}
     posts = World(Options(Routes(("main",)), inhibitions=INHIBITIONS)).tick(*runs)
     assert [len(post.message.items) for post in posts] == [2], "a build that dies without results is told as a run"
+    again = Events(jobs={"dbt_refresh": replace(build_failed, at=NOON + HOUR, first_at=NOON)})
+    (run,) = said(others.failed_runs, replace(facts, now=NOON + HOUR + MINUTE, events=again))
+    assert run.since == NOON, "the next one that dies is the same matter"
 
 
 def test_what_the_backend_says_of_syncs_is_no_second_message_about_a_connection(plant: Plant) -> None:
@@ -257,8 +260,25 @@ def test_failed_runs_and_checks_of_the_audit_log_have_a_rule_of_their_own() -> N
     assert [each.resource for each in said(others.failed_runs, facts)] == ["nightly"]
     assert [each.resource for each in said(others.failed_checks, facts)] == ["marts/x:unique"]
     later = replace(facts, now=NOON + timedelta(hours=51))
+    nightly = replace(failed, at=later.now - HOUR, first_at=NOON)
+    later = replace(later, events=Events(jobs={"audit_log_archive": nightly}))
     assert {each.severity for each in said(upkeep.audit_failed, later)} == {Severity.PAGE}
     assert upkeep.audit_failed(Facts(NOON, SLA, PLACES, events=Events(problem="gone"))).blind == "gone"
+
+
+def test_a_check_of_the_audit_log_that_fails_every_night_is_one_matter_and_pages_after_two(plant: Plant) -> None:
+    with plant.store.begin() as connection:
+        publish(connection, Topology("pipelines", (Asset("audit_log/expiry", checks=("nothing_stayed",)),)), NOON)
+    key, shown = dg.AssetKey(["audit_log", "expiry"]), []
+    for night in range(4):
+        with freeze_time(plant.now):
+            plant.instance.report_runless_asset_event(dg.AssetMaterialization(key))
+            plant.instance.report_runless_asset_event(dg.AssetCheckEvaluation(key, "nothing_stayed", False, {}))
+        assert plant.tick().changes == ({"fired": 1} if night == 0 else {"worsened": 1} if night == 3 else {})
+        shown.append(plant.shown()["audit_log"])
+        plant.now += 24 * HOUR
+    assert ["[FIRING PAGE]" in text for text in shown] == [False, False, False, True]
+    assert f"since {NOON:%Y-%m-%d %H:%M} UTC" in shown[-1]
 
 
 def test_an_archive_that_was_not_made_for_a_day_is_late_and_one_that_never_was_counts_from_when_it_was_known(

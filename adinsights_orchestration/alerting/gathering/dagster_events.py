@@ -8,7 +8,7 @@ evaluation that dies reads the same again.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -27,7 +27,7 @@ OWN_CHECKS = frozenset(("sync", "freshness", "health"))  # connections and compo
 # Dagster decides on a retry right after it has written the failure.
 _UNDECIDED_FOR = timedelta(minutes=2)
 # What a person started has no next run that would tell that it is mended; whoever started it saw how it ended.
-# By name, since monitoring imports no pipelines; a test holds them against the jobs that no automation starts.
+# By name: a topology knows the pipelines' alone, once it is published. A test holds them against what nothing starts.
 BY_HAND = frozenset(
     (
         *("refresh_connection", "clear_connection", "approve_schema_change", "audit_log_restore", "sync_connections"),
@@ -50,12 +50,14 @@ class JobsSeen:
         begun: Where it was begun to be read: what failed before alerts began is not news.
         daily: Since when each asset that is to be made every day is known.
         newest: Of each job the number of its newest end, and its failure where that is one.
+        checks: Since when each check fails that does, as it was seen.
     """
 
     place: int | None = None
     newest: Mapping[str, tuple[int, Failure | None]] = field(default_factory=dict)
     begun: int = 0
     daily: Mapping[str, datetime] = field(default_factory=dict)
+    checks: Mapping[str, datetime] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """What is kept of it."""
@@ -63,10 +65,8 @@ class JobsSeen:
             "place": self.place,
             "begun": self.begun,
             "daily": {key: at.isoformat() for key, at in self.daily.items()},
-            "newest": {
-                job: [number, None if failure is None else [failure.at.isoformat(), failure.detail, failure.run_id]]
-                for job, (number, failure) in self.newest.items()
-            },
+            "newest": {job: [number, _kept(failure)] for job, (number, failure) in self.newest.items()},
+            "checks": {name: at.isoformat() for name, at in self.checks.items()},
         }
 
     @classmethod
@@ -74,17 +74,43 @@ class JobsSeen:
         """What was kept, read back; what another release kept is forgotten."""
         try:
             kept = kept or {"place": None, "newest": {}}
-            newest = {
-                job: (number, None if one is None else Failure(datetime.fromisoformat(one[0]), one[1], one[2]))
-                for job, (number, one) in kept["newest"].items()
-            }
-            daily = {key: datetime.fromisoformat(at) for key, at in kept.get("daily", {}).items()}
-            return cls(kept["place"], newest, kept.get("begun", 0), daily)
+            newest = {job: (number, _failure(one)) for job, (number, one) in kept["newest"].items()}
+            daily, checks = (
+                {key: datetime.fromisoformat(at) for key, at in kept.get(name, {}).items()}
+                for name in ("daily", "checks")
+            )
+            return cls(kept["place"], newest, kept.get("begun", 0), daily, checks)
         except (KeyError, TypeError, ValueError, IndexError):
             return cls()
 
 
-def fold(seen: JobsSeen, ends: Iterable[RunEnd], complete_to: int, now: datetime) -> JobsSeen:
+def _kept(failure: Failure | None) -> list[str | None] | None:
+    if failure is None:
+        return None
+    return [failure.at.isoformat(), failure.detail, failure.run_id, failure.since.isoformat()]
+
+
+def _failure(kept: Sequence[Any] | None) -> Failure | None:
+    """What was kept of a failure; the release before kept nothing of the first one in a row."""
+    if kept is None:
+        return None
+    at, detail, run_id, *first = kept
+    return _after(datetime.fromisoformat(first[0]) if first else None, datetime.fromisoformat(at), detail, run_id)
+
+
+def _after(first_at: datetime | None, at: datetime, detail: str, run_id: str | None) -> Failure:
+    """A failure, and that it is not the first in a row where there was an earlier one."""
+    return Failure(at, detail, run_id, first_at if first_at is not None and first_at < at else None)
+
+
+def fold(
+    seen: JobsSeen,
+    ends: Iterable[RunEnd],
+    complete_to: int,
+    now: datetime,
+    *,
+    started: Collection[str] | None = None,
+) -> JobsSeen:
     """Returns what is remembered after further ends of runs; the same ends twice change nothing.
 
     Args:
@@ -92,6 +118,7 @@ def fold(seen: JobsSeen, ends: Iterable[RunEnd], complete_to: int, now: datetime
         ends: Ends of runs in the order of the log, some of them perhaps known.
         complete_to: The place up to which these are all.
         now: The moment.
+        started: Names of the jobs that something starts by itself; None where that is not known.
     """
     newest, place = dict(seen.newest), complete_to
     for end in ends:
@@ -99,13 +126,15 @@ def fold(seen: JobsSeen, ends: Iterable[RunEnd], complete_to: int, now: datetime
             place = min(place, end.id - 1)  # looked at again
             continue
         name = job_name(end)
-        if end.retried or end.id <= seen.begun or end.id <= newest.get(name, (-1, None))[0]:
+        number, before = newest.get(name, (-1, None))
+        if end.retried or end.id <= seen.begun or end.id <= number:
             continue
-        newest[name] = (end.id, None if end.succeeded else Failure(end.at, end.error, end.run_id))
+        first_at = before.since if before is not None else None
+        newest[name] = (end.id, None if end.succeeded else _after(first_at, end.at, end.error, end.run_id))
     kept = {
         name: (number, failure)
         for name, (number, failure) in newest.items()
-        if (failure is not None or number > place - outcomes.REREAD) and not _is_old(name, failure, now)
+        if (failure is not None or number > place - outcomes.REREAD) and not _is_old(name, failure, started, now)
     }
     return replace(seen, place=place, newest=kept)
 
@@ -193,27 +222,44 @@ def _read(
     ends, complete_to = outcomes.run_ends(instance, max(place - outcomes.REREAD, seen.begun, 0))
     if complete_to < place:  # so much has ended lately that what is read again is all there was room for
         ends, complete_to = outcomes.run_ends(instance, place)
-    after = fold(seen, ends, complete_to, now)
+    after = fold(seen, ends, complete_to, now, started=_started(topology))
     checks = [
         (asset.key, check)
         for asset in (topology.assets if topology else ())
         for check in asset.checks
         if check not in OWN_CHECKS
     ]
-    failed = outcomes.failed_checks(instance, checks)
+    failed = {
+        CheckKey(one.asset, one.check, one.partition): _after(
+            seen.checks.get(f"{one.asset}:{one.check}"), one.at, one.detail, one.run_id
+        )
+        for one in outcomes.failed_checks(instance, checks)
+    }
     known = [asset.key for asset in (topology.assets if topology else ()) if asset.key in DAILY]
     made = outcomes.last_materialized(instance, known)
-    after = replace(after, daily={key: min(after.daily.get(key, now), now) for key in known})
+    daily = {key: min(after.daily.get(key, now), now) for key in known}
+    after = replace(after, daily=daily, checks={f"{key.asset}:{key.check}": one.since for key, one in failed.items()})
     events = Events(
         jobs={name: failure for name, (_, failure) in after.newest.items() if failure is not None},
-        checks={
-            CheckKey(one.asset, one.check, one.partition): Failure(one.at, one.detail, one.run_id) for one in failed
-        },
+        checks=failed,
         materialized={key: (made.get(key, since), key in made) for key, since in after.daily.items()},
     )
     return events, after
 
 
-def _is_old(name: str, failure: Failure | None, now: datetime) -> bool:
-    by_hand = name.startswith("materialize ") or name in BY_HAND
+def _started(topology: Topology | None) -> frozenset[str] | None:
+    """The jobs that schedules and sensors start; None where nobody has said which jobs there are."""
+    if topology is None or not topology.jobs:
+        return None
+    by_sensor = {job for sensor in topology.sensors for job in sensor.jobs}
+    return frozenset(by_sensor | {schedule.job for schedule in topology.schedules})
+
+
+def _is_old(name: str, failure: Failure | None, started: Collection[str] | None, now: datetime) -> bool:
+    """Whether no next run will tell that it is mended, and it was told for long enough.
+
+    A job that was renamed, removed or left without its schedule ends so too. Not sooner: which jobs there are is
+    published after a deployment, and one of them may have failed before.
+    """
+    by_hand = name.startswith("materialize ") or name in BY_HAND or (started is not None and name not in started)
     return failure is not None and by_hand and now - failure.at > _BY_HAND_FOR

@@ -154,8 +154,11 @@ def _is_second_channel(one: OpenFinding) -> bool:
 
 
 def _is_dbt_at_work(job: str, failure: Failure, facts: Facts) -> bool:
-    """Whether the probe has not looked at this build yet: failed models are told by name, and explain the run."""
-    return job.startswith("dbt_") and facts.now - failure.at < _PROBED_WITHIN
+    """Whether the probe has not looked at this build yet: failed models are told by name, and explain the run.
+
+    Only of the first one that fails: the job of a further one is told already, and would be over for as long.
+    """
+    return job.startswith("dbt_") and facts.now - failure.since < _PROBED_WITHIN
 
 
 def _run(job: str, failure: Failure, facts: Facts) -> Finding:
@@ -165,7 +168,7 @@ def _run(job: str, failure: Failure, facts: Facts) -> Finding:
         severity=Severity.WARN,
         title=f"The job {job} failed",
         detail=failure.detail,
-        since=failure.at,
+        since=failure.since,
         labels={"job": job},
         owner=DATA_ENG,
         next_step="Read the run's error, mend its cause, run it again.",
@@ -181,7 +184,7 @@ def _check(key: CheckKey, failure: Failure, facts: Facts) -> Finding:
         severity=Severity.WARN,
         title=f"The check {key.check} of {key.asset} fails{of}",
         detail=failure.detail,
-        since=failure.at,
+        since=failure.since,
         labels={"asset": key.asset, "check": key.check},
         group=("checks", key.asset),
         owner=DATA_ENG,

@@ -77,7 +77,7 @@ RULES = (
 
 def _failed(resource: str, what: str, failure: Failure, facts: Facts) -> Finding:
     level = facts.sla[Sla.AUDIT_LOG_AGE]
-    pages = facts.now - failure.at >= level.page_after
+    pages = facts.now - failure.since >= level.page_after
     run = (facts.places.run(failure.run_id),) if failure.run_id else ()
     return Finding(
         rule=AUDIT_FAILED,
@@ -85,7 +85,7 @@ def _failed(resource: str, what: str, failure: Failure, facts: Facts) -> Finding
         severity=Severity.PAGE if pages else Severity.WARN,
         title=f"The audit log's {what} failed: {resource.removeprefix('materialize ')}",
         detail=failure.detail,
-        since=failure.at,
+        since=failure.since,
         labels={"kind": what},
         group=("audit_log",),
         sla=level.describe(),
