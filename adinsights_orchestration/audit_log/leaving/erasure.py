@@ -2,30 +2,33 @@
 
 Belongs here: finding them in every object that was ever written of the tenant, and writing what holds some of them
 anew. Does not belong here: how something leaves (`removing`), or how it is written anew (`rewriting`). Nothing that the
-chain keeps for ever says who was erased: a tombstone has counts, digests and the reason in somebody's words. Rows in
-the table are the backend's to delete; while some are there the archive would only take them in again.
+chain keeps for ever says who was erased: a tombstone has counts, digests and the reason in somebody's words. A row that
+is meant in one revision is meant in all of them, by its key: the backend empties the user of a row when it deletes the
+user, and leaves the row, with what else it says of the person. Rows in the table are the backend's to delete; while
+some are there the archive would only take them in again.
 """
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import date
 from functools import partial
+from typing import TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from adinsights_orchestration.audit_log.bookkeeping import chain
 from adinsights_orchestration.audit_log.bookkeeping.ledger import InForce
-from adinsights_orchestration.audit_log.bookkeeping.standing import Standing
+from adinsights_orchestration.audit_log.bookkeeping.standing import Standing, month_of
 from adinsights_orchestration.audit_log.leaving import preflight
-from adinsights_orchestration.audit_log.leaving.matching import Conditions, Subject, matches
+from adinsights_orchestration.audit_log.leaving.matching import Conditions, Key, Subject, has_key, keys_of, matches
 from adinsights_orchestration.audit_log.leaving.removing import Archive, Leaving, RemovalError, Swept, by_month
 from adinsights_orchestration.audit_log.leaving.rewriting import Rewrite, decoded, inputs_of, put, rewrite
-from adinsights_orchestration.audit_log.model import Cause, Chunk, DataFile, Digest
+from adinsights_orchestration.audit_log.model import At, Cause, Chunk, DataFile, Digest
 from adinsights_orchestration.audit_log.reading import reader
 from adinsights_orchestration.audit_log.reading.proving import verify
 from adinsights_orchestration.audit_log.reading.reader import ContentError
@@ -35,6 +38,7 @@ from adinsights_orchestration.plan_digest import plan_digest
 
 _DAY_MICROSECONDS = 86_400_000_000
 _EPOCH = date(1970, 1, 1).toordinal()
+_Seen = TypeVar("_Seen")
 
 
 @dataclass(slots=True)
@@ -43,6 +47,8 @@ class ErasurePlan:
 
     Attributes:
         subject: Whose rows.
+        keys: Of all rows that are meant, whether in force or not.
+        in_table: Those of them that are in the table, and of rows there that nothing archived yet.
         rows: Rows that go, by day.
         rewritten: Objects that are written anew without them.
         removed: Objects that go as a whole: of earlier revisions with such rows, and of runs that died.
@@ -51,6 +57,8 @@ class ErasurePlan:
     """
 
     subject: Subject
+    keys: frozenset[Key] = frozenset()
+    in_table: list[Key] = field(default_factory=list)
     rows: dict[date, int] = field(default_factory=dict)
     rewritten: set[str] = field(default_factory=set)
     removed: dict[str, DataFile] = field(default_factory=dict)
@@ -61,7 +69,9 @@ class ErasurePlan:
     def digest(self) -> str:
         """Names everything that it would do."""
         days = sorted((day.isoformat(), rows) for day, rows in self.rows.items())
-        return plan_digest(repr(self.subject), days, sorted(self.rewritten), sorted(self.removed))
+        return plan_digest(
+            repr(self.subject), days, sorted(map(repr, self.keys)), sorted(self.rewritten), sorted(self.removed)
+        )
 
     @property
     def empty(self) -> bool:
@@ -121,26 +131,60 @@ class Erasure:
         archive, tenant = self.archive, self.subject.tenant
         conditions = self.subject.conditions(archive.source)
         plan = ErasurePlan(self.subject, obstacles=list(preflight.obstacles(archive, tenant)))
-        mine = list(standing.files.values())
+        strays = preflight.leftovers(store, archive.source, tenant, standing)
         users = standing.users()
-        days: Counter[date] = Counter()
-        for file, found in _search(store, archive.source, mine, conditions, archive.settings.audit_log.at_once):
-            needed = {day for _, day in users.get(file.key, ())}
+        damaged, months = self._find_keys(store, [*standing.files.values(), *strays], conditions, plan)
+        for file, error in damaged.items():
+            if file.key in users:
+                raise error
+            plan.removed[file.key] = file  # a damaged object that was kept as evidence: it may hold such rows
+        files = [file for file in standing.files.values() if file not in damaged and _month(file) in months]
+        self._find_rows(store, files, users, plan)
+        plan.removed |= {file.key: file for file in strays}
+        plan.in_table = preflight.keys_in_table(archive, tenant, conditions, plan.keys)
+        if plan.in_table:
+            plan.obstacles.append(
+                f"{len(plan.in_table):,} of these rows are in the table, by their ids: delete them in the backend first"
+            )
+        return plan
+
+    def _find_keys(
+        self, store: Store, files: Sequence[DataFile], conditions: Conditions, plan: ErasurePlan
+    ) -> tuple[dict[DataFile, ContentError], set[date]]:
+        """The keys of what is meant; told: which objects cannot be read, and in which months such rows are."""
+        names = self.archive.source.keys
+        damaged: dict[DataFile, ContentError] = {}
+        months: set[date] = set()
+        keys: set[Key] = set()
+        for file, found in _search(store, files, lambda rows: _keys(rows, conditions, names), self._at_once):
             if isinstance(found, ContentError):
-                if needed:
-                    raise found
-                plan.removed[file.key] = file  # a damaged object that was kept as evidence: it may hold such rows
-                continue
+                damaged[file] = found
+            elif found:
+                months.add(_month(file))
+                keys |= found
+        plan.keys = frozenset(keys)
+        return damaged, months
+
+    def _find_rows(
+        self, store: Store, files: Sequence[DataFile], users: Mapping[str, set[At]], plan: ErasurePlan
+    ) -> None:
+        """Where the rows with these keys are, by whichever name of a person, or none, each object has them."""
+        source = self.archive.source
+        days: Counter[date] = Counter()
+        for file, found in _search(store, files, lambda rows: _by_day(source, rows, plan.keys), self._at_once):
+            if isinstance(found, ContentError):  # it was whole a moment ago
+                raise found
+            needed = {day for _, day in users.get(file.key, ())}
             if found and needed:
                 plan.rewritten.add(file.key)
             elif found:
                 plan.removed[file.key] = file
             days.update({day: rows for day, rows in found.items() if day in needed})
         plan.rows = dict(sorted(days.items()))
-        plan.removed |= {file.key: file for file in preflight.leftovers(store, archive.source, tenant, standing)}
-        if in_table := preflight.rows_in_table(archive, tenant, conditions):
-            plan.obstacles.append(f"{in_table:,} of these rows are in the table: delete them in the backend first")
-        return plan
+
+    @property
+    def _at_once(self) -> int:
+        return self.archive.settings.audit_log.at_once
 
     def _leavings(self, store: Store, plan: ErasurePlan, standing: Standing) -> Iterator[Leaving]:
         """By month; what goes as a whole goes with the first."""
@@ -162,7 +206,7 @@ class Erasure:
         chunks: Sequence[Chunk],
     ) -> Leaving:
         source, tenant = self.archive.source, self.subject.tenant
-        doomed = partial(matches, conditions=self.subject.conditions(source))
+        doomed = partial(has_key, names=source.keys, keys=plan.keys)
         keys = plan.rewritten.intersection(key for chunk in chunks for key in chunk.files)
         inputs = inputs_of(standing, tenant, keys, standing.users())
         rewrites = {each.file.key: rewrite(store, source, tenant, [each], doomed) for each in inputs}
@@ -208,23 +252,32 @@ def _live(known: InForce | None, new: Chunk) -> Digest:
 
 
 def _search(
-    store: Store, source: Source, files: Sequence[DataFile], conditions: Conditions, at_once: int
-) -> Iterator[tuple[DataFile, dict[date, int] | ContentError]]:
-    """Each object with its rows that are meant, by day; or why it cannot be read."""
+    store: Store, files: Sequence[DataFile], see: Callable[[pa.Table], _Seen], at_once: int
+) -> Iterator[tuple[DataFile, _Seen | ContentError]]:
+    """Each object with what is seen in its rows; or why it cannot be read."""
 
-    def look(file: DataFile) -> tuple[DataFile, dict[date, int] | ContentError]:
+    def look(file: DataFile) -> tuple[DataFile, _Seen | ContentError]:
         try:
-            rows = decoded(reader.fetch(store, file), file)
+            return file, see(decoded(reader.fetch(store, file), file))
         except ContentError as error:
             return file, error
-        return file, _by_day(source, rows.filter(matches(rows, conditions)))
 
     with ThreadPoolExecutor(at_once) as pool:
         yield from pool.map(look, files)
 
 
-def _by_day(source: Source, rows: pa.Table) -> dict[date, int]:
+def _month(file: DataFile) -> date:
+    return month_of(chain.day_of_key(file.key))
+
+
+def _keys(rows: pa.Table, conditions: Conditions, names: Sequence[str]) -> set[Key]:
+    return set(keys_of(rows.filter(matches(rows, conditions)), names))
+
+
+def _by_day(source: Source, rows: pa.Table, keys: Collection[Key]) -> dict[date, int]:
+    """The rows with these keys, counted by day."""
     found: dict[date, int] = defaultdict(int)
-    for moment in pc.cast(rows.column(source.time), pa.int64()).to_pylist():
+    meant = rows.filter(has_key(rows, source.keys, keys))
+    for moment in pc.cast(meant.column(source.time), pa.int64()).to_pylist():
         found[date.fromordinal(_EPOCH + moment // _DAY_MICROSECONDS)] += 1
     return dict(found)

@@ -1,12 +1,12 @@
-"""Which rows a request to erase means: columns and the values that they must hold.
+"""Which rows a request to erase means: columns and the values that they must hold, and then the keys of such rows.
 
-Belongs here: the subject of a request, and telling its rows in a table of Arrow and in Postgres. Does not belong here:
-erasing them (`erasure`).
+Belongs here: the subject of a request, and telling its rows in a table of Arrow. Does not belong here: erasing them
+(`erasure`), asking the table (`preflight`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -17,6 +17,7 @@ from adinsights_orchestration.audit_log.source import Source
 from adinsights_orchestration.errors import AdinsightsError
 
 Conditions = Mapping[str, str]
+Key = tuple[str | None, ...]  # of a row, each column as Postgres writes it
 
 
 class SubjectError(AdinsightsError):
@@ -74,14 +75,35 @@ def matches(table: pa.Table, conditions: Conditions) -> pa.Array | pa.ChunkedArr
     return chosen
 
 
+def keys_of(table: pa.Table, names: Sequence[str]) -> list[Key]:
+    """The key of each row, in order, however its file keeps the columns."""
+    return list(zip(*(_texts(table, name) for name in names), strict=True))
+
+
+def has_key(table: pa.Table, names: Sequence[str], keys: Collection[Key]) -> pa.Array:
+    """Of each row whether its key is one of these."""
+    return pa.array([key in keys for key in keys_of(table, names)], pa.bool_())
+
+
+def _texts(table: pa.Table, name: str) -> list[str | None]:
+    column = _stored(table, name)
+    if not pa.types.is_fixed_size_binary(column.type):
+        return list(column.cast(pa.string()).to_pylist())
+    return [None if value is None else str(UUID(bytes=value)) for value in column.to_pylist()]
+
+
+def _stored(table: pa.Table, name: str) -> pa.ChunkedArray:
+    column = table.column(name)
+    if not isinstance(column.type, pa.BaseExtensionType):
+        return column
+    return pa.chunked_array([chunk.storage for chunk in column.chunks], column.type.storage_type)
+
+
 def _equals(table: pa.Table, name: str, value: str) -> pa.Array | pa.ChunkedArray:
     none = pa.array([False] * table.num_rows, pa.bool_())
     if name not in table.column_names:  # of a time before the column was there
         return none
-    column = table.column(name)
-    if isinstance(column.type, pa.BaseExtensionType):
-        storage = column.type.storage_type
-        column = pa.chunked_array([chunk.storage for chunk in column.chunks], storage)
+    column = _stored(table, name)
     if not pa.types.is_fixed_size_binary(column.type):
         return pc.equal(column.cast(pa.string()), value)
     try:

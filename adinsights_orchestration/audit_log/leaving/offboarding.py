@@ -123,7 +123,7 @@ class Offboarding:
         plan.unknown = tenant not in known
         if not plan.unknown and not known[tenant].retired:
             plan.obstacles.append("the backend still serves this tenant: it must be removed there first")
-        if in_table := preflight.rows_in_table(archive, tenant, {}):
+        if in_table := preflight.rows_in_table(archive, tenant):
             plan.obstacles.append(f"{in_table:,} rows of it are in the table: the backend must delete them first")
         mine = standing.in_force
         due = self._due(standing, mine)

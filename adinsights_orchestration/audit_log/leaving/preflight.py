@@ -6,8 +6,9 @@ somebody read. Does not belong here: what leaves (`offboarding`, `erasure`) and 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from datetime import date
+from typing import Any
 from uuid import UUID
 
 import psycopg
@@ -17,7 +18,7 @@ from adinsights_orchestration import plan_digest
 from adinsights_orchestration.audit_log.bookkeeping import chain
 from adinsights_orchestration.audit_log.bookkeeping.manifest import hash_of
 from adinsights_orchestration.audit_log.bookkeeping.standing import Standing
-from adinsights_orchestration.audit_log.leaving.matching import Conditions
+from adinsights_orchestration.audit_log.leaving.matching import Conditions, Key
 from adinsights_orchestration.audit_log.leaving.removing import Archive, RemovalError
 from adinsights_orchestration.audit_log.model import DataFile, State
 from adinsights_orchestration.audit_log.reading import reader
@@ -52,8 +53,8 @@ def obstacles(archive: Archive, tenant: UUID) -> Iterator[str]:
         yield "rows of it are half-way deleted: let `audit_log/retention` run first"
 
 
-def rows_in_table(archive: Archive, tenant: UUID, conditions: Conditions) -> int:
-    """How many rows of a tenant that meet the conditions are in the table now.
+def rows_in_table(archive: Archive, tenant: UUID) -> int:
+    """How many rows of a tenant are in the table now.
 
     Raises:
         AuditAccessError: The role cannot see them, or would not tell.
@@ -62,26 +63,56 @@ def rows_in_table(archive: Archive, tenant: UUID, conditions: Conditions) -> int
     source = archive.source
     if source.tenant is None:
         return 0
-    tenants = sorted(current_policy(archive.settings, archive.ops, source, archive.clock).windows)
-    where = [sql.SQL("{}::text = %s").format(sql.Identifier(column)) for column in (source.tenant, *conditions)]
-    query = sql.SQL("select count(*) from {} where {}").format(
-        sql.Identifier(*source.schema_and_table), sql.SQL(" and ").join(where)
+    query = sql.SQL("select count(*) from {} where {}::text = %s").format(
+        sql.Identifier(*source.schema_and_table), sql.Identifier(source.tenant)
     )
+    return int(_ask(archive, tenant, query, (str(tenant),))[0][0])
+
+
+def keys_in_table(archive: Archive, tenant: UUID, conditions: Conditions, keys: Collection[Key]) -> list[Key]:
+    """Which rows of a tenant the table has now that meet the conditions, or have one of these keys, whatever they say.
+
+    Raises:
+        AuditAccessError: The role cannot see them, or would not tell.
+        RemovalError: The database does not answer.
+    """
+    source = archive.source
+    if source.tenant is None:
+        return []
+    meets = sql.SQL(" and ").join(sql.SQL("{}::text = %s").format(sql.Identifier(column)) for column in conditions)
+    key = sql.SQL(", ").join(sql.SQL("{}::text").format(sql.Identifier(column)) for column in source.keys)
+    arrays = sql.SQL(", ").join([sql.SQL("%s::text[]")] * len(source.keys))
+    query = sql.SQL(
+        "select {key} from {table} where {tenant}::text = %s"
+        " and (({meets}) or ({key}) in (select * from unnest({arrays}))) order by {key}"
+    ).format(
+        key=key,
+        table=sql.Identifier(*source.schema_and_table),
+        tenant=sql.Identifier(source.tenant),
+        meets=meets,
+        arrays=arrays,
+    )
+    columns = [[each[place] for each in keys] for place in range(len(source.keys))]
+    return _ask(archive, tenant, query, (str(tenant), *conditions.values(), *columns))
+
+
+def _ask(archive: Archive, tenant: UUID, query: sql.Composed, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
+    source = archive.source
+    tenants = sorted(current_policy(archive.settings, archive.ops, source, archive.clock).windows)
     try:
         with connected(archive.settings, source) as connection:
             with connection.transaction(), connection.cursor() as cursor:
                 access = require_access(cursor, source.table, tenants, [Right.SELECT], tenant=source.tenant)
             with connection.transaction(), connection.cursor() as cursor:
                 access.stand_in(cursor, [tenant])
-                cursor.execute(query, (str(tenant), *conditions.values()))
-                row = cursor.fetchone()
+                cursor.execute(query, parameters)
+                return cursor.fetchall()
     except psycopg.Error as error:  # whose own words may quote a row, or the address
         raise RemovalError(
             f"the table's database refuses this ({error.sqlstate or 'no answer'})",
             place=source.table,
             next_step="Check that it is up, and the role's grants: docs/audit-log.md lists them.",
         ) from None
-    return int(row[0]) if row is not None else 0
 
 
 def leftovers(store: Store, source: Source, tenant: UUID, standing: Standing) -> list[DataFile]:

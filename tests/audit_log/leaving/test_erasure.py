@@ -37,6 +37,15 @@ def everything(place: Place) -> Iterator[tuple[UUID, UUID | None, str]]:
         yield from duckdb.execute(f"select id, user_id, resource_id from read_parquet('{path}')").fetchall()
 
 
+def caused_by_the_person(place: Place) -> Row:
+    """One row of theirs, in the table."""
+    row = Row(place.tenants[0], moment(FIRST, 7))
+    place.add([row])
+    place.backend.execute("insert into accounts_user values (%s, %s, 'a@example.com')", PERSON, place.tenants[0])
+    place.backend.execute("update accounts_auditlog set user_id = %s where id = %s", PERSON, row.id)
+    return row
+
+
 @pytest.fixture
 def theirs(place: Place) -> Place:
     """Three days with rows of a person, of which one is archived twice; out of the table."""
@@ -99,6 +108,55 @@ def test_rows_that_are_in_the_table_must_go_there_first(place: Place) -> None:
     register(place)
     with pytest.raises(RemovalError, match="in the table"):
         erasure(place, resource_type="airbyte_connection").apply()
+
+
+def test_a_row_whose_user_the_backend_has_deleted_is_found_in_the_table_by_its_key(place: Place) -> None:
+    row = caused_by_the_person(place)
+    place.archive()
+    place.backend.execute("delete from accounts_user where id = %s", PERSON)  # the key empties user_id, the row stays
+    register(place)
+    before = objects(place)
+    assert erasure(place).plan().in_table == [(str(row.id),)]
+    with pytest.raises(RemovalError, match="in the table"):
+        erasure(place).apply()
+    assert objects(place) == before
+
+
+def test_a_row_that_was_archived_again_without_its_user_goes_from_every_revision(place: Place) -> None:
+    row = caused_by_the_person(place)
+    place.archive()
+    place.backend.execute("delete from accounts_user where id = %s", PERSON)
+    place.archive()
+    place.backend.execute("delete from accounts_auditlog where id = %s", row.id)
+    register(place)
+    plan = erasure(place).apply()
+    assert (plan.rows, plan.in_table) == ({FIRST: 1}, [])
+    assert row.id not in {each[0] for each in everything(place)}
+    assert (verified(place).problems, verified(place).rows) == ([], len(place.rows) - 1)
+    assert [(day.late, day.vanished) for day in place.archive().days if day.late or day.vanished] == []
+    assert row.id not in {each[0] for each in everything(place)}
+
+
+def test_a_row_that_only_a_run_that_died_saw_with_its_user_goes_too(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class DiedError(Exception):
+        """Behind its objects, before the manifest."""
+
+    def dies(*_: object) -> None:
+        raise DiedError
+
+    row = caused_by_the_person(place)
+    with monkeypatch.context() as patched:
+        patched.setattr(chain, "append", dies)
+        with pytest.raises(DiedError):
+            place.archive()
+    place.backend.execute("delete from accounts_user where id = %s", PERSON)
+    place.archive()
+    place.backend.execute("delete from accounts_auditlog where id = %s", row.id)
+    register(place)
+    assert erasure(place).apply().rows == {FIRST: 1}
+    assert row.id not in {each[0] for each in everything(place)}
 
 
 def test_a_legal_hold_refuses(theirs: Place) -> None:
