@@ -720,7 +720,7 @@ class AuditLogSettings(_Group):
     restore_dsn: SecretStr | None = _setting(
         None,
         "Postgres address of the backend's database with the role that restores; empty: retention's.",
-        consequence="A role that restores needs no right to delete: docs/audit-log.md has the grants.",
+        consequence="A role that restores needs no right to delete: docs/audit-restore.md has the grants.",
     )
     s3_endpoint: str | None = _setting(
         None,

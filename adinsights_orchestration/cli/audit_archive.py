@@ -15,7 +15,7 @@ import typer
 from adinsights_orchestration.cli import process
 from adinsights_orchestration.cli.entry import EXIT_NOT_WELL
 from adinsights_orchestration.clock import utc_now
-from adinsights_orchestration.errors import ConfigurationError, OpsStoreError
+from adinsights_orchestration.errors import AdinsightsError, ConfigurationError, OpsStoreError
 from adinsights_orchestration.redaction import Verbatim
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ def query(
     resource_type: Annotated[str, typer.Option("--resource-type", help="Only rows about this kind.")] = "",
     first: FromOption = "",
     last: ToOption = "",
-    limit: Annotated[int, typer.Option(help="At most so many rows, the newest.", min=1)] = 100,
+    limit: Annotated[int | None, typer.Option(help="At most so many rows, the newest; 100 without it.", min=1)] = None,
     sql: Annotated[str, typer.Option(help="A SELECT over the view audit_log instead.")] = "",
     as_json: process.JsonOption = False,
 ) -> None:
@@ -131,14 +131,19 @@ def query(
         limit=limit,
         sql=sql or None,
     )
-    answer = ask(
-        open_store(settings.audit_log),
-        AUDIT_LOG,
-        question,
-        at_once=settings.audit_log.at_once,
-        knowing=_knowing(settings),
-    )
-    _journal(settings, "query", {"tenant": str(whose) if whose else None, "rows": len(answer.rows), "sql": bool(sql)})
+    about = {"tenant": str(whose) if whose else None, "sql": bool(sql)}
+    try:
+        answer = ask(
+            open_store(settings.audit_log),
+            AUDIT_LOG,
+            question,
+            at_once=settings.audit_log.at_once,
+            knowing=_knowing(settings),
+        )
+    except AdinsightsError as error:  # whose own words may quote a row
+        _journal(settings, "query", {**about, "failed": type(error).__name__})
+        raise
+    _journal(settings, "query", {**about, "rows": len(answer.rows)})
     # Who did it, and from where, is what is asked for here; everywhere else these are taken out.
     rows = [
         {name: Verbatim(_shown(value)) for name, value in zip(answer.columns, row, strict=True)} for row in answer.rows

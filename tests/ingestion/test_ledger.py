@@ -385,7 +385,9 @@ def test_claims_keep_to_the_bound_and_the_limit(ops_store: OpsStore, bound: int,
         assert len(ledger.claim(connection, bound=bound, limit=limit, now=NOW)) == taken
 
 
-def test_a_claim_looks_up_what_is_under_way_and_does_not_read_all_of_it_for_each_connection(ops_store: OpsStore) -> None:
+def test_a_claim_looks_up_what_is_under_way_and_does_not_read_all_of_it_for_each_connection(
+    ops_store: OpsStore,
+) -> None:
     """Of a table that was empty a moment ago Postgres knows nothing, and the plan that it prepares is kept."""
     due = [Planned(uuid4(), f"acme/meta-{number}", NOW) for number in range(5000)]
     with ops_store.begin() as connection:

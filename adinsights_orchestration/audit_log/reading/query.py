@@ -3,7 +3,7 @@
 Belongs here: choosing the objects that a question needs, and DuckDB over them. Does not belong here: printing
 (`cli.audit_archive`). Only objects of the asked-for tenant and days are opened, and each one's hash is checked first;
 those in a bucket are taken into a private folder for it, those in a folder stay where they are. SQL asks the view
-`audit_log`, and reaches no other file.
+`audit_log`, and reaches no other file; and since DuckDB may also write where it may read, only a query is let through.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from adinsights_orchestration.audit_log.store.contract import Store
 from adinsights_orchestration.errors import AdinsightsError
 
 VIEW = "audit_log"
+MOST_ROWS = 100
 _OBJECTS, _DAYS = "audit_log_objects", "audit_log_days"
 
 
@@ -46,7 +47,7 @@ class Question:
         resource_type: Only rows about this kind of resource.
         first: From this day (UTC) on.
         last: To this day, included.
-        limit: At most so many rows, the newest; SQL sets its own.
+        limit: At most so many rows, the newest; None: `MOST_ROWS`. SQL sets its own.
         sql: A SELECT over `audit_log` in place of the filters on rows.
     """
 
@@ -55,7 +56,7 @@ class Question:
     resource_type: str | None = None
     first: date | None = None
     last: date | None = None
-    limit: int = 100
+    limit: int | None = None
     sql: str | None = None
 
 
@@ -89,6 +90,11 @@ def ask(
         QueryError: The SQL is wrong, or nothing is archived of what is asked for.
         ContentError: An object that it needs is missing or changed.
     """
+    if question.sql is not None and (question.action or question.resource_type or question.limit is not None):
+        raise QueryError(
+            "SQL is asked in place of filters on rows, and a limit would be forgotten",
+            next_step="Write action, resource type and limit into the SQL; tenant and days may be given besides.",
+        )
     chosen = _chosen(store, source, question, knowing)
     while True:
         try:
@@ -119,6 +125,8 @@ def _answer(
             connection.execute("set lock_configuration = true")
             days = [(str(paths[file.key]), day) for file, its in chosen.items() for day in its]
             _make_view(connection, source, names, days, whole=not any(chain.is_of_month(file.key) for file in files))
+            if question.sql is not None:
+                _require_reads_only(connection, question.sql)
             query, parameters = _statement(source, question)
             result = connection.execute(query, parameters)
             columns = tuple(str(each[0]) for each in result.description or ())
@@ -171,6 +179,15 @@ def _make_view(
     )
 
 
+def _require_reads_only(connection: duckdb.DuckDBPyConnection, text: str) -> None:
+    """Lets one query through; `copy`, in any place of it, would write over the very objects that it may read.
+
+    A statement of type SELECT may begin with `with x as (copy ...)`: inside `query`, which takes one SELECT and which
+    is bound here and not run, DuckDB itself refuses whatever changes something.
+    """
+    connection.execute(f"explain select * from query({_quoted(text)})")  # noqa: S608  (quoted)
+
+
 def _statement(source: Source, question: Question) -> tuple[str, list[object]]:
     if question.sql is not None:
         return question.sql, []
@@ -184,4 +201,4 @@ def _statement(source: Source, question: Question) -> tuple[str, list[object]]:
     conditions = [condition for condition, value in wanted if value is not None] or ["true"]
     parameters = [value for _, value in wanted if value is not None]
     query = f'select * from {VIEW} where {" and ".join(conditions)} order by "{source.time}" desc limit ?'  # noqa: S608  (values are parameters)
-    return query, [*parameters, question.limit]
+    return query, [*parameters, question.limit if question.limit is not None else MOST_ROWS]

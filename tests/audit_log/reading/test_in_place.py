@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pytest
@@ -105,6 +106,42 @@ def test_sql_reaches_no_other_object_of_the_same_folder(full: Place) -> None:
     for place in (str(full.store.path(other.key)), str(full.folder / "**" / "*.parquet")):
         with pytest.raises(QueryError, match="DuckDB refuses"):
             ask(full.store, AUDIT_LOG, Question(tenant=mine, sql=f"select * from read_parquet('{place}')"))
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "copy (select 42) to '{}' (format csv, use_tmp_file false)",
+        "select 1; copy (select 42) to '{}' (format csv, use_tmp_file false)",
+        "explain analyze copy (select 42) to '{}' (format csv, use_tmp_file false)",
+        "with x as materialized (copy (select 42) to '{}' (format csv, use_tmp_file false)) select * from x",
+    ],
+)
+def test_sql_cannot_write_over_the_objects_that_it_reads(full: Place, sql: str) -> None:
+    before = {file.key: full.store.get(file.key) for file in files(full)}
+    with pytest.raises(QueryError, match="DuckDB refuses"):
+        ask(full.store, AUDIT_LOG, Question(sql=sql.format(full.store.path(files(full)[0].key))))
+    assert {key: full.store.get(key) for key in before} == before
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "from audit_log order by created_at; -- newest last",
+        "describe audit_log",
+        "summarize audit_log",
+        "with x as (select tenant_id from audit_log) select count(*), 'o''ne' from x",
+        "pivot audit_log on action in ('login') using count(*)",
+    ],
+)
+def test_every_kind_of_query_is_answered(full: Place, sql: str) -> None:
+    assert ask(full.store, AUDIT_LOG, Question(sql=sql)).rows
+
+
+@pytest.mark.parametrize("besides", [{"action": "login"}, {"resource_type": "user"}, {"limit": 5}])
+def test_a_filter_that_sql_would_not_heed_is_refused(full: Place, besides: dict[str, Any]) -> None:
+    with pytest.raises(QueryError, match="in place of filters"):
+        ask(full.store, AUDIT_LOG, Question(sql="from audit_log", **besides))
 
 
 @pytest.mark.parametrize("name", ["o'ne", "a[1]?*"])

@@ -6,9 +6,11 @@ import json
 from collections.abc import Callable
 
 import pytest
+import sqlalchemy as sa
 
 from adinsights_orchestration.audit_log.reading.verify import verify_range
 from adinsights_orchestration.audit_log.source import AUDIT_LOG
+from adinsights_orchestration.ops_store.audit_tables import audit_run
 from tests.audit_log.conftest import LAST, Place
 from tests.audit_log.rows import FIRST
 from tests.cli.conftest import Answer
@@ -33,3 +35,11 @@ def test_reading_without_an_ops_store_is_journaled_beside_the_archive(
         said = verified if entry["kind"] == "verify" else read
         assert key in "".join(said.err.split())
     assert verify_range(place.store, AUDIT_LOG, FIRST, LAST).problems == [], "no part of the chain"
+
+
+def test_a_query_that_fails_is_journaled_too(place: Place, audit_command: Callable[..., Answer]) -> None:
+    place.archive()
+    assert audit_command("query", "--sql", "copy (select 42) to 'x'").code != 0
+    with place.ops.begin() as connection:
+        (said,) = connection.execute(sa.select(audit_run.c.summary).where(audit_run.c.kind == "query")).scalars()
+    assert said == {"tenant": None, "sql": True, "failed": "QueryError"}
