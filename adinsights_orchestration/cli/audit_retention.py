@@ -77,6 +77,7 @@ def _left(report: RetentionReport) -> list[str]:
         f"{tenant} {day}: differs from its archive; it stays until it is archived anew"
         for tenant, day in report.unequal
     ]
+    lines += [f"{day}: it could not be archived anew ({why})" for day, why in report.not_rearchived.items()]
     lines += [f"{tenant} {day}: {how}; it goes another time" for (tenant, day), how in report.blocked.items()]
     lines += [
         f"{tenant} {day}: the archive does not hold it any more ({why}); it stays"
@@ -97,6 +98,7 @@ def _document(report: RetentionReport, name: TenantName) -> dict[str, Any]:
         "rows": report.rows,
         "by_tenant_and_month": _rows(report, name),
         "unequal": [{"tenant": str(tenant), "day": day.isoformat()} for tenant, day in report.unequal],
+        "not_rearchived": [{"day": day.isoformat(), "why": why} for day, why in report.not_rearchived.items()],
         "unproven": [
             {"tenant": str(tenant), "day": day.isoformat(), "why": why}
             for (tenant, day), why in report.unproven.items()

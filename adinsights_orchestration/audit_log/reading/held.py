@@ -18,7 +18,7 @@ from adinsights_orchestration.audit_log.model import At, DataFile
 from adinsights_orchestration.audit_log.reading.reader import ContentError, unreadable
 from adinsights_orchestration.audit_log.source import Source
 from adinsights_orchestration.audit_log.store.contract import Store
-from adinsights_orchestration.audit_log.store.errors import StoreError
+from adinsights_orchestration.audit_log.store.errors import AwayError, StoreError
 from adinsights_orchestration.audit_log.store.opening import open_store
 from adinsights_orchestration.ops_store.store import OpsStore
 from adinsights_orchestration.settings import Settings
@@ -33,8 +33,15 @@ def not_held(settings: Settings, ops: OpsStore, source: Source, wanted: Sequence
         settings: Where the archive is.
         ops: The ops store, with the ledger.
         source: The table.
-        wanted: What is about to be deleted.
+        wanted: What is about to be deleted; all of it where the store is away, which is waited for once.
     """
+    try:
+        return _looked_at(settings, ops, source, wanted)
+    except AwayError as error:
+        return dict.fromkeys(wanted, f"the store did not answer: {error}")
+
+
+def _looked_at(settings: Settings, ops: OpsStore, source: Source, wanted: Sequence[At]) -> Mapping[At, str]:
     store, ledger = open_store(settings.audit_log), ArchiveLedger(ops, source.name)
     problems: dict[At, str] = {}
     files: dict[str, DataFile] = {}
@@ -45,6 +52,8 @@ def not_held(settings: Settings, ops: OpsStore, source: Source, wanted: Sequence
     for day, here in sorted(by_day.items()):
         try:
             in_force = newest(_manifests(store, ledger, source, day))
+        except AwayError:
+            raise
         except (StoreError, ManifestError) as error:
             problems |= dict.fromkeys(here, str(error))
             continue

@@ -25,7 +25,7 @@ from adinsights_orchestration.audit_log.model import DataFile
 from adinsights_orchestration.audit_log.reading.scratch import private_folder
 from adinsights_orchestration.audit_log.source import NOBODY, Column, Source
 from adinsights_orchestration.audit_log.store.contract import InPlace, Store
-from adinsights_orchestration.audit_log.store.errors import MissingObjectError
+from adinsights_orchestration.audit_log.store.errors import AwayError, MissingObjectError
 from adinsights_orchestration.errors import AdinsightsError
 
 _DAY_MICROSECONDS = 86_400_000_000
@@ -189,12 +189,14 @@ def unreadable(
         store: Where they are.
         files: The objects.
         at_once: How many are fetched at once.
-        errors: What counts as that; anything else is raised.
+        errors: What counts as that; anything else is raised, and a store that is away is.
     """
 
     def look(file: DataFile) -> tuple[str, str]:
         try:
             fetch(store, file)
+        except AwayError:
+            raise  # asked of each object in turn, it would be waited for each time
         except errors as error:
             return file.key, str(error)
         return file.key, ""

@@ -5,15 +5,19 @@ Belongs here: the bridge between the two. Does not belong here: archiving (`arch
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from datetime import date, timedelta
+from collections.abc import Callable, Mapping, Sequence
+from datetime import date
 
+from adinsights_orchestration.audit_log.days import ranges, span
 from adinsights_orchestration.audit_log.retention.deletion import Chunk
-from adinsights_orchestration.audit_log.retention.run import Rearchive, Unproven
 from adinsights_orchestration.audit_log.source import Source
+from adinsights_orchestration.audit_log.store.errors import AwayError
+from adinsights_orchestration.errors import AdinsightsError
 from adinsights_orchestration.ops_store.store import OpsStore
 from adinsights_orchestration.settings import Settings
 
+Rearchive = Callable[[Source, Sequence[date]], None]
+Unproven = Callable[[Source, Sequence[Chunk]], Mapping[Chunk, str]]
 _ACTOR = "retention"
 
 
@@ -24,10 +28,33 @@ def archive_again(settings: Settings, store: OpsStore) -> Rearchive:
         from adinsights_orchestration.audit_log.archive.run import Archiver  # loads Arrow and DuckDB, for rare days
 
         archiver = Archiver(settings, store, source)
-        for first, last in neighbours(days):
+        for first, last in ranges(sorted(set(days))):
             archiver.run(first, last, actor=_ACTOR)
 
     return again
+
+
+def archived_anew(rearchive: Rearchive, source: Source, days: Sequence[date]) -> dict[date, str]:
+    """Archives days anew, each run of neighbouring days by itself; returns those of which that failed, and why.
+
+    One day that cannot be (its object is damaged, it is before the archive's first day, somebody else archives now)
+    keeps no other one waiting; a store that is away is waited for once.
+    """
+    failed: dict[date, str] = {}
+    away = ""
+    for first, last in ranges(sorted(set(days))):
+        here = list(span(first, last))
+        if not away:
+            try:
+                rearchive(source, here)
+                continue
+            except AwayError as error:
+                away = str(error)
+            except AdinsightsError as error:
+                failed |= dict.fromkeys(here, str(error))
+                continue
+        failed |= dict.fromkeys(here, away)
+    return failed
 
 
 def not_held_any_more(settings: Settings, store: OpsStore) -> Unproven:
@@ -39,14 +66,3 @@ def not_held_any_more(settings: Settings, store: OpsStore) -> Unproven:
         return not_held(settings, store, source, chunks)
 
     return unproven
-
-
-def neighbours(days: Sequence[date]) -> list[tuple[date, date]]:
-    """Joins days that follow on each other."""
-    runs: list[tuple[date, date]] = []
-    for day in sorted(set(days)):
-        if runs and runs[-1][1] + timedelta(days=1) == day:
-            runs[-1] = (runs[-1][0], day)
-        else:
-            runs.append((day, day))
-    return runs

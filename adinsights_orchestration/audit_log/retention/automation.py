@@ -15,22 +15,16 @@ from pydantic import Field
 
 from adinsights_orchestration.audit_log.alerts import set_off_by
 from adinsights_orchestration.audit_log.archive.showing import picture
-from adinsights_orchestration.audit_log.days import span
+from adinsights_orchestration.audit_log.days import ranges, span
 from adinsights_orchestration.audit_log.dry_runs import outcome
 from adinsights_orchestration.audit_log.journal import actor_of
 from adinsights_orchestration.audit_log.retention import showing
-from adinsights_orchestration.audit_log.retention.again import neighbours
+from adinsights_orchestration.audit_log.retention.again import Rearchive, Unproven, archived_anew
 from adinsights_orchestration.audit_log.retention.census import Ages, Census, judge_ages, take_census
 from adinsights_orchestration.audit_log.retention.chunks import archived_days, rows_in_table
 from adinsights_orchestration.audit_log.retention.deletion import Chunk
 from adinsights_orchestration.audit_log.retention.policy import current_policy
-from adinsights_orchestration.audit_log.retention.run import (
-    Rearchive,
-    Retention,
-    RetentionReport,
-    Unproven,
-    archive_mode,
-)
+from adinsights_orchestration.audit_log.retention.run import Retention, RetentionReport, archive_mode
 from adinsights_orchestration.audit_log.retention.shape import names_of, shape_of
 from adinsights_orchestration.audit_log.retention.showing import KEY
 from adinsights_orchestration.audit_log.source import AUDIT_LOG, Archive, Source
@@ -39,6 +33,7 @@ from adinsights_orchestration.audit_log.table.reaching import reached
 from adinsights_orchestration.audit_log.tenant_names import TenantName, tenant_names
 from adinsights_orchestration.clock import Clock, utc_now
 from adinsights_orchestration.environments import Automation
+from adinsights_orchestration.errors import AdinsightsError
 from adinsights_orchestration.ops_store.store import OpsStore
 from adinsights_orchestration.settings import Settings
 from adinsights_orchestration.unattended import Quietly, as_ever, declared, queue_tags, schedule_status
@@ -133,32 +128,64 @@ def _asset(
     def retention(
         context: dg.AssetExecutionContext, config: RetentionConfig
     ) -> Iterator[dg.MaterializeResult[None] | dg.AssetObservation | dg.AssetCheckResult]:
-        reports: list[RetentionReport] = []
+        problems: list[str] = []
         go = not config.dry_run
+        report, history = None, dict[str, int]()
         if context.selected_asset_keys:  # whoever executes the checks alone asks for nothing to be deleted
             actor = actor_of(context.run.tags)
-            run = Retention(settings, store, AUDIT_LOG, clock, actor, rearchive, go, unproven)
             with quietly(*_SET_OFF, author=actor, reason="retention is at work") if go else nullcontext():
-                reports.append(run.run())
-                reports += [Retention(settings, store, each, clock, actor, None, go).run() for each in own]
-            for report in reports:
-                context.log.info(summary(report))
-        census, ages = census_of(settings, store, AUDIT_LOG, clock)
+                run = Retention(settings, store, AUDIT_LOG, clock, actor, rearchive, go, unproven)
+                report = _ran(context, run, problems)
+                for each in own:
+                    pruned = _ran(context, Retention(settings, store, each, clock, actor, None, go), problems)
+                    if pruned is not None and pruned.rows:
+                        history[each.name] = pruned.rows
+        try:
+            census, ages = census_of(settings, store, AUDIT_LOG, clock)
+        except AdinsightsError as error:
+            raise _failure([*problems, str(error)]) from None
         name = tenant_names(store)
-        if reports:
-            history = {each.source: each.rows for each in reports[1:] if each.rows}
-            metadata = showing.of_run(reports[0], name) | showing.of_table(census, ages)
+        if report is not None:
+            metadata = showing.of_run(report, name) | showing.of_table(census, ages)
             metadata["own history"] = dg.MetadataValue.json(history)
             yield outcome(KEY, metadata, dry_run=config.dry_run)
         asked = {key.name for key in context.selected_asset_check_keys}
         yield from (each for each in (too_old(ages, census, name), vanished(ages, name)) if each.check_name in asked)
         # Last, so that a failure hides nothing; what is due among these rows goes with the next night's run.
-        late = to_archive_again(ages) if reports and go and archive_mode(settings, AUDIT_LOG) is not Archive.OFF else []
-        if late and rearchive is not None:
-            context.log.info("%d days with rows that came late are archived again", len(late))
-            rearchive(AUDIT_LOG, late)
+        if report is not None and go and rearchive is not None and archive_mode(settings, AUDIT_LOG) is not Archive.OFF:
+            late = [day for day in to_archive_again(ages, clock().date()) if day not in report.not_rearchived]
+            problems += _archive_late(context, rearchive, late)
+        if problems:
+            raise _failure(problems)
 
     return retention
+
+
+def _ran(context: dg.AssetExecutionContext, retention: Retention, problems: list[str]) -> RetentionReport | None:
+    """One table's run. What fails is told in the end: it keeps no other table waiting, and no check."""
+    try:
+        report = retention.run()
+    except AdinsightsError as error:
+        problems.append(str(error))
+        return None
+    context.log.info(summary(report))
+    if report.failure:
+        problems.append(report.failure)
+    return report
+
+
+def _archive_late(context: dg.AssetExecutionContext, rearchive: Rearchive, late: Sequence[date]) -> Iterator[str]:
+    """Archives days again of which rows came late; returns what is to be told of those that could not be."""
+    if not late:
+        return
+    context.log.info("%d days with rows that came late are archived again", len(late))
+    if failed := archived_anew(rearchive, AUDIT_LOG, late):
+        first = min(failed)
+        yield f"{len(failed)} days with rows that came late could not be archived again; {first}: {failed[first]}"
+
+
+def _failure(problems: Sequence[str]) -> dg.Failure:
+    return dg.Failure("\n".join(dict.fromkeys(problems)), allow_retries=False)
 
 
 def _spec(settings: Settings) -> dg.AssetSpec:
@@ -190,10 +217,14 @@ def census_of(settings: Settings, store: OpsStore, source: Source, clock: Clock)
     return census, judge_ages(census, policy, in_table, archived)
 
 
-def to_archive_again(ages: Ages) -> list[date]:
-    """The oldest days with rows that came late, in few scans of the table; a later night has the rest."""
-    ranges = neighbours(sorted({day for _, day in ages.late}))[:_RANGES_A_NIGHT]
-    return [day for first, last in ranges for day in span(first, last)]
+def to_archive_again(ages: Ages, today: date) -> list[date]:
+    """Days with rows that came late, in few scans of the table: the oldest, or where there are more each in its turn.
+
+    A later night has the rest. Were the oldest always first, those that cannot be archived would keep all others out.
+    """
+    found = ranges(sorted({day for _, day in ages.late}))
+    turn = today.toordinal() * _RANGES_A_NIGHT % len(found) if len(found) > _RANGES_A_NIGHT else 0
+    return [day for first, last in (found[turn:] + found[:turn])[:_RANGES_A_NIGHT] for day in span(first, last)]
 
 
 def too_old(ages: Ages, census: Census, name: TenantName = str) -> dg.AssetCheckResult:
@@ -249,6 +280,7 @@ def summary(report: RetentionReport) -> str:
         "kept because the archive does not hold them any more": list(report.unproven),
         "kept because the table lacks columns that were archived": list(report.incomparable),
         "days archived anew": report.rearchived,
+        "days that could not be archived anew": list(report.not_rearchived),
         "were gone already": report.gone,
         "blocked by locks": list(report.blocked),
         "left for the next run": report.left,

@@ -16,6 +16,7 @@ from functools import partial
 from uuid import UUID
 
 from adinsights_orchestration.audit_log.retention.account import Account, accounted
+from adinsights_orchestration.audit_log.retention.again import Rearchive, Unproven, archived_anew
 from adinsights_orchestration.audit_log.retention.by_age import ByAge
 from adinsights_orchestration.audit_log.retention.chunks import ChunkLedger, Live, Proof, live_chunks, mark_gone
 from adinsights_orchestration.audit_log.retention.deletion import Chunk, Deleter, Limits
@@ -33,9 +34,6 @@ from adinsights_orchestration.clock import Clock
 from adinsights_orchestration.ops_store.store import OpsStore
 from adinsights_orchestration.settings import RetentionArchive, Settings
 
-Rearchive = Callable[[Source, Sequence[date]], None]
-Unproven = Callable[[Source, Sequence[Chunk]], Mapping[Chunk, str]]
-
 
 @dataclass(slots=True)
 class RetentionReport:
@@ -48,6 +46,7 @@ class RetentionReport:
         deleted: Rows by tenant's day; by tenant and the first day of a month where age alone decides.
         unequal: Tenants' days that still differ from their archive after they were archived anew.
         rearchived: Days that were archived anew because a tenant's rows differed.
+        not_rearchived: Days that should have been archived anew and could not be, and why; they stay.
         unproven: Tenants' days that stay because the store does not give back what was sealed, and why.
         incomparable: Tenants' days that stay because the table lacks a column that was archived, and which.
         gone: Tenants' days that somebody else had deleted.
@@ -65,6 +64,7 @@ class RetentionReport:
     deleted: dict[Chunk, int] = field(default_factory=dict)
     unequal: list[Chunk] = field(default_factory=list)
     rearchived: list[date] = field(default_factory=list)
+    not_rearchived: dict[date, str] = field(default_factory=dict)
     unproven: dict[Chunk, str] = field(default_factory=dict)
     incomparable: dict[Chunk, str] = field(default_factory=dict)
     gone: list[Chunk] = field(default_factory=list)
@@ -94,11 +94,20 @@ class RetentionReport:
             found[tenant] += rows
         return dict(sorted(found.items()))
 
+    @property
+    def failure(self) -> str:
+        """What of the run failed, in words; the rest of it was done."""
+        if not self.not_rearchived:
+            return ""
+        first = min(self.not_rearchived)
+        return f"{len(self.not_rearchived)} days could not be archived anew; {first}: {self.not_rearchived[first]}"
+
     def summary(self) -> dict[str, int]:
         """For the journal; of what was deleted that has counts of its own."""
         return {
             "unequal": len(self.unequal),
             "rearchived": len(self.rearchived),
+            "not_rearchived": len(self.not_rearchived),
             "unproven": len(self.unproven),
             "incomparable": len(self.incomparable),
             "gone": len(self.gone),
@@ -202,9 +211,10 @@ class Retention:
         unequal = self._walk(passage, only=None)
         if unequal and self.apply and self.rearchive is not None:
             days = sorted({day for _, day in unequal})
-            self.rearchive(self.source, days)
-            report.rearchived = days
-            unequal = self._walk(passage, only=set(unequal))
+            report.not_rearchived = archived_anew(self.rearchive, self.source, days)
+            report.rearchived = [day for day in days if day not in report.not_rearchived]
+            if anew := {at for at in unequal if at[1] not in report.not_rearchived}:
+                unequal = [at for at in unequal if at not in anew] + self._walk(passage, only=anew)
         report.unequal = unequal
         if report.gone and self.apply:
             with self.store.begin() as ledger:

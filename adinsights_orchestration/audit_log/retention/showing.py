@@ -30,6 +30,7 @@ def of_run(report: RetentionReport, name: TenantName) -> dict[str, Any]:
     table = "".join(f"\n| {name(tenant)} | {month} | {rows:,} |" for (tenant, month), rows in lines)
     unproven = {f"{tenant} {day}": why for (tenant, day), why in sorted(report.unproven.items())[:_DAYS]}
     incomparable = {f"{tenant} {day}": why for (tenant, day), why in sorted(report.incomparable.items())[:_DAYS]}
+    failed = {str(day): why for day, why in sorted(report.not_rearchived.items())[:_DAYS]}
     return {
         "dry run": str(report.dry_run).lower(),
         "archive": report.archive.value,
@@ -38,6 +39,7 @@ def of_run(report: RetentionReport, name: TenantName) -> dict[str, Any]:
         "by tenant and month": dg.MetadataValue.md(f"| tenant | month | rows |\n|---|---|---|{table}"),
         "tenants' days that differ from their archive": len(report.unequal),
         "days archived anew": len(report.rearchived),
+        "not to be archived anew": dg.MetadataValue.json(failed),
         "not held by the archive any more": dg.MetadataValue.json(unproven),
         "not to be compared any more": dg.MetadataValue.json(incomparable),
         "tenants' days left": len(report.left) + len(report.blocked),

@@ -14,6 +14,7 @@ from typing import Any
 
 from adinsights_orchestration.audit_log.store.contract import InPlace
 from adinsights_orchestration.audit_log.store.errors import (
+    AwayError,
     MissingObjectError,
     ObjectExistsError,
     RefusedError,
@@ -136,7 +137,7 @@ _ADVICE = {
 
 def _told(error: Exception) -> StoreError:
     state, said = why(error)
-    kind = RefusedError if state == REFUSES else StoreError
+    kind = RefusedError if state == REFUSES else StoreError if state.startswith("http_4") else AwayError
     return kind(
         f"the object store does not serve us: {said}",
         place=_PLACE,

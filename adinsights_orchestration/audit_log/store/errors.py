@@ -20,5 +20,9 @@ class MissingObjectError(StoreError):
     """There is no object of this key."""
 
 
+class AwayError(StoreError):
+    """The store itself does not serve anybody now, which was waited for: the next object will fare no better."""
+
+
 class RefusedError(StoreError):
     """The store does not allow it: its own rules (object lock, a retention policy) or our rights forbid it."""

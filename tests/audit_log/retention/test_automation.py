@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from collections.abc import Sequence
+from datetime import date, timedelta
 from uuid import UUID
 
 import dagster as dg
 import pytest
 import sqlalchemy as sa
 
-from adinsights_orchestration.audit_log.retention.automation import TOO_OLD, VANISHED, build_retention
+from adinsights_orchestration.audit_log.reading.reader import ContentError
+from adinsights_orchestration.audit_log.retention.automation import (
+    TOO_OLD,
+    VANISHED,
+    build_retention,
+    to_archive_again,
+)
+from adinsights_orchestration.audit_log.retention.census import Ages
 from adinsights_orchestration.audit_log.retention.showing import KEY
+from adinsights_orchestration.audit_log.source import Archive, Place, Source
 from adinsights_orchestration.build import build_pipelines
 from adinsights_orchestration.clock import utc_now
 from adinsights_orchestration.dagster_internals import outcomes
@@ -125,6 +134,72 @@ def test_the_schedule_deletes(world: World) -> None:
     assert metadata(result)["oldest day kept"] == (TODAY - timedelta(days=365)).isoformat()
     assert check(result, TOO_OLD)
     assert len(ids(world.backend)) == 100
+
+
+OWN = Source("own_past", "own_past", "at", ("id",), place=Place.OPS_STORE, archive=Archive.OFF, window_days=90)
+
+
+def prepare_own(store: OpsStore) -> None:
+    """A table of the orchestrator's own with a row that is old enough to go, and one that is not."""
+    with store.begin() as connection:
+        connection.execute(sa.text("create table own_past (id int primary key, at timestamptz)"))
+        rows = {"then": moment(FIRST), "now": NOW}
+        connection.execute(sa.text("insert into own_past values (1, :then), (2, :now)"), rows)
+
+
+def own_left(store: OpsStore) -> list[int]:
+    with store.begin() as connection:
+        return list(connection.execute(sa.text("select id from own_past")).scalars())
+
+
+def test_a_day_that_cannot_be_archived_anew_keeps_nothing_else_waiting_and_fails_the_run_in_the_end(
+    world: World, ops_store: OpsStore
+) -> None:
+    bad, good = FIRST, FIRST + timedelta(days=2)
+    insert(world.backend, [Row(ONE, moment(day, 7.5)) for day in (bad, good)])
+
+    def again(source: Source, days: Sequence[date]) -> None:
+        if bad in days:
+            raise ContentError("the object's bytes have changed")
+        seal(world.settings, world.store, days, source)
+
+    prepare_own(ops_store)
+    definitions = build_retention(world.settings, world.store, [OWN], rearchive=again, clock=lambda: NOW)
+    job = definitions.resolve_job_def(Automation.RETENTION.value)
+    result = job.execute_in_process(run_config=APPLY, raise_on_error=False)
+    failure = result.get_step_failure_events()[0].step_failure_data.user_failure_data
+    assert failure is not None
+    assert failure.description == f"1 days could not be archived anew; {bad}: the object's bytes have changed"
+    kept = world.execute(f"select distinct (created_at at time zone 'utc')::date from {TABLE} order by 1")
+    assert [row[0] for row in kept] == [bad, *(TODAY - timedelta(days=age) for age in range(365, 360, -1))]
+    assert {each.check_name for each in result.get_asset_check_evaluations()} == {TOO_OLD, VANISHED}
+    assert metadata(result)["days archived anew"] == 1
+    assert own_left(ops_store) == [2]
+
+
+def test_a_registry_that_is_not_to_be_trusted_keeps_no_own_history(world: World, ops_store: OpsStore) -> None:
+    prepare_own(ops_store)
+    later = NOW + timedelta(days=1)
+    definitions = build_retention(world.settings, world.store, [OWN], clock=lambda: later)
+    job = definitions.resolve_job_def(Automation.RETENTION.value)
+    before = ids(world.backend)
+    result = job.execute_in_process(run_config=APPLY, raise_on_error=False)
+    failure = result.get_step_failure_events()[0].step_failure_data.user_failure_data
+    assert failure is not None
+    assert "the registry is not to be trusted now" in str(failure.description)
+    assert str(failure.description).count("the registry is not to be trusted now") == 1
+    assert ids(world.backend) == before
+    assert own_left(ops_store) == [2]
+
+
+def test_days_that_cannot_be_archived_again_do_not_keep_later_ones_out() -> None:
+    days = [TODAY - timedelta(days=2 * number) for number in range(1, 24)]
+    ages = Ages(late={(ONE, day): 1 for day in days})
+    nights = [set(to_archive_again(ages, TODAY + timedelta(days=number))) for number in range(23)]
+    assert {len(night) for night in nights} == {10}
+    assert set().union(*nights) == set(days)
+    few = Ages(late={(ONE, day): 1 for day in days[:10]})
+    assert to_archive_again(few, TODAY) == sorted(days[:10])
 
 
 def test_while_rows_are_deleted_nobody_is_told_that_they_are_late_to_be(world: World) -> None:
