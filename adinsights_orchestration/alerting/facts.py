@@ -64,12 +64,23 @@ class ProviderFact:
 
 @dataclass(frozen=True, slots=True)
 class SyncErrors:
-    """Syncs of one tenant and provider that failed within the SLA's window."""
+    """Syncs of one tenant and provider that failed within the SLA's window.
+
+    Attributes:
+        tenant_id: The tenant.
+        provider: The provider.
+        errors: How many.
+        first_at: When the first of them ended.
+        partition: The one connection whose they all are; None where there are several.
+        is_over: Whether that one has succeeded since.
+    """
 
     tenant_id: UUID
     provider: Provider
     errors: int
     first_at: datetime
+    partition: str | None = None
+    is_over: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,6 +37,7 @@ class Finding:
         since: Since when.
         tenant: The tenant's slug; None where it is nobody's in particular.
         labels: What else tells it apart from others of the rule, and what silences and routes may ask for.
+        beside: What explanations may ask for beside its labels; no part of its name, so it may change.
         group: Whose message it belongs to.
         sla: The level that it missed, with its source.
         last_success: When it was last well.
@@ -69,6 +70,7 @@ class Finding:
     is_symptom: bool = False
     is_since_found: bool = False
     is_measured: bool = False
+    beside: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def fingerprint(self) -> str:
@@ -227,7 +229,7 @@ class Incident:
         own = {"rule": finding.rule, "resource": finding.resource, "severity": self.severity.value}
         own |= {"owner": finding.owner.partition("@")[0]} if finding.owner else {}
         own |= {"audience": CUSTOMERS} if noticed(finding.rule, finding.labels) else {}
-        return {**finding.labels, **own, **({"tenant": finding.tenant} if finding.tenant else {})}
+        return {**finding.beside, **finding.labels, **own, **({"tenant": finding.tenant} if finding.tenant else {})}
 
 
 class Change(StrEnum):

@@ -26,7 +26,7 @@ from adinsights_orchestration.alerting.facts import (
 )
 from adinsights_orchestration.alerting.gathering import disks, history
 from adinsights_orchestration.alerting.matching import Routes
-from adinsights_orchestration.alerting.message import Severity
+from adinsights_orchestration.alerting.message import Severity, plain_text
 from adinsights_orchestration.alerting.model import Finding
 from adinsights_orchestration.alerting.night import night_at
 from adinsights_orchestration.alerting.places import Places
@@ -93,6 +93,40 @@ def test_a_dbt_build_that_fails_is_one_message_and_another_job_is_one_of_its_own
     again = Events(jobs={"dbt_refresh": replace(build_failed, at=NOON + HOUR, first_at=NOON)})
     (run,) = said(others.failed_runs, replace(facts, now=NOON + HOUR + MINUTE, events=again))
     assert run.since == NOON, "the next one that dies is the same matter"
+
+
+def test_the_attempts_at_one_sync_that_fail_are_no_alert_beside_the_connections_own_and_over_with_it(
+    plant: Plant,
+) -> None:
+    served(plant, "acme-meta")
+    plant.now = NOON - 5 * HOUR  # two o'clock where the tenant is
+    plant.connection("acme-meta", "failing", tenant=ACME.id, failures=1)
+    plant.tick()
+    syncs(plant, "acme-meta", [None] * 5, ended=plant.now, every=MINUTE, status="failed")
+    plant.connection("acme-meta", "failing", tenant=ACME.id, failures=5)
+    for _ in range(4):
+        plant.tick(5 * MINUTE)
+    (text,) = plant.shown().values()
+    assert "[FIRING WARN]" in text, "nobody is paged at night"
+    assert "Explains 1 further: 1 sync errors." in text
+    assert plant.channel.posts[0].replies == []
+    syncs(plant, "acme-meta", [100], first_id=20, ended=plant.now)
+    plant.connection("acme-meta", "ok", tenant=ACME.id)
+    for _ in range(3):
+        plant.tick(4 * MINUTE)
+    (line,) = (plain_text(message) for _, message in plant.channel.posts[0].replies)
+    assert "Resolved after" in line
+
+
+def test_many_errors_of_several_connections_explain_that_each_of_them_fails(plant: Plant) -> None:
+    served(plant, "a-meta", "b-meta")
+    for first, key in enumerate(("a-meta", "b-meta")):
+        plant.connection(key, "failing", tenant=ACME.id, failures=1)
+        syncs(plant, key, [None, None], first_id=100 * first, ended=plant.now, every=MINUTE, status="failed")
+    plant.tick()
+    (text,) = plant.shown().values()
+    assert "Meta of Acme: many syncs fail" in text
+    assert "Explains 2 further: 2 connections failing." in text
 
 
 def test_what_the_backend_says_of_syncs_is_no_second_message_about_a_connection(plant: Plant) -> None:

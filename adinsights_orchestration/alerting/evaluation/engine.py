@@ -15,6 +15,7 @@ from adinsights_orchestration.alerting.inhibition import Graph
 from adinsights_orchestration.alerting.matching import Silence
 from adinsights_orchestration.alerting.model import Finding, Incident, Observation, Policy, Present, State, Transition
 from adinsights_orchestration.alerting.telling import notify
+from adinsights_orchestration.alerting.telling.flush import is_recovering
 from adinsights_orchestration.alerting.telling.grouping import Group, Options, Order
 
 _AT_ONCE = Policy()
@@ -139,7 +140,7 @@ def move(
         after[fp], changes = machine.step(incident, observation, policy, now)
         noted += changes
     moved = any(each is not before.incidents.get(fp) for fp, each in after.items())
-    waits = surroundings.options.hours or any(map(notify.is_recovering, after.values()))
+    waits = surroundings.options.hours or any(map(is_recovering, after.values()))
     if moved or waits or not before.same_around:
         _quieten(after, surroundings, now)
     touched = {*_touched(before.incidents, after), *before.unsettled} if before.same_around else None
@@ -164,8 +165,7 @@ def is_still(moved: Moved, found: Mapping[str, Finding], options: Options, now: 
     if options.hours:
         return False
     return all(
-        (_is_settled(each, found[fp], now) if fp in found else each.state is State.OK)
-        and not notify.is_recovering(each)
+        (_is_settled(each, found[fp], now) if fp in found else each.state is State.OK) and not is_recovering(each)
         for fp, each in moved.after.items()
     )
 

@@ -246,6 +246,11 @@ def _sync_errors(connection: sa.Connection, now: datetime, window: timedelta) ->
     job = sync_job.c
     # Observed no earlier than it ended: the index narrows, the end decides.
     failed = sa.and_(job.observed_at > now - window, job.ended_at > now - window, job.status == "failed")
+    whose, last = sa.func.min(job.partition_key), sa.func.max(job.ended_at)
+    is_one = whose == sa.func.max(job.partition_key)
     query = sa.select(job.tenant_id, job.provider, sa.func.count(), sa.func.min(job.ended_at))
-    found = connection.execute(query.where(failed).group_by(job.tenant_id, job.provider))
-    return [SyncErrors(tenant, Provider(provider), count, first) for tenant, provider, count, first in found]
+    query = query.add_columns(sa.case((is_one, whose)).label("partition"), last.label("last"))
+    errors = query.where(failed).group_by(job.tenant_id, job.provider).subquery()
+    later = sa.and_(job.partition_key == errors.c.partition, job.ended_at > errors.c.last, job.status == "succeeded")
+    found = connection.execute(sa.select(*errors.c[:5], sa.exists().where(later).label("is_over")))
+    return [SyncErrors(tenant, Provider(provider), *rest) for tenant, provider, *rest in found]

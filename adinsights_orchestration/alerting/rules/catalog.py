@@ -32,7 +32,13 @@ INHIBITIONS = (
     ),
     _explains("rule=~connection_(failing|stale|no_recent_sync)", "component=backend_airbyte"),
     _explains("rule=no_fresh_rows", "rule=nightly_late"),
-    _explains("rule=sync_errors", "rule=connection_failing", "tenant", "provider"),
+    # Of several connections, the many errors are the matter; those of one alone are its failing once more.
+    Inhibition(
+        (Matcher.parse("rule=sync_errors"), Matcher("connection", "=", "")),
+        (Matcher.parse("rule=connection_failing"),),
+        ("tenant", "provider"),
+    ),
+    _explains("rule=connection_failing", "rule=sync_errors", "connection"),
     _explains("rule=health_not_probed", "rule=freshness_not_evaluated"),
     Inhibition((Matcher.parse("rule=dbt_failing"),), (Matcher.parse("rule=run_failed"), Matcher.parse("job=~dbt_.*"))),
 )

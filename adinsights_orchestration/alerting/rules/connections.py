@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import cast
+from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from adinsights_orchestration.alerting.facts import ConnectionFact, Facts, SyncErrors
@@ -49,7 +50,7 @@ def failing(facts: Facts) -> Verdict:
     level = facts.sla[Sla.FAILURES_IN_A_ROW]
     found = []
     for one in while_it_holds(facts, FAILING, lambda: (list(_failed(facts, level)), None)):
-        pages = one.failures >= level.page and _paged_now(one, facts)
+        pages = one.failures >= level.page and _paged_now(one.tenant_id, facts)
         severity = Severity.PAGE if pages else Severity.WARN
         found.append(_finding(one, facts, FAILING, severity, "fails to sync", level))
     return Verdict(found, blind=_blind(facts))
@@ -65,9 +66,14 @@ def misconfigured(facts: Facts) -> Verdict:
 
 
 def sync_errors(facts: Facts) -> Verdict:
-    """Tenants whose syncs of one provider fail often in a short time."""
+    """Tenants whose syncs of one provider fail often in a short time.
+
+    Where all of them are one connection's, as the attempts at one sync are, they are explained by its failing, are over
+    once it succeeds, and page when that may: what is one matter has one alert.
+    """
     level = facts.sla[Sla.SYNC_ERRORS]
-    return Verdict([_errors(one, facts, level) for one in facts.sync_errors if one.errors >= level.warn])
+    found = (one for one in facts.sync_errors if one.errors >= level.warn and not one.is_over)
+    return Verdict([_errors(one, facts, level) for one in found])
 
 
 def provider_stale(facts: Facts) -> Verdict:
@@ -160,6 +166,7 @@ def _finding(
         asset="/".join(one.provider.asset_path),
         is_symptom=rule != MISCONFIGURED,
         is_since_found=rule == FAILING,  # a failing connection turns late some time: it has failed since before that
+        beside={"connection": one.partition},
     )
     facts.memo[one.partition, rule] = (one, found)
     return found
@@ -174,8 +181,8 @@ _NEXT = {
 }
 
 
-def _paged_now(one: ConnectionFact, facts: Facts) -> bool:
-    tenant = facts.tenants.get(one.tenant_id)
+def _paged_now(tenant_id: UUID, facts: Facts) -> bool:
+    tenant = facts.tenants.get(tenant_id)
     local = facts.now.astimezone(ZoneInfo(tenant.timezone if tenant else facts.sla.timezone)).time()
     begin, end = facts.sla.local_times[LocalTime.PAGING_FROM], facts.sla.local_times[LocalTime.PAGING_TO]
     return begin <= local < end
@@ -183,10 +190,11 @@ def _paged_now(one: ConnectionFact, facts: Facts) -> bool:
 
 def _errors(one: SyncErrors, facts: Facts, level: Threshold) -> Finding:
     slug, provider = facts.tenant_slug(one.tenant_id), one.provider
+    pages = one.errors >= level.page and (one.partition is None or _paged_now(one.tenant_id, facts))
     return Finding(
         rule=SYNC_ERRORS,
         resource=f"{slug}/{provider.value}",
-        severity=Severity.PAGE if one.errors >= level.page else Severity.WARN,
+        severity=Severity.PAGE if pages else Severity.WARN,
         title=f"{provider.label} of {facts.tenant_name(one.tenant_id)}: many syncs fail",
         detail=f"{one.errors} syncs failed since {one.first_at:%Y-%m-%d %H:%M} UTC.",
         since=one.first_at,
@@ -199,6 +207,7 @@ def _errors(one: SyncErrors, facts: Facts, level: Threshold) -> Finding:
         links=(facts.places.runbook("a-connection-does-not-sync"),),
         asset="/".join(provider.asset_path),
         is_symptom=True,
+        beside={"connection": one.partition} if one.partition is not None else {},
     )
 
 

@@ -16,6 +16,12 @@ from adinsights_orchestration.alerting.telling.grouping import Escalation, Group
 from adinsights_orchestration.alerting.telling.wording import Matter
 
 OUT_OF_HOURS = "out of hours"
+RECOVERING = "recovering:"
+
+
+def is_recovering(incident: Incident) -> bool:
+    """Whether it is kept quiet because its cause is only just over."""
+    return incident.suppressed_by.startswith(RECOVERING)
 
 
 class Flush:
@@ -48,12 +54,23 @@ class Flush:
             most=group.most,
         )
         self.fires = bool(firing)
+        self.recovers = any(is_recovering(each) for each in firing)
         self.is_due = group.flush_at is not None and group.flush_at <= now
         self.is_over = self.is_due and group.is_open and not firing and not self.held
         self.unacked_pages = [each for each in visible if each.severity is Severity.PAGE and each.acked_at is None]
         self.worsened = [each for each in visible if each.told and _is_worse(each)]
         self.news = [each for each in visible if not each.told or _is_worse(each)]
         self.reason: Reason | None = None
+
+    def is_known(self, hidden: Incident) -> bool:
+        """Whether the readers go on knowing of what is kept quiet: what explains it stands in the same message."""
+        if hidden.suppressed_by == OUT_OF_HOURS or is_recovering(hidden):
+            return True
+        kind, _, cause = hidden.suppressed_by.partition(":")
+        found = (
+            next((each for each in self.members if each.fingerprint == cause), None) if kind == "explained" else None
+        )
+        return found is not None and (not found.suppressed_by or self.is_known(found))
 
     def decide(self, timing: Timing, escalation: Sequence[Escalation]) -> None:
         """Finds out whether the group speaks."""
@@ -71,6 +88,8 @@ class Flush:
             worsened=bool(self.worsened),
             repeat_is_due=unacked and told_at < self._now - timing.repeat_interval,
         )
+        if self.reason is Reason.RESOLVED and self.recovers:
+            self.reason = None  # it is over with what recovers, or goes on with what does not
         if self.reason is None and self._escalates(escalation):
             self.reason = Reason.ESCALATED
 
@@ -103,6 +122,8 @@ class Flush:
                 return f"Over: {wording.named(ended)}; {len(visible):,} left."
             case Reason.RESOLVED:
                 matter = self.matter_of(group)
+                if matter.hidden:
+                    return f"Over: {wording.named(ended)}; {wording.kept_quiet(matter.hidden)}."
                 return f"Resolved after {wording.lasted(matter, matter.over_at or self._now)}."
             case Reason.ESCALATED:
                 return "Nobody has acknowledged it: the next contact is told."

@@ -21,10 +21,8 @@ from adinsights_orchestration.alerting.message import Message, Severity, to_json
 from adinsights_orchestration.alerting.model import Incident
 from adinsights_orchestration.alerting.rules.rule import STORM_RULE
 from adinsights_orchestration.alerting.telling import wording
-from adinsights_orchestration.alerting.telling.flush import OUT_OF_HOURS, Flush
+from adinsights_orchestration.alerting.telling.flush import OUT_OF_HOURS, RECOVERING, Flush, is_recovering
 from adinsights_orchestration.alerting.telling.grouping import Group, Op, Options, Order, Plan, Reason
-
-_RECOVERING = "recovering:"
 
 
 def suppressions(
@@ -65,23 +63,18 @@ def suppressions(
     return quiet
 
 
-def is_recovering(incident: Incident) -> bool:
-    """Whether it is kept quiet because its cause is only just over."""
-    return incident.suppressed_by.startswith(_RECOVERING)
-
-
 def _recovering(incident: Incident, firing: Collection[str], grace: timedelta, now: datetime) -> str:
     kind, _, rest = incident.suppressed_by.partition(":")
     longest = round((now + grace).timestamp())
     if kind == "explained":
         # A cause that goes on and is only less urgent now explains nothing: that is told at once.
-        return "" if rest in firing else f"{_RECOVERING}{longest}:{incident.severity.value}"
+        return "" if rest in firing else f"{RECOVERING}{longest}:{incident.severity.value}"
     if not is_recovering(incident):
         return ""
     until, _, severity = rest.partition(":")
     worse = incident.severity.rank > Severity(severity).rank
     kept = min(int(until), longest)  # the clock may have been set back
-    return "" if worse or now.timestamp() >= kept else f"{_RECOVERING}{kept}:{severity}"
+    return "" if worse or now.timestamp() >= kept else f"{RECOVERING}{kept}:{severity}"
 
 
 def plan(
@@ -328,7 +321,7 @@ class _Planner:
         told_off = [*flush.tellable] if everything else []
         told_off += flush.quietly_ended if everything or flush.is_due else []
         # What a notice leaves out because it is kept quiet, its readers do not know of any more.
-        told_off += [each for each in flush.matter.hidden if each.told and spoke and each.suppressed_by != OUT_OF_HOURS]
+        told_off += [each for each in flush.matter.hidden if each.told and spoke and not flush.is_known(each)]
         self._changed += [replace(each, told=False, told_severity=None) for each in told_off]
 
 

@@ -236,13 +236,14 @@ def _lines(matter: Matter) -> Iterable[str]:
     own = {f"explained:{each.fingerprint}" for each in matter.visible}
     quiet = [each for each in matter.hidden if each.suppressed_by not in own]  # the others are counted below
     if quiet:
-        yield f"{len(quiet):,} kept quiet: {_why(quiet)}."
+        yield f"{kept_quiet(quiet)}."
     if matter.explained:
         yield f"Explains {len(matter.explained):,} further: {counted(matter.explained)}."
 
 
-def _why(hidden: Sequence[Incident]) -> str:
-    return ", ".join(sorted({each.suppressed_by.split(":")[0] for each in hidden}))
+def kept_quiet(hidden: Sequence[Incident]) -> str:
+    """How many go on of which people are not told, and why: `2 kept quiet: silenced`."""
+    return f"{len(hidden):,} kept quiet: {', '.join(sorted({each.suppressed_by.split(':')[0] for each in hidden}))}"
 
 
 def _facts(incident: Incident, now: datetime | None) -> Iterable[tuple[str, str]]:
