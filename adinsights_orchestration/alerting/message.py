@@ -109,6 +109,7 @@ class Message:
             says that too where the first does not.
         impacts: What customers notice of what a story's message tells, in their words.
         more_impacts: How many further things customers notice that neither an item nor `impacts` says.
+        origin: The environment that it is from; empty for production.
     """
 
     group: str
@@ -127,6 +128,12 @@ class Message:
     alarms: bool = False
     impacts: tuple[str, ...] = ()
     more_impacts: int = 0
+    origin: str = ""
+
+    @property
+    def prefix(self) -> str:
+        """What stands before titles, so that no reader takes staging for production."""
+        return f"{self.origin}: " if self.origin else ""
 
 
 _MESSAGES = TypeAdapter(Message)
@@ -180,7 +187,7 @@ def span(seconds: float) -> str:
 
 
 def _plain(message: Message) -> Iterator[str]:
-    yield f"[{message.standing.upper()} {message.severity.upper()}] {message.title}"
+    yield f"[{message.standing.upper()} {message.severity.upper()}] {message.prefix}{message.title}"
     if message.note:
         yield message.note
     yield from message.lines

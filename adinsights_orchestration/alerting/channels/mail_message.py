@@ -83,7 +83,8 @@ def subject(message: Message, *, for_customers: bool = False) -> str:
     """Returns the subject of a first mail: severity and matter, short."""
     impact = _impact(message) if for_customers else ""
     word = message.severity.upper() if message.standing is not Standing.RESOLVED else "RESOLVED"
-    return clean(f"[{'CUSTOMERS' if for_customers else word}] {impact or message.title}", LONGEST_SUBJECT)
+    kind = "CUSTOMERS" if for_customers else word
+    return clean(f"[{kind}] {message.prefix}{impact or message.title}", LONGEST_SUBJECT)
 
 
 def compose(notice: Notice, envelope: Envelope, root: Thread | None, now: datetime) -> tuple[EmailMessage, Thread]:
@@ -125,7 +126,7 @@ def _for_engineers(message: Message) -> _Page:
     ids = [item.incident for item in message.items if item.standing is Standing.FIRING]
     ack = [f"Take it on: adinsights alerts ack {ids[0]}"] if ids else []
     return _Page(
-        f"{message.standing.capitalize()}, {message.severity}: {message.title}",
+        f"{message.standing.capitalize()}, {message.severity}: {message.prefix}{message.title}",
         _colour(message),
         tuple(lines),
         tuple(_entry(item) for item in message.items),

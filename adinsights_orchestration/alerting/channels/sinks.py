@@ -168,12 +168,14 @@ class Sinks:
         default: Where a message goes that no route names a sink for.
         fallback: Which sink takes over for which: after a permanent refusal at once, else after `fallback_after`.
         fallback_after: How long a sink may not have taken a message before its fallback says it.
+        origin: The environment that messages name; empty for production.
     """
 
     by_name: Mapping[str, Sink]
     default: tuple[str, ...]
     fallback: Mapping[str, str] = field(default_factory=dict)
     fallback_after: timedelta = FALLBACK_AFTER
+    origin: str = ""
 
 
 class LogSink:

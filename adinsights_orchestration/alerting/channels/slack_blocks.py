@@ -69,7 +69,7 @@ def safe(text: str, longest: int = LONGEST_TEXT) -> str:
 def first_message(message: Message) -> Rendered:
     """Returns a group's first message, as it stands."""
     room = _Room()
-    title = f"{sign(message.standing, message.severity)} {clean(message.title, LONGEST_TITLE - 25)}"
+    title = f"{sign(message.standing, message.severity)} {clean(message.prefix + message.title, LONGEST_TITLE - 25)}"
     room.add({"type": "header", "text": {"type": "plain_text", "text": title, "emoji": True}}, len(title))
     room.context(_about(message))
     if note := safe(message.note, 600):
@@ -94,7 +94,8 @@ def story_line(message: Message) -> Rendered:
     """Returns one message of a thread."""
     room = _Room()
     text = "\n".join(safe(line, 700) for line in message.lines).strip() or safe(message.title)
-    room.section(f"{sign(message.standing, message.severity)} {_bounded(text, LONGEST_TEXT - 40)}")
+    origin = escape(message.prefix) if message.broadcast else ""  # a thread stands below its message, which says it
+    room.section(f"{sign(message.standing, message.severity)} {origin}{_bounded(text, LONGEST_TEXT - 60)}")
     if note := safe(message.note, 600):
         room.context(note)
     return Rendered(fallback(message), tuple(room.blocks))
@@ -108,7 +109,7 @@ def shorter(rendered: Rendered) -> Rendered:
 
 def fallback(message: Message) -> str:
     """Returns the message in plain text, escaped."""
-    head = f"[{message.standing.upper()} {message.severity.upper()}] {safe(message.title, 400)}"
+    head = f"[{message.standing.upper()} {message.severity.upper()}] {safe(message.prefix + message.title, 400)}"
     parts = [message.note, *message.lines, *(f"{item.title}: {item.detail}" for item in message.items)]
     return _bounded("\n".join([head, *(safe(part, 700) for part in parts if part)]), LONGEST_FALLBACK)
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 import sqlalchemy as sa
@@ -135,7 +135,8 @@ class _Delivery:
         return row.op is not Op.POST and row.root is None and outbox.has_dead_root(connection, row)
 
     def _attempt(self, sink: Sink, row: Claimed) -> Outcome | Found:
-        traits, notice = sink.traits, Notice(row.notice_id, row.message, row.attempt)
+        message = replace(row.message, origin=self._sinks.origin)
+        traits, notice = sink.traits, Notice(row.notice_id, message, row.attempt)
         if (row.op is Op.UPDATE and not traits.edits) or (row.op is Op.REPLY and not traits.threads):
             return Sent(row.root or "")
         if row.may_have_arrived and row.op is not Op.UPDATE and traits.can_look_up:

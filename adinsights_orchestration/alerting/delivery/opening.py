@@ -17,6 +17,7 @@ from adinsights_orchestration.alerting.contacts import MAIL, MAIN_CHANNEL
 from adinsights_orchestration.alerting.evaluation.evaluate import Policies
 from adinsights_orchestration.alerting.rules.catalog import RULES
 from adinsights_orchestration.alerting.telling.digest import Digest
+from adinsights_orchestration.environments import Environment
 from adinsights_orchestration.settings import Settings
 
 Maker = Callable[[str], Sink]  # from a channel's name to its sink
@@ -60,7 +61,9 @@ def build_sinks(settings: Settings, config: AlertConfig) -> Sinks:
     names = [name for name in config.channels if kind_of(name) in kinds]
     by_name: dict[str, Sink] = {name: kinds[kind_of(name)](name) for name in (*names, LOG)}
     stands_in = {name: _stand_in(name, config, by_name) for name in by_name if name != LOG}
-    return Sinks(by_name, default=(LOG,), fallback=stands_in, fallback_after=config.fallback_after)
+    here = settings.environment
+    origin = "" if here is Environment.PRODUCTION else here.value
+    return Sinks(by_name, (LOG,), stands_in, config.fallback_after, origin)
 
 
 def reached(config: AlertConfig, sinks: Sinks) -> dict[str, str]:
