@@ -54,7 +54,9 @@ def archive(first: FromOption = "", last: ToOption = "", as_json: process.JsonOp
     reports: list[ArchiveReport] = []
     try:
         with around(store, *set_off_by(_ASSET), author=requester(), reason="days are being archived"):
-            report = Archiver(settings, store, AUDIT_LOG).run(begin, end, actor=requester(), report_to=reports.append)
+            report = Archiver(settings, store, AUDIT_LOG).run(
+                begin, end, actor=requester(), report_to=reports.append, narrower=bool(first or last)
+            )
     finally:  # what was sealed before a failure stays sealed
         if reports:
             _tell_dagster(settings, store, reports[0])
@@ -66,6 +68,12 @@ def archive(first: FromOption = "", last: ToOption = "", as_json: process.JsonOp
         f"{summary['rows']:,} rows of {summary['days']} days; {summary['sealed']} sealed in {summary['seconds']} s,"
         f" {summary['objects']} objects, {summary['bytes']:,} bytes"
     )
+    if report.kept:
+        process.say(
+            f"{len(report.kept)} tenants' days stay as they were archived: the table lacks a column by now"
+            " (docs/runbook.md); name the days with --from and --to to archive them without it",
+            style="yellow",
+        )
 
 
 def verify(

@@ -135,7 +135,19 @@ def _archive(
 
     archiver = Archiver(settings, store, AUDIT_LOG, clock=clock)
     with telling(context.log.info, progress, every_seconds=_TOLD_EVERY_SECONDS):
-        archiver.run(first, last, actor=actor_of(context.run.tags), run_id=context.run.run_id, report_to=reports.append)
+        archiver.run(
+            first,
+            last,
+            actor=actor_of(context.run.tags),
+            run_id=context.run.run_id,
+            report_to=reports.append,
+            narrower="dagster/schedule_name" not in context.run.tags,
+        )
+    if kept := reports[-1].kept:
+        (_, day), why = min(kept.items(), key=lambda each: each[0][1])
+        context.log.warning(
+            "%d tenants' days stay as they were archived, though the table says otherwise; %s: %s", len(kept), day, why
+        )
 
 
 def _archived(settings: Settings, store: OpsStore, clock: Clock) -> dict[date, ArchivedDay]:

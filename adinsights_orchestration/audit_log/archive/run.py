@@ -8,7 +8,8 @@ and the others as if nobody had begun: the next one does them again, and finds t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from datetime import date, timedelta
 
 from pydantic import SecretStr
@@ -74,6 +75,7 @@ class Archiver:
         run_id: str | None = None,
         report_to: Callable[[ArchiveReport], None] = lambda _: None,
         anew: Collection[At] = (),
+        narrower: bool = False,
     ) -> ArchiveReport:
         """Archives the days from the first to the last; those that are as they were archived stay as they are.
 
@@ -84,6 +86,8 @@ class Archiver:
             run_id: The Dagster run.
             report_to: Given the report in the end, also when the run fails on one of the days.
             anew: Tenants' days that are written anew although nothing changed: their objects are damaged.
+            narrower: A person asked for these days: those that were archived with a column that the table lacks by now
+                are archived without it. Otherwise they stay as they are.
 
         Raises:
             ArchiveError: A day is not closed yet, or somebody else archives the same table.
@@ -96,7 +100,9 @@ class Archiver:
                     f"{self._source.name} is being archived or deleted from already",
                     next_step="Wait for the other run; what it leaves can be archived afterwards.",
                 )
-            return self._locked(first, last, actor, run_id, report_to, anew)
+            with self._journalled(actor, run_id, report_to) as report:
+                RangeRun(self._parts(), first, last, report, anew, narrower=narrower).run()
+            return report
 
     def catch_up(self) -> None:
         """Records manifests that the chain has and the ledger lacks: their writer died in between.
@@ -132,15 +138,11 @@ class Archiver:
                 f" closed one is {closed}.",
             )
 
-    def _locked(
-        self,
-        first: date,
-        last: date,
-        actor: str,
-        run_id: str | None,
-        report_to: Callable[[ArchiveReport], None],
-        anew: Collection[At],
-    ) -> ArchiveReport:
+    @contextmanager
+    def _journalled(
+        self, actor: str, run_id: str | None, report_to: Callable[[ArchiveReport], None]
+    ) -> Iterator[ArchiveReport]:
+        """One run under the lock: its report, and its entry in the journal however it ends."""
         began = elapsed_seconds()
         self.catch_up()
         journal.close_dead_runs(self._ops, self._source.name, self._clock())
@@ -148,7 +150,7 @@ class Archiver:
         report = ArchiveReport(run)
         error: str | None = None
         try:
-            RangeRun(self._parts(), first, last, report, anew).run()
+            yield report
         except BaseException as failure:
             error = str(failure) if isinstance(failure, AdinsightsError) else type(failure).__name__
             raise
@@ -157,4 +159,3 @@ class Archiver:
             report_to(report)
             with journal.unless_failing(error):
                 journal.close_run(self._ops, self._source.name, run, self._clock(), report.summary(), error)
-        return report

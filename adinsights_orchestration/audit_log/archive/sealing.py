@@ -124,12 +124,24 @@ class RangeRun:
         parts: What it works with.
         report: What it did, filled as it goes.
         anew: Tenants' days that are written anew although nothing changed: their objects are damaged.
+        narrower: Days that were archived with a column that the table lacks by now are archived without it.
     """
 
-    def __init__(self, parts: Parts, first: date, last: date, report: ArchiveReport, anew: Collection[At] = ()) -> None:
+    def __init__(
+        self,
+        parts: Parts,
+        first: date,
+        last: date,
+        report: ArchiveReport,
+        anew: Collection[At] = (),
+        *,
+        narrower: bool = False,
+    ) -> None:
         self._parts, self._first, self._last, self._report = parts, first, last, report
         self._anew = frozenset(anew)
         self._table = look_at(parts)
+        names = {column.name for column in self._table.columns}
+        self._lacking = {} if narrower else parts.ledger.lacking(first, last, names)
         self._reading = Reading(self._table.columns, self._table.access.server_major, report.run, parts.clock())
         self._writer = Writer(
             parts.source, parts.store, parts.ledger, self._reading, parts.clock, parts.settings.at_once
@@ -208,6 +220,13 @@ class RangeRun:
             day.unchanged.add(gathering.tenant)
             gathering.filling.forget()
             return
+        # Nobody would read the column back any more, which only a person may want. Of a day that has left the table
+        # the rows that come late lie beside what is archived, which keeps its columns.
+        without = self._lacking.get((gathering.day, known.revision)) if known is not None and known.left.rows else None
+        if without:
+            self._report.kept[gathering.tenant, gathering.day] = f"without column {', '.join(without)}"
+            gathering.filling.forget()
+            return
         if known is not None:
             day.late += max(gathering.live.rows - known.left.rows, 0)
         gathering.filling.flush()
@@ -237,11 +256,15 @@ class RangeRun:
         return lost_rows(self._parts.store, files, gathering.filling)
 
     def _in_force(self, day: date) -> dict[At, tuple[Chunk, Manifest]]:
-        """What is in force of a day; its manifests are taken back once for all of its tenants."""
-        numbers = tuple(self._parts.ledger.manifests_about(day))
-        if self._read_last[0] != (day, numbers):
-            manifests = (chain.load(self._parts.store, self._parts.source.name, number) for number in numbers)
-            self._read_last = ((day, numbers), newest(manifests, lambda at: at[1] == day))
+        """What is in force of a day; its manifests are taken back once for all of its tenants.
+
+        Each must be the one that the ledger knows: what it says is written into the next one.
+        """
+        about = self._parts.ledger.about(day, day).manifests
+        if self._read_last[0] != (day, about):
+            store, name = self._parts.store, self._parts.source.name
+            manifests = (chain.load_known(store, name, number, hash_) for number, hash_ in about)
+            self._read_last = ((day, about), newest(manifests, lambda at: at[1] == day))
         return self._read_last[1]
 
     def _send(self, pool: ThreadPoolExecutor) -> None:

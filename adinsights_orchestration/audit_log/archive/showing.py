@@ -16,6 +16,7 @@ from adinsights_orchestration.audit_log.archive.report import ArchiveReport, Day
 from adinsights_orchestration.audit_log.bookkeeping.ledger import ArchivedDay
 
 KEY = dg.AssetKey(["audit_log", "archive"])
+_KEPT = 20
 _WIDTH, _HEIGHT, _MARGIN = 640, 160, 24
 
 
@@ -56,6 +57,9 @@ def of_run(report: ArchiveReport, archived: Mapping[date, int]) -> dict[str, Any
     return {
         "days in this run": len(report.days),
         "run seconds": round(report.seconds, 2),
+        "kept, because the table lacks a column by now": dg.MetadataValue.json(
+            {f"{tenant} {day}": why for (tenant, day), why in sorted(report.kept.items())[:_KEPT]}
+        ),
         "rows with an odd time": report.odd_rows,
         "bytes written": report.written,
         "objects written": report.objects,

@@ -7,7 +7,7 @@ from the chain, and a ledger that was lost is made anew from it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
@@ -146,13 +146,6 @@ class ArchiveLedger:
             row = connection.execute(query.order_by(audit_manifest.c.sequence.desc()).limit(1)).first()
         return (row.sequence, row.hash) if row is not None else (0, "")
 
-    def manifests_about(self, day: date) -> list[int]:
-        """The numbers of the manifests that are about a day, in order; together they say what holds of it."""
-        table = audit_manifest
-        query = sa.select(table.c.sequence).where(self._is(table), table.c.first_day <= day, day <= table.c.last_day)
-        with self._store.begin() as connection:
-            return list(connection.execute(query.order_by(table.c.sequence)).scalars())
-
     def about(self, first: date, last: date) -> Known:
         """What is known of the manifests that are about a range of days; together they say what holds of it."""
         table = audit_manifest
@@ -187,6 +180,17 @@ class ArchiveLedger:
         )
         with self._store.begin() as connection:
             return {row.day: _archived_day(row) for row in connection.execute(query)}
+
+    def lacking(self, first: date, last: date, present: Collection[str]) -> dict[tuple[date, int], tuple[str, ...]]:
+        """Of these days' revisions, those that were archived with columns that the table lacks by now, and which."""
+        table = audit_day.c
+        query = sa.select(table.day, table.revision, table.columns).where(
+            self._is(audit_day), table.day.between(first, last), table.sequence.is_not(None)
+        )
+        with self._store.begin() as connection:
+            rows = connection.execute(query).all()
+        found = {(day, revision): [name for name, _ in of if name not in present] for day, revision, of in rows}
+        return {each: tuple(names) for each, names in found.items() if names}
 
     def plan(self, chunks: Sequence[Chunk], reading: Reading, now: datetime) -> None:
         """Commits that these chunks are about to be written; what a dead run planned of the same is forgotten."""

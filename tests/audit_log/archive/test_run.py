@@ -18,7 +18,7 @@ from adinsights_orchestration.audit_log.archive.run import ArchiveError
 from adinsights_orchestration.audit_log.archive.sealing import look_at
 from adinsights_orchestration.audit_log.bookkeeping import chain
 from adinsights_orchestration.audit_log.bookkeeping.ledger import ArchiveLedger
-from adinsights_orchestration.audit_log.bookkeeping.manifest import newest
+from adinsights_orchestration.audit_log.bookkeeping.manifest import ManifestError, newest, read_manifest
 from adinsights_orchestration.audit_log.source import AUDIT_LOG
 from adinsights_orchestration.ops_store.tables import audit_entry
 from tests.audit_log.conftest import DAYS, LAST, NOW, Place
@@ -151,6 +151,44 @@ def test_a_column_that_is_added_later_leaves_old_files_readable_beside_new_ones(
     assert archived(place) == exactly(place.rows)
     second = list(chain.follow(place.store, SOURCE))[1]
     assert [column.name for column in second.files[0].columns][-1] == "origin"
+
+
+def test_a_column_that_was_dropped_stays_in_force_unless_a_person_asks_for_the_days(place: Place) -> None:
+    place.backend.execute("alter table accounts_auditlog add column region text default 'eu'")
+    place.archive()
+    gone = place.tenants[0]
+    place.backend.execute("delete from accounts_auditlog where tenant_id = %s", gone)
+    place.backend.execute("alter table accounts_auditlog drop column region")
+    newcomer = place.backend.add_tenant("Came later")
+    place.add([Row(newcomer, moment(FIRST, 5))])
+    report = place.archive()
+    there = {(row.tenant, row.day) for row in place.rows if row.tenant not in (gone, newcomer)}
+    assert report.kept == dict.fromkeys(there, "without column region")
+    assert archived(place) == exactly(place.rows), "of who was not archived nothing is missing"
+
+    def regions() -> int:
+        found = newest(list(chain.follow(place.store, SOURCE)))
+        files = [file for chunk, manifest in found.values() for file in manifest.files if file.key in chunk.files]
+        return sum(any(column.name == "region" for column in file.columns) for file in files)
+
+    before = regions()
+    assert before == len({(row.tenant, row.day) for row in place.rows if row.tenant != newcomer})
+    assert place.archive().objects == 0
+    asked = place.archiver().run(FIRST, FIRST, actor="a person", narrower=True)
+    assert (asked.kept, regions()) == ({}, before - 2)
+
+
+def test_a_manifest_that_was_forged_is_not_carried_into_the_next_one(place: Place) -> None:
+    place.archive()
+    path = place.store.path(chain.manifest_key(SOURCE, 1))
+    forged = json.loads(path.read_bytes())
+    forged["written_at"] = forged["written_at"].replace("2024", "2025")
+    path.write_bytes(json.dumps(forged, sort_keys=True, separators=(",", ":")).encode())
+    assert read_manifest(path.read_bytes()).hash != ArchiveLedger(place.ops, SOURCE).about(FIRST, FIRST).manifests[0][1]
+    place.add([Row(place.tenants[1], moment(FIRST, 60))])
+    with pytest.raises(ManifestError, match="not the one that was sealed"):
+        place.archive()
+    assert ArchiveLedger(place.ops, SOURCE).head()[0] == DAYS
 
 
 def test_odd_times_are_counted_and_in_no_day(place: Place) -> None:
