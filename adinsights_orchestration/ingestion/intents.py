@@ -75,8 +75,9 @@ class FindingKind(StrEnum):
     CONFIG_API = "airbyte_config_api"
 
 
+REFUSED_STARTS = (FindingKind.NOT_ACTIVE, FindingKind.MISSING, FindingKind.REFUSED)
 # A start that Airbyte accepts shows that these are over.
-CLEARED_BY_A_START = (FindingKind.NOT_ACTIVE, FindingKind.MISSING, FindingKind.REFUSED, FindingKind.UNREADABLE)
+CLEARED_BY_A_START = (*REFUSED_STARTS, FindingKind.UNREADABLE)
 
 
 @dataclass(frozen=True, slots=True)

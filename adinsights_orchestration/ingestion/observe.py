@@ -24,7 +24,7 @@ from adinsights_orchestration.ingestion.airbyte_api import AirbyteApi
 from adinsights_orchestration.ingestion.airbyte_errors import AirbyteError, out_of_time
 from adinsights_orchestration.ingestion.airbyte_models import AirbyteJob
 from adinsights_orchestration.ingestion.deps import Deps, RegistryView, workspaces_of
-from adinsights_orchestration.ingestion.intents import FindingKind
+from adinsights_orchestration.ingestion.intents import CLEARED_BY_A_START, REFUSED_STARTS, FindingKind
 from adinsights_orchestration.ingestion.job_feed import Harvest, Limits, changed_since
 from adinsights_orchestration.ingestion.ledger import ObserveAgenda, Position
 from adinsights_orchestration.ingestion.settle import (
@@ -36,9 +36,12 @@ from adinsights_orchestration.ingestion.settle import (
     note_unreadable,
 )
 from adinsights_orchestration.ingestion.workspaces import Reading, note_position, note_refused, read_changes
+from adinsights_orchestration.ops_store.findings import open_findings
+from adinsights_orchestration.settings import Driver
 
 LOCK = "ingestion_observe"
 _SUBJECT = "airbyte"
+_UNREADABLE_AGAIN = timedelta(hours=1)  # what cannot be listed is found again long before
 _NEWCOMERS_AT_ONCE = 10  # connections that became known, whose earlier jobs one tick takes in
 
 
@@ -103,8 +106,8 @@ class _Observer:
         self._rng: random.Random = deps.rng()
 
     async def run(self) -> None:
-        workspaces = await workspaces_of(self._api, self._deps.settings, self._view)
         position, agenda = self._open()
+        workspaces = await workspaces_of(self._api, self._deps.settings, self._view)
         start = self._start(position)
         reading = await read_changes(self._api, start, workspaces, self._known, self._limits())
         harvest = reading.harvest
@@ -129,7 +132,25 @@ class _Observer:
         now = self._clock.now()
         with self._deps.store.begin() as connection:
             agenda = ledger.observe_agenda(connection, now - UNSEEN_AFTER, now - DETAILS_WITHIN)
+            if agenda.noted:
+                self._forget_departed(connection, now)
             return ledger.load_position(connection), agenda
+
+    def _forget_departed(self, connection: sa.Connection, now: datetime) -> None:
+        """Clears what was found about starts of connections that nothing here starts: no accepted one would end it.
+
+        That jobs cannot be listed may be found of such a connection anew, as long as something waits for one of them.
+        """
+        external = self._deps.settings.ingestion.driver is Driver.EXTERNAL
+        driven = set() if external else {one.partition_key for one, _ in self._view.active.values()}
+        for kind in CLEARED_BY_A_START:
+            unseen_since = now if kind in REFUSED_STARTS else now - _UNREADABLE_AGAIN
+            departed = [
+                one.subject
+                for one in open_findings(connection, kind)
+                if one.subject not in driven and one.last_seen_at <= unseen_since
+            ]
+            ledger.clear_notes(connection, (kind,), departed, now)
 
     def _start(self, position: Position | None) -> datetime:
         """The moment from which this tick reads."""

@@ -14,12 +14,13 @@ import sqlalchemy as sa
 from adinsights_orchestration.ingestion import ledger, observe
 from adinsights_orchestration.ingestion.absorb import MOST_UNKNOWN
 from adinsights_orchestration.ingestion.automation import observe_summary
-from adinsights_orchestration.ingestion.intents import FindingKind
+from adinsights_orchestration.ingestion.intents import CLEARED_BY_A_START, FindingKind
 from adinsights_orchestration.ingestion.reporting import Reported
 from adinsights_orchestration.local.airbyte.model import JobStatus, Workspace
 from adinsights_orchestration.ops_store.findings import open_finding
 from adinsights_orchestration.ops_store.store import OpsStore
 from adinsights_orchestration.ops_store.tables import cursor, partition_connection, partition_key, sync_job
+from adinsights_orchestration.settings import Driver
 from adinsights_orchestration.tenants.model import Provider
 from tests.conftest import free_port
 from tests.ingestion.support import HOUR, Ingestion, an_ingestion, external, start_elsewhere
@@ -137,6 +138,29 @@ def test_a_breaking_schema_change_ends_the_intent_as_cancelled_and_the_next_star
         one.advance(HOUR.total_seconds())
         one.trigger()
         assert list(one.findings()) == ["connection_not_active"]
+
+
+@pytest.mark.parametrize("leaves", ["paused", "removed", "started elsewhere"])
+def test_what_was_found_of_a_refused_start_is_over_when_nothing_starts_the_connection_any_more(
+    ops_store: OpsStore, leaves: str
+) -> None:
+    with an_ingestion(ops_store) as one:
+        with ops_store.begin() as connection:
+            for kind in CLEARED_BY_A_START:
+                open_finding(connection, kind, one.connections[0].partition_key, {}, one.now)
+        one.observe()
+        assert set(one.findings()) == set(CLEARED_BY_A_START), "it is to be started, and was not"
+        if leaves == "paused":
+            one.replace(0, is_active=False)
+        elif leaves == "removed":
+            one.connections.clear()
+        else:
+            one.configure(ingestion={"driver": Driver.EXTERNAL})
+        one.observe()
+        assert set(one.findings()) == {FindingKind.UNREADABLE}, "what waits for one of its jobs may find that anew"
+        one.advance(HOUR.total_seconds())
+        one.observe()
+        assert one.findings() == {}
 
 
 # ------------------------------------------------------------------------------------------------------------ position

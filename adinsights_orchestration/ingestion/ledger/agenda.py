@@ -12,7 +12,7 @@ from datetime import datetime
 import sqlalchemy as sa
 
 from adinsights_orchestration.ingestion.airbyte_models import TERMINAL_STATUSES
-from adinsights_orchestration.ingestion.intents import FindingKind, IntentState, Reason
+from adinsights_orchestration.ingestion.intents import CLEARED_BY_A_START, FindingKind, IntentState, Reason
 from adinsights_orchestration.ingestion.ledger.jobs import VANISHED
 from adinsights_orchestration.ingestion.ledger.positions import has_caught_up
 from adinsights_orchestration.ops_store.tables import finding, sync_intent, sync_job
@@ -33,6 +33,7 @@ class ObserveAgenda:
         unexplained: Failed jobs whose reason was not read yet.
         strangers: Connections that the registry did not know.
         refused: Workspaces that could not be read.
+        noted: Connections whose start Airbyte refused, or whose jobs could not be listed.
     """
 
     unanswered: bool
@@ -41,6 +42,7 @@ class ObserveAgenda:
     unexplained: bool
     strangers: bool
     refused: bool
+    noted: bool
 
 
 _OVER = (*TERMINAL_STATUSES, VANISHED)
@@ -60,6 +62,7 @@ _OBSERVE = sa.select(
     ),
     sa.exists().where(finding.c.kind == FindingKind.UNKNOWN_CONNECTION.value, finding.c.cleared_at.is_(None)),
     sa.exists().where(finding.c.kind == FindingKind.WORKSPACE.value, finding.c.cleared_at.is_(None)),
+    sa.exists().where(finding.c.kind.in_([kind.value for kind in CLEARED_BY_A_START]), finding.c.cleared_at.is_(None)),
 )
 _running = (
     sa.select(sa.func.count(sa.distinct(sync_intent.c.connection_id)))
