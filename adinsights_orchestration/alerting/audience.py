@@ -27,12 +27,14 @@ _BY_RULE = {
     "sync_empty": "{provider} figures{of} may be missing for the last hours.",
     "sync_errors": "{provider} figures{of} may come late.",
     "provider_stale": "{provider} figures of many customers are not up to date.",
+    "no_fresh_rows": "Dashboards do not show last night's figures.",
     "dashboards_stale": f"Dashboards {_OLD}.",
     "dbt_stale": f"Dashboards {_OLD}.",
     "dbt_failing": f"Some dashboards {_OLD}.",
     "dbt_invalid": "Some dashboards may be behind.",
     "dbt_missing": "Some dashboards may be behind.",
     "api_error_rate": "Pages of ADinsights fail to load for some customers.",
+    "availability_burning": "Pages of ADinsights fail to load again and again.",
 }
 _BY_COMPONENT = {
     "frontend": "ADinsights cannot be opened.",

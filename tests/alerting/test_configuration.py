@@ -37,6 +37,10 @@ def test_the_shipped_routes_are_the_runbooks() -> None:
     assert routes.sinks_for(warn) == ("slack:#adinsights-alerts",)
     dbt = {"rule": "dbt_failing", "severity": "page", "owner": "data-eng", "audience": "customers"}
     assert routes.sinks_for(dbt) == ("slack:#adinsights-alerts", "slack:#adinsights-data", DATA, MARKETING)
+    data = ("slack:#adinsights-alerts", "slack:#adinsights-data")
+    assert routes.sinks_for({"rule": "run_failed", "job": "dbt_nightly", "severity": "warn"}) == data
+    assert routes.sinks_for({"rule": "check_failed", "asset": "marts/x", "severity": "warn"}) == data
+    assert routes.sinks_for({"rule": "run_failed", "job": "history_prune", "severity": "warn"}) == data[:1]
     down = {"rule": "component_down", "severity": "page", "owner": "platform-eng"}
     assert routes.sinks_for(down) == ("slack:#adinsights-alerts", PLATFORM)
 

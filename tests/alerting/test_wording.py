@@ -5,6 +5,9 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
+import pytest
+
+from adinsights_orchestration.alerting.audience import noticed
 from adinsights_orchestration.alerting.matching import Routes
 from adinsights_orchestration.alerting.message import Severity
 from adinsights_orchestration.alerting.telling.grouping import Escalation, Op, Options, Reason
@@ -109,3 +112,8 @@ def test_an_escalation_tells_customers_what_still_is_so_and_a_long_list_is_count
     assert line.reason is Reason.ESCALATED
     assert line.message.impacts[0] == "Still so: Meta figures of t00 are not up to date."
     assert (len(line.message.impacts), line.message.more_impacts) == (10, 2)
+
+
+@pytest.mark.parametrize("rule", ["no_fresh_rows", "availability_burning", "api_error_rate", "dashboards_stale"])
+def test_a_page_of_what_customers_see_says_what_they_notice(rule: str) -> None:
+    assert noticed(rule, {}), "Marketing Operations reads that, and gets nothing where there is nothing to read"
