@@ -16,8 +16,9 @@ from adinsights_orchestration.audit_log.alerts import set_off_by
 from adinsights_orchestration.audit_log.archive import reporting, showing
 from adinsights_orchestration.audit_log.archive.report import ArchiveReport
 from adinsights_orchestration.audit_log.archive.showing import KEY
+from adinsights_orchestration.audit_log.archive.turns import read_back
 from adinsights_orchestration.audit_log.bookkeeping.ledger import ArchivedDay, ArchiveLedger
-from adinsights_orchestration.audit_log.days import last_closed, missing, span
+from adinsights_orchestration.audit_log.days import last_closed, missing
 from adinsights_orchestration.audit_log.journal import actor_of
 from adinsights_orchestration.audit_log.source import AUDIT_LOG
 from adinsights_orchestration.audit_log.store.opening import open_store
@@ -38,8 +39,6 @@ ALL_ARCHIVED, CHAIN_INTACT = "every_closed_day_archived", "chain_intact"
 _RUNBOOK = "the-audit-log-is-not-archived-or-not-deleted"
 _LOOKED_AT_AGAIN = 3  # closed days that each night looks at again, for rows that were committed late
 _TOLD_EVERY_SECONDS = 10.0
-_READ_BACK_DAILY = 7  # the newest days, read back from the store every night
-_READ_BACK_IN_TURN = 30  # of the older ones each night one in so many, so that all are read back within a month
 _SET_OFF = set_off_by(KEY.to_user_string())
 
 
@@ -224,11 +223,7 @@ def _read_back(settings: Settings, store: OpsStore, clock: Clock) -> "VerifyRepo
     from adinsights_orchestration.audit_log.reading.verify import verify_range  # loads Arrow and DuckDB
 
     log, closed = settings.audit_log, _closed(settings, clock)
-    turn = clock().toordinal() % _READ_BACK_IN_TURN
-    newest = closed - timedelta(days=_READ_BACK_DAILY - 1)
-    chosen = {
-        day for day in span(log.first_day, closed) if day >= newest or day.toordinal() % _READ_BACK_IN_TURN == turn
-    }
+    chosen = read_back(clock().date(), closed)
     _, head = ArchiveLedger(store, AUDIT_LOG.name).head()
     return verify_range(open_store(log), AUDIT_LOG, log.first_day, closed, at_once=log.at_once, head=head, only=chosen)
 

@@ -9,7 +9,7 @@ that somebody wrote down. The chain is followed once, and of what it says one mo
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 
@@ -67,7 +67,7 @@ def verify_range(
     *,
     at_once: int = 8,
     head: str = "",
-    only: Collection[date] | None = None,
+    only: Callable[[Chunk], bool] | None = None,
 ) -> VerifyReport:
     """Follows the whole chain, and takes back every object of the days from the first to the last.
 
@@ -78,7 +78,7 @@ def verify_range(
         last: The last one, included.
         at_once: Objects that are read at once.
         head: A hash that the chain must have come by: proof that its end was not cut off before it.
-        only: Of the range, take back these days alone; the others need a manifest all the same.
+        only: Of the range, take back the objects of these tenants' days alone; the others need a manifest all the same.
     """
     report = VerifyReport()
     links = Links(store, source.name)
@@ -118,11 +118,12 @@ class _Months:
     report: VerifyReport
     gone: set[int] = field(default_factory=set)
 
-    def prove(self, month: date, only: Collection[date] | None) -> list[_Failed]:
+    def prove(self, month: date, only: Callable[[Chunk], bool] | None) -> list[_Failed]:
         """Holds a month against the rules, and takes its objects back; returns those that are not as they were."""
         standing = self._standing(month)
         self.gone.update(hash(key) for key in standing.gone if self._in_range(key))
-        ats = [at for at in standing.in_force if self.first <= at[1] <= self.last and (only is None or at[1] in only)]
+        in_range = {at: each for at, each in standing.in_force.items() if self.first <= at[1] <= self.last}
+        ats = [at for at, chunk in in_range.items() if only is None or only(chunk)]
         return self._take_back(standing, ats)
 
     def prove_again(self, month: date, ats: Collection[At]) -> list[_Failed]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from adinsights_orchestration.audit_log.archive.automation import _read_back
 from adinsights_orchestration.audit_log.bookkeeping import chain
 from adinsights_orchestration.audit_log.days import span
 from adinsights_orchestration.audit_log.leaving.compaction import CompactionReport, compact, settled_months
@@ -56,6 +57,17 @@ def test_a_tenants_month_becomes_one_object_and_no_row_changes(month: Place) -> 
     assert (found.problems, found.missing, found.lingering, found.rows) == ([], [], [], len(month.rows))
     assert [(each.cause.value, each.rows) for each in found.removed] == [("compacted", 0)]
     assert archived(month) == exactly(month.rows)
+
+
+def test_within_thirty_nights_each_of_its_objects_is_read_back_once(month: Place) -> None:
+    compacted(month)
+    nights = [
+        _read_back(month.settings, month.ops, lambda now=MUCH_LATER + timedelta(days=number): now)
+        for number in range(30)
+    ]
+    assert [night.problems for night in nights] == [[]] * 30
+    assert sum(night.objects for night in nights) == len(objects(month))
+    assert sum(night.rows for night in nights) == len(month.rows)
 
 
 def test_by_hand_it_tells_and_doing_it_again_does_nothing(month: Place) -> None:
