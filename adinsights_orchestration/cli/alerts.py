@@ -14,7 +14,7 @@ import typer
 
 from adinsights_orchestration.cli import process
 from adinsights_orchestration.clock import utc_now
-from adinsights_orchestration.errors import ConfigurationError
+from adinsights_orchestration.errors import ConfigurationError, OpsStoreError
 
 if TYPE_CHECKING:
     from adinsights_orchestration.alerting.matching import Silence
@@ -133,13 +133,17 @@ def try_channels(
 ) -> None:
     """Send a test message through every channel and say what came of it. Exit code 1: one did not take it."""
     from adinsights_orchestration.alerting.delivery.opening import configured_sinks
-    from adinsights_orchestration.alerting.operating.trial import trial_message, try_sinks
+    from adinsights_orchestration.alerting.operating.trial import clear_mended, trial_message, try_sinks
 
     settings = process.settings()
     message = trial_message(settings.environment, by or getpass.getuser(), utc_now())
     tried = try_sinks(configured_sinks(settings), message, channels or ())
     found = [{"channel": each.sink, "arrived": each.arrived, "said": each.said} for each in tried]
     process.print_rows(found, as_json=as_json, title="Test")
+    try:
+        clear_mended(process.open_ops_store(settings), tried, utc_now())
+    except OpsStoreError as error:  # the channels were tried all the same
+        process.say(f"Open findings about channels stay as they are: {error}")
     if not all(each.arrived for each in tried):
         raise typer.Exit(1)
 

@@ -10,9 +10,11 @@ import pytest
 from pydantic import SecretStr
 
 from adinsights_orchestration.alerting.bookkeeping import rows
+from adinsights_orchestration.alerting.bookkeeping.upkeep import UNDELIVERABLE
 from adinsights_orchestration.alerting.evaluation.incidents import new, step
 from adinsights_orchestration.alerting.model import Policy, Present
 from adinsights_orchestration.clock import utc_now
+from adinsights_orchestration.ops_store.findings import open_finding, open_findings
 from adinsights_orchestration.ops_store.store import OpsStore
 from adinsights_orchestration.settings import OpsStoreSettings
 from tests.alerting.support import finding
@@ -121,8 +123,14 @@ def test_a_report_is_printed_channels_are_tried_and_nothing_is_replayed_where_no
     (listed,) = listing.json["alerts"]
     report = command("incidents", "report", listed["id"])
     assert (report.code, "nothing is kept of episode 1" in report.err) == (2, True), "the fixture wrote no history"
+    store = OpsStore(OpsStoreSettings(dsn=SecretStr(dsn)))
+    with store.begin() as connection:
+        open_finding(connection, UNDELIVERABLE, "log", {"reason": "is_archived"}, utc_now())
     tried = command("alerts", "test", "--by", "ann", "--json")
     assert (tried.code, [each["arrived"] for each in tried.json]) == (0, [True])
+    with store.begin() as connection:
+        assert open_findings(connection, UNDELIVERABLE) == (), "it takes messages"
+    store.dispose()
     replayed = command("alerts", "replay")
     assert (replayed.code, "no channel refused anything for good that still fires" in replayed.err) == (0, True)
 

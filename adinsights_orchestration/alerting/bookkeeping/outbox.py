@@ -247,6 +247,14 @@ def becomes_post(connection: sa.Connection, row: Claimed, reason: str) -> bool:
     return _record(connection, row, **anew, lease_until=None, last_error=_short(reason))
 
 
+def becomes_whole(connection: sa.Connection, row: Claimed, message: Message) -> Claimed:
+    """Makes of an edit or an answer the post of a whole message, still in the same hands; returns the row as it is."""
+    mine = sa.and_(_ROWS.notice_id == row.notice_id, _ROWS.claim == row.claim)
+    values = {"op": Op.POST.value, "message": to_json(message)}
+    connection.execute(sa.update(alert_outbox).where(mine).values(**values))
+    return replace(row, op=Op.POST, message=message)
+
+
 def close_channel(connection: sa.Connection, sink: str, not_before: datetime, reason: str) -> None:
     """Records that a sink takes nothing before a moment."""
     closed = sa.update(alert_channel).where(alert_channel.c.sink == sink)
@@ -257,6 +265,15 @@ def has_dead_root(connection: sa.Connection, row: Claimed) -> bool:
     """Whether the message that it belongs to could not be sent."""
     message = {"group": row.group, "episode_": row.episode, "of": row.sink}
     return bool(connection.execute(_DEAD_ROOT, message).scalar_one())
+
+
+def has_taken_since(connection: sa.Connection, row: Claimed) -> bool:
+    """Whether the sink has taken anything since it refused the message that the row belongs to."""
+    refused = sa.select(sa.func.max(_ROWS.finished_at)).where(_OF_MESSAGE, _ROWS.state == "dead").scalar_subquery()
+    later = alert_outbox.alias("later")
+    taken = sa.exists().where(later.c.sink == _of, later.c.state == "sent", later.c.finished_at > refused)
+    message = {"group": row.group, "episode_": row.episode, "of": row.sink}
+    return bool(connection.execute(sa.select(taken), message).scalar_one())
 
 
 def _replace(connection: sa.Connection, order: Order) -> bool:

@@ -122,11 +122,11 @@ class _Delivery:
         with self._store.begin() as connection:
             row = outbox.claim(connection, name, sink.traits, self._clock.now())
             orphaned = row is not None and self._is_orphaned(connection, row)
+            if row is not None and orphaned and (whole := _adopted(connection, row)) is not None:
+                row, orphaned = whole, False
         if row is None:
             return False
-        outcome = (
-            Refused("its first message could not be sent", permanent=True) if orphaned else self._attempt(sink, row)
-        )
+        outcome = _ORPHANED if orphaned else self._attempt(sink, row)
         with self._store.begin() as connection:
             self._record(connection, sink, row, outcome)
         return True
@@ -138,7 +138,7 @@ class _Delivery:
         message = replace(row.message, origin=self._sinks.origin)
         traits, notice = sink.traits, Notice(row.notice_id, message, row.attempt)
         if (row.op is Op.UPDATE and not traits.edits) or (row.op is Op.REPLY and not traits.threads):
-            return Sent(row.root or "")
+            return _Left(row.root or "")
         if row.may_have_arrived and row.op is not Op.UPDATE and traits.can_look_up:
             seen = _looked_up(sink, notice, row)
             if seen is not None:
@@ -164,11 +164,13 @@ class _Delivery:
         """Writes what the outcome means for the row; returns its kind, and whether the row was still in our hands."""
         match outcome:
             case Sent(ref) | Found(ref):
-                if row.op is Op.POST:
+                if not isinstance(outcome, _Left):
                     clear_finding(connection, UNDELIVERABLE, sink.name, now)
                 return ("found" if isinstance(outcome, Found) else "sent"), outbox.sent(connection, row, ref, now)
             case Refused(reason, permanent=True):
                 mine = outbox.dead(connection, row, reason, now)
+                if mine and outcome is not _ORPHANED:  # of what is refused for its message a person was told before
+                    open_finding(connection, UNDELIVERABLE, row.sink, _undeliverable(row, reason), now)
                 if mine:
                     self._bury(connection, row, reason, now)
                 return "dead", mine
@@ -183,8 +185,6 @@ class _Delivery:
                 return "uncertain", outbox.uncertain(connection, row, outcome.reason, _look_at(sink, row, outcome, now))
 
     def _bury(self, connection: sa.Connection, row: Claimed, reason: str, now: datetime) -> None:
-        detail = {"reason": reason, "group": row.group, "next": "Mend the channel, or route to another."}
-        open_finding(connection, UNDELIVERABLE, row.sink, detail, now)
         fallback = self._sinks.fallback.get(row.sink)
         if fallback is None or fallback not in self._sinks.by_name:
             return
@@ -206,6 +206,25 @@ class _Delivery:
                 why = f"Here because {name} has not taken it since {row.created_at:%H:%M} UTC."
                 if takeover.hand_over(connection, row, fallback, why, now):
                     self.done.counts["taken_over"] += 1
+
+
+_ORPHANED = Refused("its first message could not be sent", permanent=True)
+
+
+@dataclass(frozen=True, slots=True)
+class _Left(Sent):
+    """There is nothing to be done in such a sink, and it was not asked."""
+
+
+def _undeliverable(row: Claimed, reason: str) -> dict[str, str]:
+    mend = "Mend the channel, or route to another; then adinsights alerts test, and adinsights alerts replay."
+    return {"reason": reason, "group": row.group, "next": mend}
+
+
+def _adopted(connection: sa.Connection, row: Claimed) -> Claimed | None:
+    """An edit or answer whose message was refused, as the whole message, where the sink takes something by now."""
+    message = takeover.unless_over(connection, row) if outbox.has_taken_since(connection, row) else None
+    return None if message is None else outbox.becomes_whole(connection, row, message)
 
 
 @dataclass(frozen=True, slots=True)

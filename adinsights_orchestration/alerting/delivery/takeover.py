@@ -66,10 +66,14 @@ def instead(connection: sa.Connection, row: Claimed, sink: str) -> Claimed | Non
     mine = sa.and_(group.key == row.group, group.episode == row.episode, group.sinks.contains([sink]))
     if row.op is Op.POST or connection.execute(sa.select(sa.exists().where(mine))).scalar_one():
         return row
+    message = unless_over(connection, row)
+    return None if message is None else replace(row, op=Op.POST, message=message)
+
+
+def unless_over(connection: sa.Connection, row: Claimed) -> Message | None:
+    """Returns the message that a row belongs to as it stands in its sink; None where it is over or not kept."""
     message = _as_it_stands(connection, row.group, row.episode, row.sink)
-    if message is None or message.standing is Standing.RESOLVED:
-        return None
-    return replace(row, op=Op.POST, message=message)
+    return None if message is None or message.standing is Standing.RESOLVED else message
 
 
 def lock_groups(connection: sa.Connection, rows: Sequence[Claimed]) -> None:

@@ -53,7 +53,15 @@ def dead_letters(store: OpsStore, who: str, now: datetime, *, everything: bool =
             alert_group.c.episode == _ROWS.episode,
             alert_group.c.shown != "",
         )
-        which = _ROWS.state == "dead" if everything else sa.and_(_ROWS.state == "dead", is_open)
+        said = alert_outbox.alias("said")  # the whole message, once the channel took something again
+        was_said = sa.exists().where(
+            *(said.c[name] == _ROWS[name] for name in ("group_key", "episode", "sink")),
+            said.c.op == Op.POST.value,
+            said.c.state == "sent",
+            said.c.seq > _ROWS.seq,
+        )
+        dead = sa.and_(_ROWS.state == "dead", sa.not_(was_said))
+        which = dead if everything else sa.and_(dead, is_open)
         again = {"state": "pending", "refusals": 0, "not_before": None, "first_attempt_at": None, "finished_at": None}
         revived = (
             sa.update(alert_outbox)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import uuid4
 
+from adinsights_orchestration.alerting.bookkeeping.upkeep import UNDELIVERABLE
 from adinsights_orchestration.alerting.channels.sinks import (
     Gone,
     Later,
@@ -24,6 +25,8 @@ from adinsights_orchestration.alerting.channels.sinks import (
 )
 from adinsights_orchestration.alerting.message import Message, Severity, Standing, moment
 from adinsights_orchestration.environments import Environment
+from adinsights_orchestration.ops_store.findings import clear_finding
+from adinsights_orchestration.ops_store.store import OpsStore
 
 GROUP = "test"
 
@@ -62,6 +65,23 @@ def try_sinks(sinks: Sinks, message: Message, names: Sequence[str] = ()) -> list
     wanted = {name: sink for name, sink in sinks.by_name.items() if not names or name in names}
     missing = [Tried(name, arrived=False, said="no such channel is configured") for name in names if name not in wanted]
     return [_try(sink, message) for sink in wanted.values()] + missing
+
+
+def clear_mended(store: OpsStore, tried: Sequence[Tried], now: datetime) -> None:
+    """Clears what a person was told of channels that take messages again.
+
+    Args:
+        store: The ops store.
+        tried: What came of the test.
+        now: The moment.
+
+    Raises:
+        OpsStoreError: The ops store does not answer.
+    """
+    with store.begin() as connection:
+        for each in tried:
+            if each.arrived:
+                clear_finding(connection, UNDELIVERABLE, each.sink, now)
 
 
 def _try(sink: Sink, message: Message) -> Tried:
