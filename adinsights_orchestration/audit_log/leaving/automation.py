@@ -18,6 +18,7 @@ from adinsights_orchestration.audit_log.leaving import showing
 from adinsights_orchestration.audit_log.leaving.showing import COMPACTION, EXPIRY
 from adinsights_orchestration.audit_log.source import AUDIT_LOG
 from adinsights_orchestration.clock import Clock, utc_now
+from adinsights_orchestration.dead_runs import proof_of_life
 from adinsights_orchestration.environments import Automation
 from adinsights_orchestration.errors import AdinsightsError
 from adinsights_orchestration.ops_store.store import OpsStore
@@ -88,7 +89,8 @@ def _expiry(settings: Settings, store: OpsStore, clock: Clock) -> dg.AssetsDefin
         from adinsights_orchestration.audit_log.leaving.expiry import expire  # loads Arrow and DuckDB
 
         archive = _archive(settings, store, clock, context)
-        report = _told(lambda: expire(archive, apply=not config.dry_run))
+        with proof_of_life(context.op_execution_context, store):
+            report = _told(lambda: expire(archive, apply=not config.dry_run))
         pending = removal_ledger.pending(store, AUDIT_LOG.name)
         yield outcome(EXPIRY, showing.of_expiry(report), dry_run=config.dry_run)
         yield _let_go(pending)
@@ -114,7 +116,8 @@ def _compaction(settings: Settings, store: OpsStore, clock: Clock) -> dg.AssetsD
         from adinsights_orchestration.audit_log.leaving.compaction import compact
 
         archive = _archive(settings, store, clock, context)
-        report = _told(lambda: compact(archive, apply=not config.dry_run))
+        with proof_of_life(context.op_execution_context, store):
+            report = _told(lambda: compact(archive, apply=not config.dry_run))
         yield outcome(COMPACTION, showing.of_compaction(report), dry_run=config.dry_run)
 
     return compaction

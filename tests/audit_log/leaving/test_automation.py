@@ -9,6 +9,7 @@ import pytest
 
 from adinsights_orchestration.audit_log.leaving.automation import LET_GO, build_archive_life
 from adinsights_orchestration.audit_log.store.errors import RefusedError
+from adinsights_orchestration.dead_runs import WORKER_TAG
 from adinsights_orchestration.environments import Automation, Environment
 from tests.audit_log.conftest import NOW, Place
 from tests.audit_log.living import MUCH_LATER, leave_the_table, objects, register, verified
@@ -79,3 +80,14 @@ def test_what_the_store_keeps_for_now_is_a_warning_until_it_lets_go(
     assert (kept.passed, kept.severity) == (False, dg.AssetCheckSeverity.WARN)
     assert "it is locked" in str(kept.metadata["what it says"].value)
     assert check(run(old, Automation.EXPIRY, "nightly")).passed
+
+
+@pytest.mark.parametrize("automation", [Automation.EXPIRY, Automation.COMPACTION])
+def test_a_run_proves_that_its_process_lives(
+    old: Place, postgres_instance: dg.DagsterInstance, automation: Automation
+) -> None:
+    definitions = build_archive_life(old.settings, old.ops, clock=lambda: MUCH_LATER)
+    result = definitions.resolve_job_def(automation.value).execute_in_process(instance=postgres_instance)
+    made = postgres_instance.get_run_by_id(result.run_id)
+    assert made is not None
+    assert WORKER_TAG in made.tags
