@@ -99,12 +99,14 @@ class Policy:
         windows: Days that each tenant's rows are kept.
         holds: Those in force and those that have ended; the latter count for nothing.
         least_days: The shortest window that is not refused; a year, unless the table is the orchestrator's own.
+        departed: Tenants that have left the backend, which takes their rows along when it deletes them.
     """
 
     now: datetime
     windows: Mapping[UUID, int]
     holds: tuple[Hold, ...] = ()
     least_days: int = MINIMUM_RETENTION_DAYS
+    departed: frozenset[UUID] = frozenset()
     today: date = field(init=False)
 
     def __post_init__(self) -> None:
@@ -159,7 +161,8 @@ def require_window(days: int, *, least: int = MINIMUM_RETENTION_DAYS, place: str
 def policy_of(registry: Registry, now: datetime, holds: Iterable[Hold] = ()) -> Policy:
     """What may go of the registry's tenants, the holds of `tenants.yaml` included."""
     windows = {tenant.id: tenant.retention_days for tenant in registry.tenants}
-    return Policy(now, windows, (*_holds_of(registry), *holds))
+    departed = frozenset(tenant.id for tenant in registry.tenants if tenant.retired)
+    return Policy(now, windows, (*_holds_of(registry), *holds), departed=departed)
 
 
 def _holds_of(registry: Registry) -> Iterator[Hold]:

@@ -2,8 +2,9 @@
 
 Belongs here: for how long the archive keeps what (`Keeping`), and one run that takes out what is due. Does not belong
 here: the table's own windows (`windows`), how something is taken out (`removing`). The archive keeps everything for
-ever unless a contract says for how long; a day whose rows are still in the table, or may come back into it, stays, and
-any hold of the law on the tenant keeps all of it: which rows of an object a hold means, only decoding it would tell.
+ever unless a contract says for how long; a day whose rows should still be in the table, or may come back into it,
+stays, and any hold of the law on the tenant keeps all of it: which rows of an object a hold means, only decoding it
+would tell.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ class Stays(StrEnum):
 
     LEGAL_HOLD = "legal hold"
     RESTORED = "restored, held for now"
-    IN_TABLE = "its rows are still in the table"
+    IN_TABLE = "its rows should still be in the table"
     SHARED = "it shares an object with a day that stays"
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import uuid
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date
@@ -160,6 +160,16 @@ def accounted(store: OpsStore, source: Source, archive: Archive, actor: str, clo
     finally:
         with journal.unless_failing(error):
             account.close(error)
+
+
+def so_far(store: OpsStore, sources: Sequence[Source]) -> str:
+    """How many rows the runs that are under way have deleted, in words; nothing where they have deleted none."""
+    rows = Counter[str]()
+    with store.begin() as connection:
+        for source in sources:
+            for run in journal.open_runs_in(connection, source.name, KIND):
+                rows[source.name] += sum(lost.rows for lost in _told(connection, run.id).values())
+    return ", ".join(f"{count:,} rows of {name} deleted so far" for name, count in rows.items() if count)
 
 
 def _told(connection: sa.Connection, run: UUID) -> dict[UUID, Lost]:

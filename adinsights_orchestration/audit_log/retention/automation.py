@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from datetime import date
+from functools import partial
 
 import dagster as dg
 from pydantic import Field
@@ -19,19 +20,22 @@ from adinsights_orchestration.audit_log.days import ranges, span
 from adinsights_orchestration.audit_log.dry_runs import outcome
 from adinsights_orchestration.audit_log.journal import actor_of
 from adinsights_orchestration.audit_log.retention import showing
+from adinsights_orchestration.audit_log.retention.account import so_far
 from adinsights_orchestration.audit_log.retention.again import Rearchive, Unproven, archived_anew
 from adinsights_orchestration.audit_log.retention.census import Ages, Census, judge_ages, take_census
-from adinsights_orchestration.audit_log.retention.chunks import archived_days, rows_in_table
+from adinsights_orchestration.audit_log.retention.chunks import archived_days, mark_gone, rows_in_table
 from adinsights_orchestration.audit_log.retention.deletion import Chunk
 from adinsights_orchestration.audit_log.retention.policy import current_policy
-from adinsights_orchestration.audit_log.retention.run import Retention, RetentionReport, archive_mode
+from adinsights_orchestration.audit_log.retention.run import Retention, RetentionReport, archive_mode, lock_name
 from adinsights_orchestration.audit_log.retention.shape import names_of, shape_of
 from adinsights_orchestration.audit_log.retention.showing import KEY
 from adinsights_orchestration.audit_log.source import AUDIT_LOG, Archive, Source
 from adinsights_orchestration.audit_log.table.access import Right, require_access
 from adinsights_orchestration.audit_log.table.reaching import reached
+from adinsights_orchestration.audit_log.telling import telling
 from adinsights_orchestration.audit_log.tenant_names import TenantName, tenant_names
 from adinsights_orchestration.clock import Clock, utc_now
+from adinsights_orchestration.dead_runs import proof_of_life
 from adinsights_orchestration.environments import Automation
 from adinsights_orchestration.errors import AdinsightsError
 from adinsights_orchestration.ops_store.store import OpsStore
@@ -42,6 +46,7 @@ OWNER = "platform-eng@example.com"  # runbook: contacts
 TOO_OLD, VANISHED = "no_row_past_its_window", "no_row_vanished"
 _RUNBOOK = "the-audit-logs-retention"
 _SHOWN = 20
+_TOLD_EVERY_SECONDS = 10.0
 _RANGES_A_NIGHT = 10  # of days with late rows: the archive scans the table once for each
 _SET_OFF = set_off_by(KEY.to_user_string())
 
@@ -113,52 +118,62 @@ def _asset(
         description="Deletes what may go, then counts the rows of every tenant's day once, and holds them against"
         " windows and archive.",
         specs=[_spec(settings)],
-        check_specs=[
-            dg.AssetCheckSpec(
-                TOO_OLD, asset=KEY, description="No audit row is older than its window plus two days, but for holds."
-            ),
-            dg.AssetCheckSpec(
-                VANISHED,
-                asset=KEY,
-                description="No archived row left the table before its window was over or while its day was held.",
-            ),
-        ],
+        check_specs=_check_specs(),
         can_subset=True,
     )
     def retention(
         context: dg.AssetExecutionContext, config: RetentionConfig
     ) -> Iterator[dg.MaterializeResult[None] | dg.AssetObservation | dg.AssetCheckResult]:
-        problems: list[str] = []
-        go = not config.dry_run
-        report, history = None, dict[str, int]()
-        if context.selected_asset_keys:  # whoever executes the checks alone asks for nothing to be deleted
-            actor = actor_of(context.run.tags)
-            with quietly(*_SET_OFF, author=actor, reason="retention is at work") if go else nullcontext():
-                run = Retention(settings, store, AUDIT_LOG, clock, actor, rearchive, go, unproven)
-                report = _ran(context, run, problems)
-                for each in own:
-                    pruned = _ran(context, Retention(settings, store, each, clock, actor, None, go), problems)
-                    if pruned is not None and pruned.rows:
-                        history[each.name] = pruned.rows
-        try:
-            census, ages = census_of(settings, store, AUDIT_LOG, clock)
-        except AdinsightsError as error:
-            raise _failure([*problems, str(error)]) from None
-        name = tenant_names(store)
-        if report is not None:
-            metadata = showing.of_run(report, name) | showing.of_table(census, ages)
-            metadata["own history"] = dg.MetadataValue.json(history)
-            yield outcome(KEY, metadata, dry_run=config.dry_run)
-        asked = {key.name for key in context.selected_asset_check_keys}
-        yield from (each for each in (too_old(ages, census, name), vanished(ages, name)) if each.check_name in asked)
-        # Last, so that a failure hides nothing; what is due among these rows goes with the next night's run.
-        if report is not None and go and rearchive is not None and archive_mode(settings, AUDIT_LOG) is not Archive.OFF:
-            late = [day for day in to_archive_again(ages, clock().date()) if day not in report.not_rearchived]
-            problems += _archive_late(context, rearchive, late)
-        if problems:
-            raise _failure(problems)
+        with proof_of_life(context.op_execution_context, store):
+            problems: list[str] = []
+            go = not config.dry_run
+            report, history = None, dict[str, int]()
+            progress = partial(so_far, store, (AUDIT_LOG, *own))
+            if context.selected_asset_keys:  # whoever executes the checks alone asks for nothing to be deleted
+                actor = actor_of(context.run.tags)
+                quiet = quietly(*_SET_OFF, author=actor, reason="retention is at work") if go else nullcontext()
+                with quiet, telling(context.log.info, progress, every_seconds=_TOLD_EVERY_SECONDS):
+                    run = Retention(settings, store, AUDIT_LOG, clock, actor, rearchive, go, unproven)
+                    report = _ran(context, run, problems)
+                    for each in own:
+                        pruned = _ran(context, Retention(settings, store, each, clock, actor, None, go), problems)
+                        if pruned is not None and pruned.rows:
+                            history[each.name] = pruned.rows
+            try:
+                census, ages = (settled_census if report and go else census_of)(settings, store, AUDIT_LOG, clock)
+            except AdinsightsError as error:
+                raise _failure([*problems, str(error)]) from None
+            name = tenant_names(store)
+            if report is not None:
+                metadata = showing.of_run(report, name) | showing.of_table(census, ages)
+                metadata["own history"] = dg.MetadataValue.json(history)
+                yield outcome(KEY, metadata, dry_run=config.dry_run)
+            asked = {key.name for key in context.selected_asset_check_keys}
+            yield from (
+                each for each in (too_old(ages, census, name), vanished(ages, name)) if each.check_name in asked
+            )
+            # Last, so that a failure hides nothing; what is due among these rows goes with the next night's run.
+            if (
+                report is not None
+                and go
+                and rearchive is not None
+                and archive_mode(settings, AUDIT_LOG) is not Archive.OFF
+            ):
+                late = [day for day in to_archive_again(ages, clock().date()) if day not in report.not_rearchived]
+                problems += _archive_late(context, rearchive, late)
+            if problems:
+                raise _failure(problems)
 
     return retention
+
+
+def _check_specs() -> list[dg.AssetCheckSpec]:
+    too_old = "No audit row is older than its window plus two days, but for holds."
+    gone = "No archived row left the table before its window was over or while its day was held."
+    return [
+        dg.AssetCheckSpec(TOO_OLD, asset=KEY, description=too_old),
+        dg.AssetCheckSpec(VANISHED, asset=KEY, description=gone),
+    ]
 
 
 def _ran(context: dg.AssetExecutionContext, retention: Retention, problems: list[str]) -> RetentionReport | None:
@@ -217,6 +232,20 @@ def census_of(settings: Settings, store: OpsStore, source: Source, clock: Clock)
     return census, judge_ages(census, policy, in_table, archived)
 
 
+def settled_census(settings: Settings, store: OpsStore, source: Source, clock: Clock) -> tuple[Census, Ages]:
+    """The same, and what is gone for good is so in the ledger too: else such days would never leave the archive.
+
+    Rows that went with their tenant, and those past their time of which the table has none. While somebody restores,
+    the ledger may name rows that are about to come: then another night settles it.
+    """
+    with store.exclusive(lock_name(source)) as mine:
+        census, ages = census_of(settings, store, source, clock)
+        if mine and (ages.departed or ages.gone):
+            with store.begin() as ledger:
+                mark_gone(ledger, source.name, [*ages.departed, *ages.gone], clock())
+    return census, ages
+
+
 def to_archive_again(ages: Ages, today: date) -> list[date]:
     """Days with rows that came late, in few scans of the table: the oldest, or where there are more each in its turn.
 
@@ -255,17 +284,19 @@ def too_old(ages: Ages, census: Census, name: TenantName = str) -> dg.AssetCheck
 
 def vanished(ages: Ages, name: TenantName = str) -> dg.AssetCheckResult:
     """The check that nobody else deletes audit rows."""
-    rows = sum(ages.vanished.values())
+    rows, departed = sum(ages.vanished.values()), sum(ages.departed.values())
+    along = f" {departed:,} went with {len({each for each, _ in ages.departed})} tenants who left." if departed else ""
     return dg.AssetCheckResult(
         asset_key=KEY,
         check_name=VANISHED,
         passed=not rows,
         description=f"{rows:,} archived rows left the table before their time; the archive has them."
         if rows
-        else "Every archived row inside its window or under a hold is in the table.",
+        else f"Every archived row inside its window or under a hold is in the table.{along}",
         metadata={
             "rows": rows,
             "by tenant": dg.MetadataValue.json(_by_tenant(ages.vanished, name)),
+            "went with tenants who left": dg.MetadataValue.json(_by_tenant(ages.departed, name)),
             "days": dg.MetadataValue.json(sorted({day.isoformat() for _, day in ages.vanished})[:_SHOWN]),
         },
     )

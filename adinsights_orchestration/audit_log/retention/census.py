@@ -63,6 +63,9 @@ class Ages:
         held: Rows past their window that a hold keeps.
         unknown: Rows older than a year of tenants that the registry does not know, by tenant.
         vanished: Rows that were archived and left the table before their time, by tenant's day.
+        departed: Such rows of tenants that have left the backend with all of their rows, as off-boarding wants it.
+        gone: Rows that were archived, are past their time and not in the table, by tenant's day: by age alone, which
+            does not look at the ledger, or by whoever's hand.
         late: Rows that came after their day was archived, and are not archived yet, by tenant's day.
     """
 
@@ -70,6 +73,8 @@ class Ages:
     held: dict[Chunk, int] = field(default_factory=dict)
     unknown: dict[UUID, int] = field(default_factory=dict)
     vanished: dict[Chunk, int] = field(default_factory=dict)
+    departed: dict[Chunk, int] = field(default_factory=dict)
+    gone: dict[Chunk, int] = field(default_factory=dict)
     late: dict[Chunk, int] = field(default_factory=dict)
 
 
@@ -123,11 +128,23 @@ def judge_ages(census: Census, policy: Policy, in_table: Mapping[Chunk, int], ar
             ages.held[tenant, day] = held
         if rows > held and why is Why.DUE and late.judge(tenant, day) is Why.DUE:
             ages.overdue[tenant, day] = rows - held
-    for chunk, expected in in_table.items():
-        missing = expected - census.rows.get(chunk, 0)
-        if missing > 0 and policy.judge(*chunk) in _MUST_STAY:
-            ages.vanished[chunk] = missing
+    _judge_missing(ages, census, policy, in_table)
     return ages
+
+
+def _judge_missing(ages: Ages, census: Census, policy: Policy, in_table: Mapping[Chunk, int]) -> None:
+    present = {tenant for tenant, _ in census.rows}
+    for chunk, expected in in_table.items():
+        there = census.rows.get(chunk, 0)
+        if there >= expected:
+            continue
+        why = policy.judge(*chunk)
+        if chunk[0] in policy.departed and chunk[0] not in present:
+            ages.departed[chunk] = expected
+        elif why in _MUST_STAY:
+            ages.vanished[chunk] = expected - there
+        elif why is Why.DUE and not there:
+            ages.gone[chunk] = expected
 
 
 def late_rows(census: Census, in_table: Mapping[Chunk, int], archived: Collection[date]) -> dict[Chunk, int]:

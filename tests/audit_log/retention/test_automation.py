@@ -15,14 +15,17 @@ from adinsights_orchestration.audit_log.retention.automation import (
     TOO_OLD,
     VANISHED,
     build_retention,
+    settled_census,
     to_archive_again,
 )
 from adinsights_orchestration.audit_log.retention.census import Ages
+from adinsights_orchestration.audit_log.retention.run import lock_name
 from adinsights_orchestration.audit_log.retention.showing import KEY
-from adinsights_orchestration.audit_log.source import Archive, Place, Source
+from adinsights_orchestration.audit_log.source import AUDIT_LOG, Archive, Place, Source
 from adinsights_orchestration.build import build_pipelines
 from adinsights_orchestration.clock import utc_now
 from adinsights_orchestration.dagster_internals import outcomes
+from adinsights_orchestration.dead_runs import WORKER_TAG
 from adinsights_orchestration.environments import Automation, Environment
 from adinsights_orchestration.ops_store.alert_tables import alert_silence
 from adinsights_orchestration.ops_store.store import OpsStore
@@ -62,6 +65,10 @@ def run(
 
 def check(result: dg.ExecuteInProcessResult, name: str) -> bool:
     return next(each.passed for each in result.get_asset_check_evaluations() if each.check_name == name)
+
+
+def evaluated(result: dg.ExecuteInProcessResult, name: str) -> dg.AssetCheckEvaluation:
+    return next(each for each in result.get_asset_check_evaluations() if each.check_name == name)
 
 
 def metadata(result: dg.ExecuteInProcessResult) -> dict[str, object]:
@@ -245,6 +252,52 @@ def test_rows_that_somebody_deletes_of_a_tenant_under_legal_hold_are_noticed(wor
     world.execute(f"delete from {TABLE} where created_at >= %s and created_at < %s", at, at + timedelta(seconds=5))
     evaluation = next(each for each in run(world).get_asset_check_evaluations() if each.check_name == VANISHED)
     assert (evaluation.passed, evaluation.metadata["rows"].value) == (False, 5)
+
+
+@pytest.mark.parametrize("held", [False, True])
+def test_rows_that_went_with_a_tenant_who_left_did_not_vanish(world: World, held: bool) -> None:
+    serve(world.store, [Tenant(ONE, "One", "one", retired=True, legal_hold=held), Tenant(UUID(int=2), "Two", "two")])
+    world.execute(f"delete from {TABLE}")  # as the backend's foreign key does
+    sealed = world.states()
+    evaluation = evaluated(run(world), VANISHED)
+    assert evaluation.passed
+    assert "200 went with 1 tenants who left" in str(evaluation.description)
+    assert world.states() == sealed, "a dry run writes nothing down"
+    assert check(run(world, APPLY), VANISHED)
+    assert world.states() == {"deleted": 10}
+    assert "left" not in str(evaluated(run(world), VANISHED).description)
+
+
+def test_single_rows_of_a_tenant_who_left_vanish_as_anybody_s(world: World) -> None:
+    serve(world.store, [Tenant(ONE, "One", "one", retired=True)])
+    world.execute(f"delete from {TABLE} where created_at >= %s", moment(TODAY - timedelta(days=363)))
+    assert not check(run(world, APPLY), VANISHED)
+    assert world.states()["sealed"] > 0
+
+
+def test_what_went_by_age_alone_is_gone_in_the_ledger_too(world: World) -> None:
+    world.settings = settings_for(world.backend, world.store._settings.dsn.get_secret_value(), archive="off")
+    assert run(world).success
+    assert world.states() == {"sealed": 10}
+    assert run(world, APPLY).success
+    assert world.states() == {"sealed": 5, "deleted": 5}
+
+
+def test_what_is_gone_is_not_written_down_while_somebody_restores(world: World) -> None:
+    serve(world.store, [Tenant(ONE, "One", "one", retired=True)])
+    world.execute(f"delete from {TABLE}")
+    with world.store.exclusive(lock_name(AUDIT_LOG)) as mine:
+        assert mine
+        _, ages = settled_census(world.settings, world.store, AUDIT_LOG, lambda: NOW)
+    assert len(ages.departed) == 10
+    assert world.states() == {"sealed": 10}
+
+
+def test_a_run_proves_that_its_process_lives(world: World, postgres_instance: dg.DagsterInstance) -> None:
+    result = run(world, APPLY, postgres_instance)
+    made = postgres_instance.get_run_by_id(result.run_id)
+    assert made is not None
+    assert WORKER_TAG in made.tags
 
 
 def test_a_hold_on_a_resource_hides_no_other_row_that_is_too_old(world: World) -> None:
