@@ -26,7 +26,7 @@ from adinsights_orchestration.audit_log.bookkeeping.ledger import InForce
 from adinsights_orchestration.audit_log.bookkeeping.standing import Standing, month_of
 from adinsights_orchestration.audit_log.leaving import preflight
 from adinsights_orchestration.audit_log.leaving.matching import Conditions, Key, Subject, has_key, keys_of, matches
-from adinsights_orchestration.audit_log.leaving.removing import Archive, Leaving, RemovalError, Swept, by_month
+from adinsights_orchestration.audit_log.leaving.removing import Archive, Leaving, RemovalError, Swept, by_month, unnamed
 from adinsights_orchestration.audit_log.leaving.rewriting import Rewrite, decoded, inputs_of, put, rewrite
 from adinsights_orchestration.audit_log.model import At, Cause, Chunk, DataFile, Digest
 from adinsights_orchestration.audit_log.reading import reader
@@ -195,8 +195,7 @@ class Erasure:
             yield replace(leaving, files=(*leaving.files, *besides))
             besides = ()
         if besides:
-            days = sorted(chain.day_of_key(file.key) for file in besides)
-            yield Leaving(days[0], days[-1], (), besides)
+            yield unnamed(besides)
 
     def _month(
         self,

@@ -18,7 +18,7 @@ from uuid import UUID
 from adinsights_orchestration.audit_log.bookkeeping.standing import Standing
 from adinsights_orchestration.audit_log.leaving import preflight
 from adinsights_orchestration.audit_log.leaving.expiry import leaving_of
-from adinsights_orchestration.audit_log.leaving.removing import Archive, Leaving, RemovalError, Swept
+from adinsights_orchestration.audit_log.leaving.removing import Archive, Leaving, RemovalError, Swept, unnamed
 from adinsights_orchestration.audit_log.leaving.rewriting import inputs_of, rewrite
 from adinsights_orchestration.audit_log.model import At, Cause, Chunk, DataFile
 from adinsights_orchestration.audit_log.reading import reader
@@ -220,7 +220,9 @@ def _columns(file: DataFile) -> dict[str, str]:
 
 
 def _with(leaving: list[Leaving], besides: list[DataFile]) -> list[Leaving]:
-    """Objects that no manifest names go with the first."""
-    if not besides or not leaving:
+    """Objects that no manifest names go with the first; where nothing else leaves, for themselves."""
+    if not besides:
         return leaving
+    if not leaving:
+        return [unnamed(besides)]
     return [replace(leaving[0], files=(*leaving[0].files, *besides)), *leaving[1:]]

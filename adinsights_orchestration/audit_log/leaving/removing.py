@@ -322,6 +322,12 @@ def by_month(days: Sequence[At]) -> list[list[At]]:
     return list(found.values())
 
 
+def unnamed(files: Sequence[DataFile]) -> Leaving:
+    """Objects that leave although no tenant's day in force has to do with them."""
+    days = sorted(chain.day_of_key(file.key) for file in files)
+    return Leaving(days[0], days[-1], (), tuple(files))
+
+
 def _remover(store: Store) -> Callable[[removal_ledger.Pending], StoreError | None]:
     def remove(each: removal_ledger.Pending) -> StoreError | None:
         try:

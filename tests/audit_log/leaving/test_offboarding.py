@@ -198,6 +198,17 @@ def test_objects_that_a_run_that_died_left_behind_go_too(left: Place) -> None:
     assert verified(left).problems == []
 
 
+def test_what_a_run_that_died_left_goes_also_when_nothing_else_is_left(left: Place) -> None:
+    content = left.store.get(min(mine(left)))
+    offboarding(left).apply()
+    assert offboarding(left).plan().removed == {}
+    key = chain.data_key(AUDIT_LOG.name, left.tenants[0], "2024-01-01", uuid.uuid4().hex)
+    left.store.create(key, content)
+    plan = offboarding(left).apply()
+    assert (set(plan.removed), plan.rows, mine(left)) == ({key}, {}, set())
+    assert verified(left).problems == []
+
+
 def test_the_audit_row_of_who_has_left_stays_in_the_journal(left: Place) -> None:
     plan = offboarding(left).apply()
     (row,) = audit_rows(left, "audit_log_archive_offboarded")
