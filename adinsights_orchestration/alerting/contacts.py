@@ -13,8 +13,10 @@ from adinsights_orchestration.alerting.audience import CUSTOMERS
 from adinsights_orchestration.tenants.yaml_lines import Node
 
 MAIL = "mail"
-# The channel of the shipped routes; where it really is says the setting, so that a token and a channel are enough.
+# The channel of the shipped routes; where it really is says the setting, so that a token and a channel are enough. Its
+# sink is called by where it is, so that moving it counts as another channel.
 MAIN_CHANNEL = "slack:#adinsights-alerts"
+IS_MAIN = "is_main"  # in the detail of a finding about a channel: whether it is that one, wherever that is
 OWNERS = ("data-eng", "platform-eng", "marketing-ops")  # runbook: contacts
 OWNER_ITSELF = "owner"  # `mail:owner`: whoever owns what is wrong
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")

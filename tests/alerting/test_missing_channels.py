@@ -7,20 +7,24 @@ from datetime import timedelta
 
 import pytest
 import sqlalchemy as sa
+from pydantic import SecretStr
 
 from adinsights_orchestration.alerting.bookkeeping.upkeep import UNDELIVERABLE
 from adinsights_orchestration.alerting.channels.sinks import Sink, Sinks
 from adinsights_orchestration.alerting.configuration.alert_file import load_alerts
-from adinsights_orchestration.alerting.delivery.opening import build_sinks, policies_of
+from adinsights_orchestration.alerting.contacts import IS_MAIN, MAIN_CHANNEL
+from adinsights_orchestration.alerting.delivery.opening import build_sinks, policies_of, reached
 from adinsights_orchestration.alerting.matching import Routes
 from adinsights_orchestration.alerting.message import Severity, plain_text
+from adinsights_orchestration.alerting.operating.trial import try_sinks
 from adinsights_orchestration.alerting.telling.grouping import Op, Options
 from adinsights_orchestration.ops_store.alert_tables import alert_event
 from adinsights_orchestration.ops_store.findings import open_finding, open_findings
 from adinsights_orchestration.ops_store.store import OpsStore
-from adinsights_orchestration.settings import Settings
+from adinsights_orchestration.settings import Settings, SlackSettings
 from tests.alerting.channel import Channel, Fault
 from tests.alerting.office import Office
+from tests.alerting.slack_support import a_message
 from tests.alerting.support import World, finding
 
 MINUTE = timedelta(minutes=1)
@@ -127,6 +131,40 @@ def test_a_channel_that_comes_back_shows_how_things_stand(office: Office, old: C
     office.deliver(MINUTE)
     (shown,), (other,) = old.posts, new.posts
     assert plain_text(shown.message) == plain_text(replace(other.message, note=""))
+
+
+def _moved(channel: str) -> Settings:
+    return Settings(slack=SlackSettings(token=SecretStr("xoxb-1"), channel=channel))
+
+
+def test_moving_the_main_channel_tells_what_is_open_in_the_new_one() -> None:
+    config, asked = load_alerts(), finding("a")
+    before, after = (policies_of(config, build_sinks(_moved(each), config)).options for each in ("#old", "#new"))
+    world = World(before)
+    (post,) = world.tick(asked)
+    assert post.sink == "slack:#old"
+    world.around = replace(world.around, options=after)
+    (again,) = world.tick(asked)
+    assert (again.op, again.sink) == (Op.POST, "slack:#new")
+    assert again.message.note == "Here because slack:#old is not configured any more."
+
+
+def test_a_main_channel_of_another_name_is_still_the_main_one(office: Office) -> None:
+    config = load_alerts()
+    sinks = build_sinks(_moved("#ops"), config)
+    assert sinks.fallback["slack:#adinsights-data"] == "slack:#ops"
+    assert reached(config, sinks)["slack:#adinsights-alerts"] == "slack:#ops"
+    assert [each.sink for each in try_sinks(replace(sinks, by_name={}), a_message(), [MAIN_CHANNEL])] == ["slack:#ops"]
+    channel = Channel("slack:#ops")
+    channel.fault = lambda: Fault.REJECTED
+    office.channels = (channel,)
+    office.sinks = Sinks({channel.name: channel}, (channel.name,), main="slack:#ops")
+    _route_to(office.world, channel.name)
+    office.tick("a")
+    office.deliver()
+    with office.store.begin() as connection:
+        (found,) = open_findings(connection, UNDELIVERABLE)
+    assert (found.subject, found.detail[IS_MAIN]) == ("slack:#ops", True)
 
 
 def test_a_deployment_knows_which_channels_it_has() -> None:

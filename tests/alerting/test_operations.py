@@ -20,6 +20,7 @@ from starlette.routing import Mount
 from adinsights_orchestration.alerting.bookkeeping import rows
 from adinsights_orchestration.alerting.bookkeeping.upkeep import UNDELIVERABLE
 from adinsights_orchestration.alerting.channels.sinks import LogSink, Sinks
+from adinsights_orchestration.alerting.contacts import IS_MAIN
 from adinsights_orchestration.alerting.evaluation.evaluate import LOCK
 from adinsights_orchestration.alerting.operating import hands, replay
 from adinsights_orchestration.alerting.operating.trial import trial_message, try_sinks
@@ -227,6 +228,8 @@ def test_a_second_channel_in_slack_that_was_never_made_warns_and_the_main_one_pa
         for name in ("slack:#adinsights-data", "slack:#adinsights-alerts"):
             open_finding(connection, UNDELIVERABLE, name, {"reason": "channel_not_found"}, plant.now)
         open_finding(connection, UNDELIVERABLE, "slack:#leads", {"reason": "token_revoked"}, plant.now)
+        moved = {"reason": "channel_not_found", IS_MAIN: True}
+        open_finding(connection, UNDELIVERABLE, "slack:#ops", moved, plant.now)
     plant.tick()
     with plant.store.begin() as connection:
         found = connection.execute(
@@ -237,6 +240,7 @@ def test_a_second_channel_in_slack_that_was_never_made_warns_and_the_main_one_pa
         "slack:#adinsights-data": "warn",
         "slack:#adinsights-alerts": "page",
         "slack:#leads": "page",
+        "slack:#ops": "page",
     }
 
 

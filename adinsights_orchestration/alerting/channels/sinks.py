@@ -14,6 +14,7 @@ from datetime import datetime, timedelta
 from typing import Protocol, TypeAlias
 from uuid import UUID
 
+from adinsights_orchestration.alerting.contacts import MAIN_CHANNEL
 from adinsights_orchestration.alerting.message import Message, plain_text
 from adinsights_orchestration.logs import get_logger
 
@@ -169,6 +170,7 @@ class Sinks:
         fallback: Which sink takes over for which: after a permanent refusal at once, else after `fallback_after`.
         fallback_after: How long a sink may not have taken a message before its fallback says it.
         origin: The environment that messages name; empty for production.
+        main: Where the main channel really is: another place makes it another sink.
     """
 
     by_name: Mapping[str, Sink]
@@ -176,6 +178,11 @@ class Sinks:
     fallback: Mapping[str, str] = field(default_factory=dict)
     fallback_after: timedelta = FALLBACK_AFTER
     origin: str = ""
+    main: str = MAIN_CHANNEL
+
+    def real(self, name: str) -> str:
+        """The name of the sink that the alert file names so."""
+        return self.main if name == MAIN_CHANNEL else name
 
 
 class LogSink:

@@ -33,6 +33,7 @@ from adinsights_orchestration.alerting.channels.sinks import (
     Sinks,
     Uncertain,
 )
+from adinsights_orchestration.alerting.contacts import IS_MAIN
 from adinsights_orchestration.alerting.delivery import takeover
 from adinsights_orchestration.alerting.telling.grouping import Op
 from adinsights_orchestration.clock import TickClock
@@ -170,7 +171,8 @@ class _Delivery:
             case Refused(reason, permanent=True):
                 mine = outbox.dead(connection, row, reason, now)
                 if mine and outcome is not _ORPHANED:  # of what is refused for its message a person was told before
-                    open_finding(connection, UNDELIVERABLE, row.sink, _undeliverable(row, reason), now)
+                    detail = {**_undeliverable(row, reason), IS_MAIN: row.sink == self._sinks.main}
+                    open_finding(connection, UNDELIVERABLE, row.sink, detail, now)
                 if mine:
                     self._bury(connection, row, reason, now)
                 return "dead", mine

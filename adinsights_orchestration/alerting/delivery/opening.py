@@ -43,7 +43,7 @@ def makers(settings: Settings, config: AlertConfig) -> dict[str, Maker]:
         client = make_client(settings.slack)
 
         def slack(name: str) -> Sink:
-            channel = settings.slack.channel if name == MAIN_CHANNEL else name.partition(":")[2]
+            channel = name.partition(":")[2]
             return SlackSink(channel, client, name=name, timeout_seconds=settings.slack.timeout_seconds)
 
         found[SLACK] = slack
@@ -57,18 +57,20 @@ def configured_sinks(settings: Settings) -> Sinks:
 
 def build_sinks(settings: Settings, config: AlertConfig) -> Sinks:
     """Returns the sinks that the file names and the settings reach, the log always among them."""
+    here, main = settings.environment, f"{SLACK}:{settings.slack.channel}"
+    none = Sinks({}, (LOG,), {}, config.fallback_after, "" if here is Environment.PRODUCTION else here.value, main)
     kinds = makers(settings, config)
-    names = [name for name in config.channels if kind_of(name) in kinds]
+    names = [none.real(name) for name in config.channels if kind_of(name) in kinds]
     by_name: dict[str, Sink] = {name: kinds[kind_of(name)](name) for name in (*names, LOG)}
-    stands_in = {name: _stand_in(name, config, by_name) for name in by_name if name != LOG}
-    here = settings.environment
-    origin = "" if here is Environment.PRODUCTION else here.value
-    return Sinks(by_name, (LOG,), stands_in, config.fallback_after, origin)
+    sinks = replace(none, by_name=by_name)
+    there = [name for name in config.channels if name != LOG and sinks.real(name) in by_name]
+    return replace(sinks, fallback={sinks.real(name): _stand_in(name, config, sinks) for name in there})
 
 
 def reached(config: AlertConfig, sinks: Sinks) -> dict[str, str]:
-    """Returns, by channel that the file names, itself or what says it instead."""
-    return {name: name if name in sinks.by_name else _stand_in(name, config, sinks.by_name) for name in config.channels}
+    """Returns, by channel that the file names, its sink or the one that says it instead."""
+    there = {name: sinks.real(name) in sinks.by_name for name in config.channels}
+    return {name: sinks.real(name) if is_there else _stand_in(name, config, sinks) for name, is_there in there.items()}
 
 
 def policies_of(config: AlertConfig, sinks: Sinks) -> Policies:
@@ -95,8 +97,9 @@ def _told_by(digests: Iterable[Digest], says: Mapping[str, str]) -> tuple[Digest
     return tuple(by_sink.values())
 
 
-def _stand_in(name: str, config: AlertConfig, there: Mapping[str, object]) -> str:
+def _stand_in(name: str, config: AlertConfig, sinks: Sinks) -> str:
     named = config.fallback.get(name) or config.fallback.get(kind_of(name)) or ()
     if kind_of(name) == SLACK:
         named = (*named, MAIN_CHANNEL)  # a second channel that nobody made must not end in the log
-    return next((each for each in named if each in there and each != name), LOG)
+    found = (each for each in map(sinks.real, named) if each in sinks.by_name and each != sinks.real(name))
+    return next(found, LOG)

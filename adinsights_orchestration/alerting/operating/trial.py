@@ -62,6 +62,7 @@ def try_sinks(sinks: Sinks, message: Message, names: Sequence[str] = ()) -> list
         message: What to say.
         names: Only these; all when there are none.
     """
+    names = [sinks.real(name) for name in names]
     wanted = {name: sink for name, sink in sinks.by_name.items() if not names or name in names}
     missing = [Tried(name, arrived=False, said="no such channel is configured") for name in names if name not in wanted]
     return [_try(sink, message) for sink in wanted.values()] + missing

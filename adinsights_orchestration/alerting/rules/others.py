@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from adinsights_orchestration.alerting.contacts import MAIN_CHANNEL
+from adinsights_orchestration.alerting.contacts import IS_MAIN, MAIN_CHANNEL
 from adinsights_orchestration.alerting.facts import CheckKey, Facts, Failure, OpenFinding
 from adinsights_orchestration.alerting.message import Severity
 from adinsights_orchestration.alerting.model import Finding
@@ -130,7 +130,7 @@ RULES = (
 
 def _noted(one: OpenFinding, facts: Facts) -> Finding:
     said = "; ".join(
-        f"{name}: {value}" for name, value in sorted(one.detail.items()) if name not in ("next", "next_step")
+        f"{name}: {value}" for name, value in sorted(one.detail.items()) if name not in ("next", "next_step", IS_MAIN)
     )
     next_step = one.detail.get("next") or one.detail.get("next_step") or "See adinsights findings."
     return Finding(
@@ -150,7 +150,8 @@ def _noted(one: OpenFinding, facts: Facts) -> Finding:
 
 def _is_second_channel(one: OpenFinding) -> bool:
     """Whether a channel beside the main one was never made, or we are not in it: others say what it would."""
-    return one.subject.startswith("slack:") and one.subject != MAIN_CHANNEL and one.detail.get("reason") in _NOT_MADE
+    is_main = one.detail.get(IS_MAIN, one.subject == MAIN_CHANNEL)
+    return one.subject.startswith("slack:") and not is_main and one.detail.get("reason") in _NOT_MADE
 
 
 def _is_dbt_at_work(job: str, failure: Failure, facts: Facts) -> bool:

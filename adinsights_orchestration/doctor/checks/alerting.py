@@ -27,7 +27,8 @@ def routes(world: World) -> Verdict:
     """The alert file is right, and the channels that it names can be reached."""
     settings = world.settings
     config = load_alerts(settings.alerting.alerts_path, settings.home_timezone)
-    instead = {name: by for name, by in reached(config, build_sinks(settings, config)).items() if name != by}
+    sinks = build_sinks(settings, config)
+    instead = {name: by for name, by in reached(config, sinks).items() if by != sinks.real(name)}
     said = f"{len(config.contacts)} contacts, {len(config.channels)} channels, {len(config.windows)} windows"
     if not instead or settings.environment is Environment.LOCAL:
         return ok(said)
