@@ -54,16 +54,24 @@ class Archiver:
         source: The table.
         store: The archive; None: the one that the settings name.
         clock: The moment of each step.
+        host: This host's clock, which the table's server must agree with.
     """
 
     def __init__(
-        self, settings: Settings, ops: OpsStore, source: Source, store: Store | None = None, clock: Clock = utc_now
+        self,
+        settings: Settings,
+        ops: OpsStore,
+        source: Source,
+        store: Store | None = None,
+        clock: Clock = utc_now,
+        host: Clock = utc_now,
     ) -> None:
         self._settings = settings
         self._ops = ops
         self._source = source
         self._store = store or open_store(settings.audit_log)
         self._clock = clock
+        self._host = host
         self._ledger = ArchiveLedger(ops, source.name)
 
     def run(
@@ -120,7 +128,14 @@ class Archiver:
         settings, source = self._settings, self._source
         database = database_of(settings, source)
         return Parts(
-            source, dsn_of(settings, source), database, self._store, self._ledger, settings.audit_log, self._clock
+            source,
+            dsn_of(settings, source),
+            database,
+            self._store,
+            self._ledger,
+            settings.audit_log,
+            self._clock,
+            self._host,
         )
 
     def _require_closed(self, first: date, last: date) -> None:

@@ -33,9 +33,10 @@ from adinsights_orchestration.audit_log.source import Column, Source, SourceErro
 from adinsights_orchestration.audit_log.store.contract import Store
 from adinsights_orchestration.audit_log.table.access import Access, Right, require_access, tenants_to_stand_in
 from adinsights_orchestration.audit_log.table.catalog import columns_of
+from adinsights_orchestration.audit_log.table.clocks import ASK, require_same_time
 from adinsights_orchestration.audit_log.table.reaching import has_tenant_index
 from adinsights_orchestration.backend.database import BackendDatabase
-from adinsights_orchestration.clock import Clock
+from adinsights_orchestration.clock import Clock, utc_now
 from adinsights_orchestration.settings import AuditLogSettings
 
 _MOST_CHUNKS = 256  # of one group: so many small objects are read back by one query
@@ -58,6 +59,7 @@ class Parts:
         ledger: Where its steps are committed.
         settings: How it is written.
         clock: The moment of each step.
+        host: This host's clock, which the table's server must agree with.
     """
 
     source: Source
@@ -67,6 +69,7 @@ class Parts:
     ledger: ArchiveLedger
     settings: AuditLogSettings
     clock: Clock
+    host: Clock = utc_now
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,9 +109,12 @@ def look_at(parts: Parts) -> Table:
     Raises:
         AuditAccessError: It may not read it, or would silently read less than all.
         SourceError: It is not what its declaration says.
+        ClockError: Its server's clock and this host's are far apart: days would be closed before they are over.
     """
     with parts.database.session() as session:
         with session.snapshot() as cursor:
+            ((server,),) = cursor.execute(ASK).fetchall()
+            require_same_time(parts.host(), server, "the table's server")
             columns = columns_of(cursor, parts.source)
             indexed = has_tenant_index(cursor, parts.source)
             tenants = tenants_to_stand_in(cursor, parts.source.table) if parts.source.tenant else ()

@@ -141,7 +141,7 @@ def require_end(store: Store, source: str, sequence: int, hash_: str) -> None:
         content = store.get(key)
     except MissingObjectError:
         raise WrongArchiveError(
-            f"this is not the archive that has been written to: it lacks the chain's last manifest ({store.url})",
+            f"the archive lacks the last manifest that the ledger knows ({store.url})",
             place=key,
             next_step="Nothing was written. Mount the archive's disk or volume, or correct"
             " ADINSIGHTS_AUDIT_LOG__ARCHIVE_URL; docs/runbook.md says more: the archive is not there.",

@@ -12,8 +12,9 @@ from datetime import datetime
 from adinsights_orchestration.audit_log.holds import holds_in_force
 from adinsights_orchestration.audit_log.retention.deletion import NOBODY
 from adinsights_orchestration.audit_log.source import Source
+from adinsights_orchestration.audit_log.table.clocks import ASK, require_same_time
 from adinsights_orchestration.audit_log.windows import Policy, policy_of
-from adinsights_orchestration.clock import Clock
+from adinsights_orchestration.clock import Clock, utc_now
 from adinsights_orchestration.errors import AdinsightsError
 from adinsights_orchestration.ops_store.store import OpsStore
 from adinsights_orchestration.settings import Settings
@@ -27,15 +28,25 @@ class RetentionRefusedError(AdinsightsError):
     """Retention did not begin; nothing was deleted."""
 
 
-def current_policy(settings: Settings, store: OpsStore, source: Source, clock: Clock) -> Policy:
+def current_policy(settings: Settings, store: OpsStore, source: Source, clock: Clock, host: Clock = utc_now) -> Policy:
     """Windows and holds as they are now.
 
+    Args:
+        settings: For how long the registry is good enough.
+        store: The ops store.
+        source: The table.
+        clock: The moment that everything is judged by.
+        host: This host's clock, which the ops store's server must agree with.
+
     Raises:
+        ClockError: It does not.
         RetentionRefusedError: The registry was never read, cannot be read now, was read too long ago, or holds an entry
             of a hold or a longer window for nobody: a legal hold might be missed.
     """
     now = clock()
     with store.begin() as connection:
+        server = connection.exec_driver_sql(ASK).scalar_one()
+        require_same_time(host(), server, "the ops store's server")
         restored = holds_in_force(connection, source.name, now)
     if source.tenant is None:
         assert source.window_days is not None

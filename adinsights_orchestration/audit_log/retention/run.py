@@ -27,10 +27,11 @@ from adinsights_orchestration.audit_log.retention.shape import beyond, lacking, 
 from adinsights_orchestration.audit_log.retention.walk import Walk, WalkReport
 from adinsights_orchestration.audit_log.source import Archive, Source
 from adinsights_orchestration.audit_log.table.access import Access, Right, require_access
+from adinsights_orchestration.audit_log.table.clocks import ASK, require_same_time
 from adinsights_orchestration.audit_log.table.reaching import Link, has_time_index, pages_of, reached
 from adinsights_orchestration.audit_log.table.statements import Shape
 from adinsights_orchestration.audit_log.windows import Policy, Why
-from adinsights_orchestration.clock import Clock
+from adinsights_orchestration.clock import Clock, utc_now
 from adinsights_orchestration.ops_store.store import OpsStore
 from adinsights_orchestration.settings import RetentionArchive, Settings
 
@@ -152,6 +153,7 @@ class Retention:
         unproven: Asks the archive's store for what it does not hold any more as it was sealed, right before deleting,
             or telling what would go; None believes the ledger alone.
         sleep: Pauses.
+        host: This host's clock, which the servers must agree with before anything goes.
     """
 
     settings: Settings
@@ -163,6 +165,7 @@ class Retention:
     apply: bool = False
     unproven: Unproven | None = None
     sleep: Callable[[float], None] = time.sleep
+    host: Clock = utc_now
 
     def run(self) -> RetentionReport:
         """Deletes what may go, or tells what would.
@@ -171,6 +174,7 @@ class Retention:
             RetentionRefusedError: The registry cannot be trusted, or another run is under way.
             AuditAccessError: The role may not do this.
             TableError: The table's database does not answer, or refuses.
+            ClockError: This host's clock and a server's are far apart.
         """
         with self.store.exclusive(lock_name(self.source)) as mine:
             if not mine:
@@ -178,8 +182,10 @@ class Retention:
                     f"{self.source.name} is being deleted from or restored to already",
                     next_step="Wait for that to end.",
                 )
-            policy = current_policy(self.settings, self.store, self.source, self.clock)
+            policy = current_policy(self.settings, self.store, self.source, self.clock, self.host)
             with reached(self.settings, self.source) as connection:
+                ((server,),) = connection.execute(ASK).fetchall()
+                require_same_time(self.host(), server, "the table's server")
                 return self._run(connection, policy)
 
     def _run(self, connection: Link, policy: Policy) -> RetentionReport:

@@ -14,12 +14,14 @@ import pytest
 import sqlalchemy as sa
 
 from adinsights_orchestration.audit_log.archive.export import Scan
-from adinsights_orchestration.audit_log.archive.run import ArchiveError
+from adinsights_orchestration.audit_log.archive.run import ArchiveError, Archiver
 from adinsights_orchestration.audit_log.archive.sealing import look_at
 from adinsights_orchestration.audit_log.bookkeeping import chain
 from adinsights_orchestration.audit_log.bookkeeping.ledger import ArchiveLedger
 from adinsights_orchestration.audit_log.bookkeeping.manifest import ManifestError, newest, read_manifest
 from adinsights_orchestration.audit_log.source import AUDIT_LOG
+from adinsights_orchestration.audit_log.table.clocks import ClockError
+from adinsights_orchestration.clock import utc_now
 from adinsights_orchestration.ops_store.tables import audit_entry
 from tests.audit_log.conftest import DAYS, LAST, NOW, Place
 from tests.audit_log.rows import FIRST, Row, connect, moment
@@ -210,6 +212,20 @@ def test_a_day_is_archived_only_when_it_is_closed(place: Place) -> None:
     place.now = moment(LAST + timedelta(days=1)) + timedelta(minutes=119)
     with pytest.raises(ArchiveError, match="is not closed yet"):
         place.archive()
+
+
+def test_nothing_is_archived_by_a_clock_that_the_tables_server_does_not_share(place: Place) -> None:
+    archiver = Archiver(
+        place.settings,
+        place.ops,
+        AUDIT_LOG,
+        place.store,
+        clock=lambda: place.now,
+        host=lambda: utc_now() + timedelta(hours=2),
+    )
+    with pytest.raises(ClockError, match="this host's clock says"):
+        archiver.run(FIRST, LAST, actor="a test")
+    assert not place.folder.exists()
 
 
 def test_a_second_archiver_is_turned_away(place: Place) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -21,6 +21,7 @@ from adinsights_orchestration.audit_log.reading.reader import ContentError
 from adinsights_orchestration.audit_log.reading.verify import verify_range
 from adinsights_orchestration.audit_log.source import AUDIT_LOG
 from adinsights_orchestration.audit_log.store.contract import InPlace, Store
+from adinsights_orchestration.clock import Clock
 from tests.audit_log.archive.test_run import archived, exactly
 from tests.audit_log.conftest import DAYS, NOW, Place
 from tests.audit_log.living import KEEPS, MUCH_LATER, archive_of, expired, leave_the_table, objects, register, verified
@@ -59,12 +60,14 @@ def test_a_tenants_month_becomes_one_object_and_no_row_changes(month: Place) -> 
     assert archived(month) == exactly(month.rows)
 
 
+def at(moment: datetime) -> Clock:
+    return lambda: moment
+
+
 def test_within_thirty_nights_each_of_its_objects_is_read_back_once(month: Place) -> None:
     compacted(month)
-    nights = [
-        _read_back(month.settings, month.ops, lambda now=MUCH_LATER + timedelta(days=number): now)
-        for number in range(30)
-    ]
+    moments = [MUCH_LATER + timedelta(days=number) for number in range(30)]
+    nights = [_read_back(month.settings, month.ops, at(each)) for each in moments]
     assert [night.problems for night in nights] == [[]] * 30
     assert sum(night.objects for night in nights) == len(objects(month))
     assert sum(night.rows for night in nights) == len(month.rows)

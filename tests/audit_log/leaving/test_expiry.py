@@ -14,6 +14,7 @@ from adinsights_orchestration.audit_log.reading.query import Question, ask
 from adinsights_orchestration.audit_log.source import AUDIT_LOG
 from adinsights_orchestration.audit_log.store.errors import RefusedError, StoreError
 from adinsights_orchestration.audit_log.windows import Hold, HoldKind
+from adinsights_orchestration.errors import AdinsightsError
 from adinsights_orchestration.tenants.model import ResourceHold
 from tests.audit_log.conftest import DAYS, LAST, Place
 from tests.audit_log.living import (
@@ -196,7 +197,11 @@ def test_what_left_is_not_read_any_more(old: Place) -> None:
 
 
 def test_nothing_leaves_a_chain_that_is_not_in_order(old: Place) -> None:
-    old.store.delete(f"audit/v1/accounts_auditlog/chain/{DAYS:08d}.json")
-    with pytest.raises(Exception, match="not in order"):
-        expired(old)
+    for number, said in ((DAYS, "lacks the last manifest"), (DAYS - 1, "not in order")):
+        key = f"audit/v1/accounts_auditlog/chain/{number:08d}.json"
+        content = old.store.get(key)
+        old.store.delete(key)
+        with pytest.raises(AdinsightsError, match=said):
+            expired(old)
+        old.store.create(key, content)
     assert archive_of(old).clock() == datetime(2026, 6, 1, 7, tzinfo=UTC)

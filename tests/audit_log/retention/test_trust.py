@@ -11,6 +11,10 @@ from uuid import UUID
 import pytest
 
 from adinsights_orchestration.audit_log.retention.policy import RetentionRefusedError
+from adinsights_orchestration.audit_log.retention.run import Retention
+from adinsights_orchestration.audit_log.source import AUDIT_LOG
+from adinsights_orchestration.audit_log.table.clocks import ClockError
+from adinsights_orchestration.clock import Clock, utc_now
 from adinsights_orchestration.ops_store.store import OpsStore
 from adinsights_orchestration.settings import RegistrySettings
 from adinsights_orchestration.tenants.model import Registry
@@ -40,6 +44,10 @@ class _Night:
         report = refresh(self.world.settings, self.world.store, now)
         assert report.error is None
         return report.registry
+
+    def run(self, host: Clock) -> Retention:
+        world = self.world
+        return Retention(world.settings, world.store, AUDIT_LOG, lambda: NOW, "a test", None, apply=True, host=host)
 
     def stay(self, *tenants: UUID) -> bool:
         return ids(self.world.backend) == {row.id for row in self.rows if row.tenant in tenants}
@@ -133,3 +141,22 @@ def test_for_how_long_a_registry_is_good_enough_is_a_setting(night: _Night) -> N
     with pytest.raises(RetentionRefusedError, match="5 may pass"):
         night.world.retain(now=NOW + timedelta(minutes=6))
     assert night.world.retain(now=NOW + timedelta(minutes=5)).rows > 0
+
+
+@pytest.mark.parametrize("by", [timedelta(minutes=61), timedelta(minutes=-61), timedelta(days=400)])
+def test_nothing_is_deleted_by_a_clock_that_the_server_does_not_share(night: _Night, by: timedelta) -> None:
+    night.read("tenants: []\n")
+    run = night.run(lambda: utc_now() + by)
+    with pytest.raises(ClockError, match=r"this host's clock says .*, that of the ops store's server"):
+        run.run()
+    assert len(ids(night.world.backend)) == len(night.rows)
+    assert night.run(lambda: utc_now() + timedelta(minutes=59)).run().rows > 0
+
+
+def test_the_table_s_own_server_is_asked_too(night: _Night) -> None:
+    """The ops store may lie on the very host whose clock is wrong."""
+    night.read("tenants: []\n")
+    moments = iter([utc_now(), utc_now() + timedelta(hours=2)])
+    with pytest.raises(ClockError, match="that of the table's server"):
+        night.run(lambda: next(moments)).run()
+    assert len(ids(night.world.backend)) == len(night.rows)
