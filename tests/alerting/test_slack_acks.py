@@ -16,7 +16,7 @@ from adinsights_orchestration.alerting.matching import Routes, Silence
 from adinsights_orchestration.alerting.message import Severity
 from adinsights_orchestration.alerting.model import Absent, Finding
 from adinsights_orchestration.alerting.operating import hands
-from adinsights_orchestration.alerting.operating.slack_acks import Acknowledgements
+from adinsights_orchestration.alerting.operating.slack_acks import Acknowledgements, open_messages
 from adinsights_orchestration.alerting.telling.grouping import Options
 from adinsights_orchestration.clock import TickClock
 from adinsights_orchestration.local.slack.world import BOT
@@ -103,6 +103,30 @@ def test_what_got_worse_is_taken_on_by_a_new_reaction_and_not_by_the_old_one(des
     assert desk.acks.collect(desk.store, desk.clock()) == 1
     (incident,) = hands.open_incidents(desk.store)
     assert incident.acked_by == "Olivia Oncall (Slack)"
+
+
+def test_a_reaction_where_the_channel_shows_the_alarm_takes_it_on_once(desk: Desk) -> None:
+    desk.tick(finding("a"))
+    desk.tick(finding("a", Severity.PAGE))
+    (line,) = desk.slack.world.thread(desk.slack.world.roots()[-1].ts)
+    assert "Worse, now a page" in line.text
+    assert desk.acks.collect(desk.store, desk.clock()) == 0
+    desk.slack.world.react(CHANNEL, line.ts)
+    assert desk.acks.collect(desk.store, desk.clock()) == 1
+    assert [desk.acks.collect(desk.store, desk.clock()) for _ in range(2)] == [0, 0]
+    assert hands.open_incidents(desk.store)[0].acked_by == "Olivia Oncall (Slack)"
+
+
+def test_of_the_lines_that_the_channel_shows_only_the_newest_is_asked_about(desk: Desk) -> None:
+    desk.tick(finding("a"))
+    for _ in range(2):  # it is told again
+        desk.now += timedelta(hours=5)
+        desk.tick(finding("a"))
+    older, newest = desk.slack.world.thread(desk.slack.world.roots()[-1].ts)
+    with desk.store.begin() as connection:
+        asked = [each.place.ts for each in open_messages(connection)]
+    assert older.ts not in asked
+    assert asked == [desk.slack.world.roots()[-1].ts, newest.ts]
 
 
 def test_a_reaction_does_not_take_on_what_is_kept_quiet_in_the_same_message(desk: Desk) -> None:

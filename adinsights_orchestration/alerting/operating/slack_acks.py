@@ -22,6 +22,7 @@ from adinsights_orchestration.alerting.channels.sinks import Later
 from adinsights_orchestration.alerting.channels.slack import ERRORS, KIND, Place, make_client, meaning_of
 from adinsights_orchestration.alerting.model import Incident, State
 from adinsights_orchestration.alerting.operating import hands
+from adinsights_orchestration.alerting.telling.grouping import Op
 from adinsights_orchestration.clock import TickClock
 from adinsights_orchestration.logs import get_logger
 from adinsights_orchestration.ops_store.alert_tables import alert_group, alert_incident, alert_outbox
@@ -154,9 +155,10 @@ def _count(store: OpsStore, message: Open, reactions: Collection[Reaction], who:
 
 
 def open_messages(connection: sa.Connection) -> list[Open]:
-    """Returns the first messages in Slack of every group in which something fires, those that are taken on too.
+    """Returns the messages in Slack of every group in which something fires, those that are taken on too.
 
-    Of the latter it is kept who reacted, so that this does not count when the matter gets worse.
+    Its first message, and the newest line of its story that was shown in the channel, where people see the alarm. Of
+    those that are taken on it is kept who reacted, so that this does not count when the matter gets worse.
     """
     fires = sa.and_(
         alert_incident.c.group_key == alert_group.c.key,
@@ -165,7 +167,10 @@ def open_messages(connection: sa.Connection) -> list[Open]:
     )
     untaken = sa.and_(alert_incident.c.state != State.ACKNOWLEDGED.value, alert_incident.c.acked_at.is_(None))
     waits = sa.exists().where(fires, untaken)
-    row = alert_outbox.c
+    row, line = alert_outbox.c, alert_outbox.alias("line")
+    same = (line.c[name] == row[name] for name in ("group_key", "episode", "sink"))
+    shown = sa.and_(line.c.op == Op.REPLY.value, line.c.state == "sent", line.c.message["broadcast"].as_boolean())
+    newest = sa.select(sa.func.max(line.c.seq)).where(*same, shown).scalar_subquery()
     query = (
         sa.select(row.notice_id, row.group_key, row.episode, row.ref, row.reactions, waits.label("waits"))
         .join(
@@ -173,7 +178,7 @@ def open_messages(connection: sa.Connection) -> list[Open]:
             sa.and_(alert_group.c.key == alert_outbox.c.group_key, alert_group.c.episode == alert_outbox.c.episode),
         )
         .where(
-            alert_outbox.c.op == "post",
+            sa.or_(row.op == Op.POST.value, sa.and_(row.op == Op.REPLY.value, row.seq == newest)),
             alert_outbox.c.state == "sent",
             alert_outbox.c.sink.startswith(f"{KIND}:"),
             alert_group.c.shown != "",
