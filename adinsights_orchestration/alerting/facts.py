@@ -38,6 +38,8 @@ class ConnectionFact:
         last_job: The newest sync that is over.
         failed_at: When that one ended, where it failed.
         connection_id: Airbyte's id; None where the registry does not name it any more.
+        running_since: Start of a sync that runs.
+        usual_seconds: How long its syncs take; None while there is no history.
     """
 
     partition: str
@@ -52,6 +54,8 @@ class ConnectionFact:
     last_job: int | None = None
     failed_at: datetime | None = None
     connection_id: UUID | None = None
+    running_since: datetime | None = None
+    usual_seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

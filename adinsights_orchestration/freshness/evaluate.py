@@ -80,7 +80,7 @@ def evaluate(
     if expectation.standing in _STANDINGS:
         return Verdict(*_STANDINGS[expectation.standing])
     deadline = late_from(facts, expectation, rules, expected_since)
-    overrun = _overrun_from(facts, rules)
+    overrun = overrun_from(facts.running_since, facts.usual_seconds, rules.running_times, rules.running_least)
     is_due = deadline is not None and now >= deadline
     if deadline is not None and is_due and not excused:
         state = Freshness.NO_RECENT_SYNC if facts.last_success_at is None else Freshness.STALE
@@ -129,16 +129,22 @@ def late_from(facts: Facts, expectation: Expectation, rules: Rules, expected_sin
     return min(by_first, by_second)
 
 
+def overrun_from(
+    running_since: datetime | None, usual_seconds: float | None, times: float, least: timedelta
+) -> datetime | None:
+    """Returns from when the sync that runs counts as hanging; None where none runs.
+
+    Args:
+        running_since: Its start.
+        usual_seconds: How long the connection's syncs take; None while there is no history.
+        times: How many times that it may run.
+        least: For how long it may run in any case.
+    """
+    return None if running_since is None else running_since + max(least, timedelta(seconds=usual_seconds or 0) * times)
+
+
 def _slots(expectation: Expectation, moment: datetime) -> Slots:
     return slots(expectation.schedule, expectation.timezone, moment, expectation.connection_id)
-
-
-def _overrun_from(facts: Facts, rules: Rules) -> datetime | None:
-    """From when the sync that runs counts as hanging."""
-    if facts.running_since is None:
-        return None
-    usual = timedelta(seconds=facts.usual_seconds or 0)
-    return facts.running_since + max(rules.running_least, usual * rules.running_times)
 
 
 def _on_time(facts: Facts, overrun: datetime | None, now: datetime) -> tuple[Freshness, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 import dagster as dg
 import pytest
@@ -61,6 +62,29 @@ def test_a_failing_connection_that_turns_late_has_failed_since_before_that(plant
     plant.tick()
     assert "fails to sync" in plant.shown()["connections/meta"]
     assert began in plant.shown()["connections/meta"]
+
+
+def test_a_sync_that_hangs_goes_on_being_told_when_its_connection_turns_late_and_explains_that(plant: Plant) -> None:
+    acme: dict[str, Any] = {"tenant": UUID(int=1), "usual_seconds": 60.0}
+    running = {**acme, "running_since": plant.now - 3 * 60 * MINUTE}
+    plant.connection("acme-meta", "running_stale", **running)
+    assert plant.tick().changes == {"fired": 1}
+    plant.connection("acme-meta", "stale", **running)
+    assert plant.tick().changes == {"fired": 1}
+    text = plant.shown()["connections/meta"]
+    assert "runs far too long" in text
+    assert "Explains 1 further: 1 connection stale." in text
+    assert plant.channel.posts[0].replies == [], "nothing is over, and nobody has to do anything else"
+    plant.connection("acme-meta", "stale", **acme)
+    assert plant.tick().changes == {"resolved": 1}, "it was cancelled: that the connection is late remains"
+
+
+def test_a_late_connection_whose_sync_begins_to_hang_is_told_of_that_too(plant: Plant) -> None:
+    plant.connection("acme-meta", "stale", running_since=plant.now, usual_seconds=60.0)
+    plant.tick()
+    assert "runs far too long" not in plant.shown()["connections/meta"]
+    plant.tick(3 * 60 * MINUTE)
+    assert "runs far too long" in plant.shown()["connections/meta"]
 
 
 def test_a_component_that_goes_down_has_been_unwell_since_it_was_no_more_than_degraded(plant: Plant) -> None:

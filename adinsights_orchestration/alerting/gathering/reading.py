@@ -213,6 +213,8 @@ def _rows_of(
         _ROWS.failures,
         _ROWS.last_job_id,
         _ROWS.last_job_ended_at,
+        _ROWS.running_since,
+        _ROWS.usual_seconds,
     ).where(which)
     rows = connection.execute(query)
     return {row.partition_key: None if row.state in _QUIET else _fact(row, served) for row in rows}
@@ -232,6 +234,8 @@ def _fact(row: sa.Row[Any], served: Mapping[str, Connection]) -> ConnectionFact:
         last_job=row.last_job_id,
         failed_at=row.last_job_ended_at if row.failures else None,
         connection_id=one.connection_id if (one := served.get(row.partition_key)) else None,
+        running_since=row.running_since,
+        usual_seconds=row.usual_seconds,
     )
 
 

@@ -16,6 +16,7 @@ from adinsights_orchestration.alerting.facts import ConnectionFact, Facts, SyncE
 from adinsights_orchestration.alerting.message import Severity
 from adinsights_orchestration.alerting.model import Finding
 from adinsights_orchestration.alerting.rules.rule import DATA_ENG, Dated, Rule, Verdict, while_it_holds
+from adinsights_orchestration.freshness.evaluate import overrun_from
 from adinsights_orchestration.freshness.model import Freshness
 from adinsights_orchestration.freshness.sla import LocalTime, Sla, Threshold
 from adinsights_orchestration.tenants.model import Provider
@@ -36,12 +37,8 @@ def late(facts: Facts) -> Verdict:
 
 
 def running_long(facts: Facts) -> Verdict:
-    """Syncs that run far beyond their history."""
-    level = facts.sla[Sla.RUNNING_LONG]
-    found = [
-        _finding(one, facts, RUNNING_LONG, Severity.WARN, "runs far too long", level)
-        for one in _of_state(Freshness.RUNNING_STALE, facts)
-    ]
+    """Syncs that run far beyond their history, whether or not the connection is late by now."""
+    found = while_it_holds(facts, RUNNING_LONG, lambda: _all_overrun(facts))
     return Verdict(found, blind=_blind(facts))
 
 
@@ -121,6 +118,34 @@ def _all_late(facts: Facts) -> Dated[Finding]:
     return found, min(moments, default=None)
 
 
+def _all_overrun(facts: Facts) -> Dated[Finding]:
+    """Findings of all that run too long, and when the next that is late does.
+
+    A connection has one state, and late is worse: that its sync hangs would be told as over when it turns late.
+    """
+    level = facts.sla[Sla.RUNNING_LONG]
+    assert level.window is not None
+    found, moments = [], []
+    for one in facts.connections:
+        hangs = one.state is Freshness.RUNNING_STALE
+        if not hangs and one.state not in _LATE:
+            continue
+        overrun = overrun_from(one.running_since, one.usual_seconds, level.warn, level.window)
+        if hangs or (overrun is not None and overrun <= facts.now):
+            found.append(_overrun(one, facts, level, overrun))
+        elif overrun is not None:
+            moments.append(overrun)
+    return found, min(moments, default=None)
+
+
+def _overrun(one: ConnectionFact, facts: Facts, level: Threshold, since: datetime | None) -> Finding:
+    said = one.detail  # as freshness says it where that is the connection's state
+    if one.state in _LATE:
+        said = f"A sync runs since {one.running_since:%Y-%m-%d %H:%M} UTC, far beyond its history."
+    words = "runs far too long"
+    return _finding(one, facts, RUNNING_LONG, Severity.WARN, words, level, since=since, detail=said)
+
+
 def _pages_at(one: ConnectionFact, facts: Facts) -> datetime:
     level = facts.sla[Sla.SYNC_AGE]
     own = facts.tenants[one.tenant_id].sla if one.tenant_id in facts.tenants else {}
@@ -143,6 +168,7 @@ def _finding(
     level: Threshold | None,
     *,
     since: datetime | None = None,
+    detail: str | None = None,
 ) -> Finding:
     known = facts.memo.get((one.partition, rule))
     if known is not None and known[0] is one and known[1].severity is severity:
@@ -153,7 +179,7 @@ def _finding(
         resource=one.partition,
         severity=severity,
         title=f"{one.provider.label} of {facts.tenant_name(one.tenant_id)} {words}",
-        detail=one.detail,
+        detail=one.detail if detail is None else detail,
         since=since or one.since,
         tenant=facts.tenant_slug(one.tenant_id),
         labels={"provider": one.provider.value},
