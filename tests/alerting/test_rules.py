@@ -129,6 +129,13 @@ def test_many_errors_of_several_connections_explain_that_each_of_them_fails(plan
     assert "Explains 2 further: 2 connections failing." in text
 
 
+def test_a_failed_job_belongs_to_whoever_can_mend_it() -> None:
+    failed = Failure(NOON, "Steps failed")
+    events = Events(jobs=dict.fromkeys(("history_prune", "run_alert_evaluation", "sync_nightly"), failed))
+    owners = [each.owner for each in said(others.failed_runs, Facts(NOON + MINUTE, SLA, PLACES, events=events))]
+    assert owners == ["platform-eng@example.com", "platform-eng@example.com", "data-eng@example.com"]
+
+
 def test_what_the_backend_says_of_syncs_is_no_second_message_about_a_connection(plant: Plant) -> None:
     plant.component("backend_airbyte", "degraded", "sync_failed")
     plant.tick()

@@ -25,6 +25,8 @@ NOTED, RUN_FAILED, CHECK_FAILED, STOPPED, LOG_UNREADABLE = (
 )
 # Told by rules of their own, with more to say.
 _TOLD_ELSEWHERE = frozenset(("registry_unreadable", NOT_ACTIVE))
+# Jobs about Dagster and the watching itself, not about data.
+_OF_THE_PLATFORM = frozenset(("history_prune", "evaluate_freshness", "run_alert_evaluation"))
 _PROBED_WITHIN = timedelta(seconds=90)  # three probes
 _PAGED = frozenset(("alert_undeliverable", "registry_shrunk"))
 _NOT_MADE = frozenset(("channel_not_found", "not_in_channel"))  # Slack's words
@@ -171,7 +173,7 @@ def _run(job: str, failure: Failure, facts: Facts) -> Finding:
         detail=failure.detail,
         since=failure.since,
         labels={"job": job},
-        owner=DATA_ENG,
+        owner=PLATFORM_ENG if job in _OF_THE_PLATFORM else DATA_ENG,
         next_step="Read the run's error, mend its cause, run it again.",
         links=(*((facts.places.run(failure.run_id),) if failure.run_id else ()), facts.places.runbook("a-run-failed")),
     )
