@@ -188,7 +188,9 @@ def heard(url: str) -> Any:
     return httpx.get(f"{url}/ping/").json()
 
 
-def test_every_evaluation_pings_and_one_that_fails_does_not(plant: Plant, service: tuple[str, Knobs]) -> None:
+def test_every_evaluation_pings_and_one_that_fails_or_that_nobody_delivers_does_not(
+    plant: Plant, service: tuple[str, Knobs]
+) -> None:
     url = f"{service[0]}/ping/evaluated"
     built = alerting_of(settings(service[0], ping=url), plant.store, plant.sinks, lambda: plant.now)
     repository = built.get_repository_def()
@@ -197,8 +199,15 @@ def test_every_evaluation_pings_and_one_that_fails_does_not(plant: Plant, servic
     def tick() -> None:
         sensor.evaluate_tick(dg.build_sensor_context(instance=plant.instance, repository_def=repository))
 
+    plant.deliver()
     tick()
     assert settled(lambda: heard(service[0]).get("evaluated", {}).get("count") == 1)
+    plant.now += 6 * MINUTE
+    tick()
+    for thread in threading.enumerate():
+        if thread.name == "dead-mans-ping":
+            thread.join()
+    assert heard(service[0])["evaluated"]["count"] == 1, "nothing that it says is delivered"
     with plant.store.begin() as connection:
         connection.execute(sa.text("alter schema adinsights_ops rename to away"))
     with pytest.raises(Exception, match="not migrated"):

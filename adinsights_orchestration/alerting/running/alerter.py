@@ -32,6 +32,7 @@ from adinsights_orchestration.alerting.gathering.reading import Beside
 from adinsights_orchestration.alerting.gathering.standing import Standing
 from adinsights_orchestration.alerting.matching import Routes
 from adinsights_orchestration.alerting.rules.catalog import INHIBITIONS, RULES
+from adinsights_orchestration.alerting.running import pulse
 from adinsights_orchestration.alerting.telling.grouping import Options
 from adinsights_orchestration.clock import Clock, TickClock, utc_now
 from adinsights_orchestration.dagster_internals.automations import automations as automations_kept
@@ -119,6 +120,15 @@ class Alerter:
             done.counts.update(more.counts)
             done.left = more.left
         return done
+
+    def is_delivered(self) -> bool:
+        """Whether what is said is delivered too: `alert_deliver` came to its end lately, where it runs at all.
+
+        Raises:
+            OpsStoreError: The ops store does not answer.
+        """
+        found = pulse.pulses(self._store, self._settings, self._sla, self._clock())
+        return all(one.alive for one in found if one.sensor == Automation.ALERT_DELIVER.value)
 
     def _some_is_soon(self, sinks: Collection[str], clock: TickClock) -> bool:
         """Whether a channel takes something before it is too late to begin: allowances come by the second."""

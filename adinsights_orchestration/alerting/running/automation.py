@@ -63,8 +63,10 @@ def _evaluating(settings: Settings, alerter: Alerter) -> dg.SensorDefinition | N
         with timed(_log, "alert evaluation") as line:
             done = alerter.evaluate(context.instance)
             line |= {"firing": done.firing, "orders": done.orders, "changes": dict(done.changes)}
-        if ping is not None and not done.skipped:  # behind one that hangs, every other is skipped for ever
-            ping.send()  # only an evaluation that came to its end is a sign of life
+        # Behind an evaluation that hangs every other is skipped for ever, and one that nobody delivers tells nobody:
+        # only one that came to its end, and is heard, is a sign of life.
+        if ping is not None and not done.skipped and alerter.is_delivered():
+            ping.send()
         said = alerter.say(context.instance) if done.orders else None
         return dg.SkipReason(summary(done) + (f"; {told(said)}" if said and said.counts else ""))
 
