@@ -46,6 +46,8 @@ def _fact(number: int, dice: random.Random) -> ConnectionFact:
         since,
         deadline=since if dice.random() < 0.7 else None,
         failures=dice.randrange(3) if state is not Freshness.STALE else 0,
+        running_since=since if dice.random() < 0.5 else None,
+        usual_seconds=dice.choice((None, 60.0, 3600.0)),
     )
 
 
