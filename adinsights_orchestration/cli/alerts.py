@@ -48,7 +48,8 @@ def list_alerts(as_json: process.JsonOption = False) -> None:
         )
         return
     if found:
-        process.print_rows([_row(each) for each in found], as_json=False, title="Alerts")
+        shown = [{name: value for name, value in _row(each).items() if name != "group"} for each in found]
+        process.print_rows(shown, as_json=False, title="Alerts")  # `show` has the group: here it would squeeze the rest
     if quiet:
         process.print_rows([_silence(each) for each in quiet], as_json=False, title="Quiet times")
     if at is None:
@@ -75,7 +76,8 @@ def show(
         return
     process.say(f"{item.title} ({item.standing}, {item.severity}, {item.incident})")
     process.say(item.detail)
-    known = [{"what": name, "value": value} for name, value in item.facts]
+    known = [{"what": "Group", "value": found.incident.finding.group_key}]
+    known += [{"what": name, "value": value} for name, value in item.facts]
     known += [{"what": link.label, "value": link.url} for link in item.links]
     process.print_rows(known, as_json=False, title=f"Since {item.since:%Y-%m-%d %H:%M} UTC")
     history = [{"at": each.at, "what": each.kind, "detail": each.detail} for each in found.history]
@@ -189,6 +191,7 @@ def _row(incident: Incident) -> dict[str, Any]:
     finding = incident.finding
     return {
         "id": incident.id,
+        "group": finding.group_key,
         "severity": incident.severity.value,
         "state": incident.state.value,
         "quiet": incident.suppressed_by.split(":")[0],

@@ -77,6 +77,21 @@ def test_a_mail_has_both_parts_and_its_thread_hangs_on_the_first_ones_id(server:
     assert "<strong>acme-meta is late</strong>" in page
 
 
+def foot(server: Server, said: Message) -> str:
+    server.sink().post(Notice(uuid4(), said))
+    return server.mailbox.received()[-1].part("plain").splitlines()[-1]
+
+
+def test_a_mail_says_how_all_of_it_is_taken_on(server: Server) -> None:
+    one = message()
+    assert foot(server, one) == f"Take it on: adinsights alerts ack {one.items[0].incident}"
+    (several,) = World().tick(finding("a"), finding("b"))
+    assert foot(server, several.message) == "Take all of it on: adinsights alerts ack connection_stale"
+    assert foot(server, replace(one, more=3)) == "Take all of it on: adinsights alerts ack connection_stale"
+    daily = replace(several.message, group="digest/mail:ops@example.com")
+    assert foot(server, daily) == "Take one on: adinsights alerts ack, and its id"
+
+
 @pytest.mark.parametrize(
     ("knob", "value", "outcome"),
     [

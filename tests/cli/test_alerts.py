@@ -54,7 +54,10 @@ def test_an_alert_is_listed_shown_acknowledged_and_silenced(
     listing = served.as_process("alerts", "list", "--json", ADINSIGHTS_OPS_STORE__DSN=dsn)
     (listed,) = listing.json["alerts"]
     assert (listed["state"], listed["title"]) == ("firing", "acme-meta is late")
-    assert "acme-meta is late" in alerts("show", listed["id"])
+    assert listed["group"] == "connection_stale", "as `ack` takes it"
+    shown = alerts("show", listed["id"])
+    assert "acme-meta is late" in shown
+    assert "Group connection_stale" in " ".join(shown.replace("│", " ").split())
     assert "1 acknowledged" in alerts("ack", listed["id"], "--by", "ann")
     assert "it covers 1 that fire now" in alerts("silence", "tenant=acme", "--for", "2h", "--reason", "known")
     assert "ann" in alerts("list")

@@ -9,6 +9,7 @@ drops duplicates by Message-ID drops them.
 from __future__ import annotations
 
 import html
+import shlex
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -19,6 +20,7 @@ from urllib.parse import urlsplit
 
 from adinsights_orchestration.alerting.channels.sinks import Notice
 from adinsights_orchestration.alerting.message import Item, Link, Message, Severity, Standing, clean, moment
+from adinsights_orchestration.alerting.telling.digest import GROUP as DIGEST
 
 LONGEST_SUBJECT = 90  # characters: what a phone shows of it, and a little
 _LONGEST_LINE = 1000
@@ -123,15 +125,24 @@ def compose(notice: Notice, envelope: Envelope, root: Thread | None, now: dateti
 def _for_engineers(message: Message) -> _Page:
     lines = [message.note, *message.lines] if message.note else [*message.lines]
     more = [f"and {message.more:,} more: adinsights alerts list"] if message.more else []
-    ids = [item.incident for item in message.items if item.standing is Standing.FIRING]
-    ack = [f"Take it on: adinsights alerts ack {ids[0]}"] if ids else []
     return _Page(
         f"{message.standing.capitalize()}, {message.severity}: {message.prefix}{message.title}",
         _colour(message),
         tuple(lines),
         tuple(_entry(item) for item in message.items),
-        (*more, *ack),
+        (*more, *_how_to_take_on(message)),
     )
+
+
+def _how_to_take_on(message: Message) -> Iterator[str]:
+    """The command; of several alerts one alone would leave the message to be repeated, and a digest is of many."""
+    ids = [item.incident for item in message.items if item.standing is Standing.FIRING]
+    if len(ids) + message.more == 1 and ids:
+        yield f"Take it on: adinsights alerts ack {ids[0]}"
+    elif ids and message.group.partition("/")[0] == DIGEST:
+        yield "Take one on: adinsights alerts ack, and its id"
+    elif ids:
+        yield f"Take all of it on: adinsights alerts ack {shlex.quote(message.group)}"
 
 
 def _entry(item: Item) -> _Entry:

@@ -16,7 +16,7 @@ import socket
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from http.client import HTTPException
 from typing import Any
 from urllib.error import URLError
@@ -310,8 +310,3 @@ def _notice_of(message: Mapping[str, Any]) -> UUID | None:
         return UUID(str(payload.get("notice_id")))
     except ValueError:
         return None
-
-
-def said_at(ts: str) -> datetime:
-    """When a message was posted, by its timestamp."""
-    return datetime.fromtimestamp(float(ts), UTC)
