@@ -12,11 +12,12 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from adinsights_orchestration.alerting.gathering.dagster_events import BY_HAND
+from adinsights_orchestration.alerting.gathering.dagster_events import BY_HAND, started_by_itself
 from adinsights_orchestration.alerting.running.alerter import expected_automations
 from adinsights_orchestration.build import build_monitoring, build_pipelines
 from adinsights_orchestration.environments import UNATTENDED, Automation, Environment, Unattended
 from adinsights_orchestration.settings import Settings
+from adinsights_orchestration.topology.read import read_topology
 from adinsights_orchestration.transformation import manifest
 from adinsights_orchestration.unattended import declared, schedule_status, sensor_status
 from tests.environments.listing import assets, jobs_of, listing
@@ -244,3 +245,11 @@ def test_every_line_of_a_sensors_tick_is_tied_to_the_others(environment: Environ
 def test_alerting_forgets_failures_of_exactly_those_jobs_that_only_people_start() -> None:
     lines = re.findall(r"^job (\w+): started by people only", SNAPSHOT.read_text(), re.MULTILINE)
     assert set(lines) == BY_HAND
+
+
+@pytest.mark.parametrize("environment", Environment)
+def test_the_topology_says_of_every_job_whether_something_starts_it(environment: Environment) -> None:
+    topology = read_topology(repository(environment), "pipelines")
+    started = started_by_itself(topology)
+    assert started is not None
+    assert {job.name for job in topology.jobs} - started == BY_HAND

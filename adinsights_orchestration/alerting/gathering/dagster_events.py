@@ -222,7 +222,7 @@ def _read(
     ends, complete_to = outcomes.run_ends(instance, max(place - outcomes.REREAD, seen.begun, 0))
     if complete_to < place:  # so much has ended lately that what is read again is all there was room for
         ends, complete_to = outcomes.run_ends(instance, place)
-    after = fold(seen, ends, complete_to, now, started=_started(topology))
+    after = fold(seen, ends, complete_to, now, started=started_by_itself(topology))
     checks = [
         (asset.key, check)
         for asset in (topology.assets if topology else ())
@@ -247,7 +247,7 @@ def _read(
     return events, after
 
 
-def _started(topology: Topology | None) -> frozenset[str] | None:
+def started_by_itself(topology: Topology | None) -> frozenset[str] | None:
     """The jobs that schedules and sensors start; None where nobody has said which jobs there are."""
     if topology is None or not topology.jobs:
         return None
