@@ -104,10 +104,20 @@ def _look_again(archive: Archive, store: Store, days: tuple[date, date], report:
 
 
 def _find(archive: Archive, store: Store, days: tuple[date, date], report: MendingReport) -> None:
-    standing = archive.read(store, lambda at: days[0] <= at[1] <= days[1])
-    chunks = standing.in_force
-    files = {key: standing.files[key] for chunk in chunks.values() for key in chunk.files}
-    wrong = unreadable(store, list(files.values()), archive.settings.audit_log.at_once)
+    def wanted(at: At) -> bool:
+        return days[0] <= at[1] <= days[1]
+
+    standing = archive.read(store, wanted)
+    while True:
+        chunks = standing.in_force
+        files = {key: standing.files[key] for chunk in chunks.values() for key in chunk.files}
+        wrong = unreadable(store, list(files.values()), archive.settings.audit_log.at_once)
+        if not wrong:
+            break
+        # What somebody compacted, erased or expired meanwhile is missing, and not damaged.
+        standing = archive.read(store, wanted)
+        if standing.in_force == chunks:
+            break
     report.objects = len(files)
     known = archive.ledger.in_force(*days) if wrong else {}
     for at, chunk in chunks.items():

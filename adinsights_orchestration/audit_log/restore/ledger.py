@@ -20,10 +20,12 @@ import sqlalchemy as sa
 
 from adinsights_orchestration.audit_log import journal
 from adinsights_orchestration.audit_log.model import Digest
+from adinsights_orchestration.audit_log.restore.target import RestoreError
 from adinsights_orchestration.audit_log.restore.writing import Arrival
 from adinsights_orchestration.audit_log.source import NOBODY, Column, Source
 from adinsights_orchestration.backend.audit import AuditEntry, record
 from adinsights_orchestration.clock import Clock
+from adinsights_orchestration.errors import AdinsightsError
 from adinsights_orchestration.ops_store.audit_tables import audit_day, audit_run
 from adinsights_orchestration.ops_store.store import OpsStore
 
@@ -66,17 +68,25 @@ class RestoreLedger:
     _turn: threading.Lock = field(default_factory=threading.Lock)
 
     def intend(self, connection: int, arrivals: Sequence[Arrival]) -> None:
-        """Commits what this connection is about to commit to the table, together with what all have done before."""
+        """Commits what this connection is about to commit to the table, together with what all have done before.
+
+        Raises:
+            RestoreError: A day was archived anew since it was chosen: nothing would tell retention of these rows.
+        """
         came = [arrival for arrival in arrivals if arrival.came]
         with self._turn:
             self._under_way[connection] = came
             if not came:
                 return
-            with self.store.begin() as ops:
-                so_far = {"tenants": self._so_far()}
-                ops.execute(sa.update(audit_run).where(audit_run.c.id == self.run).values(summary=so_far))
-                if self.live:
-                    self._in_table_again(ops, came)
+            try:
+                with self.store.begin() as ops:
+                    so_far = {"tenants": self._so_far()}
+                    ops.execute(sa.update(audit_run).where(audit_run.c.id == self.run).values(summary=so_far))
+                    if self.live:
+                        self._in_table_again(ops, came)
+            except AdinsightsError:
+                del self._under_way[connection]
+                raise
 
     def done(self, connection: int) -> None:
         """It has been committed there too."""
@@ -106,7 +116,12 @@ class RestoreLedger:
             "portable": [each.portable for each in left],
             "fast": [each.fast for each in left],
         }
-        connection.execute(sa.text(_IN_TABLE_AGAIN), parameters)
+        if connection.execute(sa.text(_IN_TABLE_AGAIN), parameters).rowcount != len(came):
+            days = sorted({arrival.part.chunk.day for arrival in came})
+            raise RestoreError(
+                f"days from {days[0]} to {days[-1]} were archived anew while they were being restored",
+                next_step="The same command takes them as they are archived now.",
+            )
 
     def _left(self, arrival: Arrival) -> Digest:
         """What retention will expect; digests of other columns than it computes tell it to archive the day anew."""

@@ -13,6 +13,7 @@ from typing import Any
 from uuid import UUID
 
 from adinsights_orchestration.audit_log.days import ranges
+from adinsights_orchestration.audit_log.model import At
 from adinsights_orchestration.audit_log.restore.writing import Arrival
 
 
@@ -49,6 +50,7 @@ class RestoreReport:
         missing: Days of the range that are not archived.
         left: What of the range has left the archive on purpose, in words.
         problems: What could not be restored, and why, in words.
+        failed: Those of `problems` that are about one tenant's day, by it.
         hold_until: Until when the rows are kept.
         transactions: How many were needed.
         seconds: How long it took.
@@ -63,6 +65,7 @@ class RestoreReport:
     missing: list[date] = field(default_factory=list)
     left: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+    failed: dict[At, str] = field(default_factory=dict)
     hold_until: datetime | None = None
     transactions: int = 0
     seconds: float = 0.0
@@ -86,8 +89,13 @@ class RestoreReport:
         tenant, day = arrival.at
         if arrival.problem:
             self.problems.append(arrival.problem)
+            self.failed[arrival.at] = arrival.problem
         else:
             self.counts[tenant, day.replace(day=1)].add(arrival)
+
+    def forget(self, at: At) -> None:
+        """Takes a day's problem back: what is archived of it by now is another object, or nothing."""
+        self.problems.remove(self.failed.pop(at))
 
     def summary(self) -> dict[str, Any]:
         """For the journal: counts, never contents."""

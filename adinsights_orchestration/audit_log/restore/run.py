@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ALL_COMPLETED, FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -114,22 +114,26 @@ class Restore:
         began = elapsed_seconds()
         archive = self.archive or open_store(self.settings.audit_log)
         report = RestoreReport(into, not order.apply, hold_until=order.hold_until)
-        ledger = ArchiveLedger(self.store, self.source.name)
-        known = ledger.about(order.wanted.first_day, order.wanted.last_day)
+        # What is chosen before the locks are held may have been erased by the time that they are.
+        with self._locks(order) if order.apply else nullcontext():
+            chosen, known = self._choose(archive, order, report)
+            self._require_head(archive, known, report)
+            try:
+                if order.apply:
+                    self._apply(archive, order, chosen, report)
+                else:
+                    self._tell(order, chosen, report)
+            finally:
+                report.seconds = elapsed_seconds() - began
+                report_to(report)
+        return report
+
+    def _choose(self, archive: Store, order: Order, report: RestoreReport) -> tuple[Plan, Known]:
+        known = ArchiveLedger(self.store, self.source.name).about(order.wanted.first_day, order.wanted.last_day)
         chosen = choose(archive, self.source, known, partial(plan, wanted=order.wanted))
-        self._require_head(archive, known, report)
         report.missing, report.days, report.size = list(chosen.missing), len(chosen.parts), chosen.size
         report.left = list(chosen.left)
-        try:
-            if order.apply:
-                with self._locks(order):
-                    self._apply(archive, order, chosen, report)
-            else:
-                self._tell(order, chosen, report)
-        finally:
-            report.seconds = elapsed_seconds() - began
-            report_to(report)
-        return report
+        return chosen, known
 
     def _require_sense(self, order: Order) -> str:
         wanted = order.wanted
@@ -212,9 +216,29 @@ class Restore:
                 ledger = self._ledger(order, run)
                 waits = self.settings.retention.lock_timeout_seconds
                 writers = [Writing(each, self.source, target, order.wanted, waits, ledger) for each in connections]
-                at_once = self.settings.audit_log.at_once
-                with closing(_read(archive, self.source, chosen.parts, target, at_once)) as portions_:
-                    _write(writers, portions_, report)
+                self._bring(archive, chosen.parts, target, writers, report)
+                if again := self._again(archive, order, chosen, report):
+                    self._bring(archive, again, target, writers, report)
+
+    def _bring(
+        self, archive: Store, parts: Sequence[Part], target: Target, writers: Sequence[Writing], report: RestoreReport
+    ) -> None:
+        with closing(_read(archive, self.source, parts, target, self.settings.audit_log.at_once)) as portions_:
+            _write(writers, portions_, report)
+
+    def _again(self, archive: Store, order: Order, chosen: Plan, report: RestoreReport) -> list[Part]:
+        """Of what failed, the parts that lie in other objects by now: somebody compacted, erased or expired meanwhile.
+
+        Only a restore into a table of its own meets that: the others hold the lock of whoever takes something out.
+        """
+        if not report.failed:
+            return []
+        before = {(part.chunk.tenant, part.chunk.day): part for part in chosen.parts}
+        by_now = {(part.chunk.tenant, part.chunk.day): part for part in self._choose(archive, order, report)[0].parts}
+        changed = [at for at in report.failed if by_now.get(at) != before[at]]
+        for at in changed:
+            report.forget(at)
+        return [by_now[at] for at in changed if at in by_now]
 
     @contextmanager
     def _journalled(self, order: Order, report: RestoreReport, run: UUID) -> Iterator[None]:
