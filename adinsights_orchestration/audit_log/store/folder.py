@@ -27,6 +27,7 @@ from adinsights_orchestration.audit_log.store.errors import (
 _PRIVATE_FILE = 0o600
 _PRIVATE_FOLDER = 0o700
 _UNFINISHED = ".new"
+_NO_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS})
 _PATTERN = frozenset("*?[")
 
 
@@ -119,6 +120,14 @@ def _link(unfinished: Path, path: Path) -> None:
         if path.exists():
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST)) from None
         raise
+    except OSError as error:
+        if error.errno not in _NO_LINKS:  # EPERM among them: whose file it is, is no question of ours
+            raise
+        raise RefusedError(
+            f"the archive's file system makes no hard links ({error.strerror})",
+            place=path.name,
+            next_step="SMB and some FUSE mounts make none: put the archive on another file system, or into a bucket.",
+        ) from None
 
 
 def _sync(folder: Path) -> None:
