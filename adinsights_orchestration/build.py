@@ -27,7 +27,7 @@ def build_pipelines(settings: Settings, store: OpsStore | None = None) -> dg.Def
     from adinsights_orchestration.alerting.operating import maintenance
     from adinsights_orchestration.audit_log.archive.automation import build_archive
     from adinsights_orchestration.audit_log.leaving.automation import build_archive_life
-    from adinsights_orchestration.audit_log.own_history import OWN_HISTORY
+    from adinsights_orchestration.audit_log.own_history import ARCHIVED, OWN_HISTORY
     from adinsights_orchestration.audit_log.restore.automation import build_restore
     from adinsights_orchestration.audit_log.retention.again import archive_again, not_held_any_more
     from adinsights_orchestration.audit_log.retention.automation import build_retention
@@ -45,7 +45,7 @@ def build_pipelines(settings: Settings, store: OpsStore | None = None) -> dg.Def
         build_ingestion(settings, store, quietly=quietly),
         build_transformation(settings, store, quietly=quietly),
         build_topology(settings, store),
-        build_archive(settings, store, quietly=quietly),
+        build_archive(settings, store, ARCHIVED, quietly=quietly),
         build_upkeep(settings, store),
         build_retention(
             settings,

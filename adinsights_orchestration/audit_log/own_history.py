@@ -75,6 +75,8 @@ OWN_HISTORY: tuple[Source, ...] = (
     _own("alert_incident", "since", ("fingerprint",), _A_YEAR, "t.state = 'ok' and not t.told"),
     _own("alert_silence", "ends_at", ("id",), _A_YEAR),
 )
+# Those that go only once they are archived: nothing of our own, but a declaration is all that it takes.
+ARCHIVED: tuple[Source, ...] = tuple(source for source in OWN_HISTORY if source.archive is Archive.REQUIRED)
 # Pruned where they are written: rolled up first, or bounded by number and not by age.
 PRUNED_BY_THEIR_OWN: Mapping[str, str] = {
     "registry_snapshot": "tenants.store",

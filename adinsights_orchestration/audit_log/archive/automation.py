@@ -6,7 +6,7 @@ has sealed are reported even when it fails on a later one.
 """
 
 # No postponed annotations: Dagster reads the type of an asset's context.
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import date, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +20,7 @@ from adinsights_orchestration.audit_log.archive.turns import read_back
 from adinsights_orchestration.audit_log.bookkeeping.ledger import ArchivedDay, ArchiveLedger
 from adinsights_orchestration.audit_log.days import last_closed, missing
 from adinsights_orchestration.audit_log.journal import actor_of
-from adinsights_orchestration.audit_log.source import AUDIT_LOG
+from adinsights_orchestration.audit_log.source import AUDIT_LOG, Source
 from adinsights_orchestration.audit_log.store.opening import open_store
 from adinsights_orchestration.audit_log.telling import telling
 from adinsights_orchestration.clock import Clock, utc_now
@@ -43,17 +43,24 @@ _SET_OFF = set_off_by(KEY.to_user_string())
 
 
 def build_archive(
-    settings: Settings, store: OpsStore, *, clock: Clock = utc_now, quietly: Quietly = as_ever
+    settings: Settings,
+    store: OpsStore,
+    besides: Sequence[Source] = (),
+    *,
+    clock: Clock = utc_now,
+    quietly: Quietly = as_ever,
 ) -> dg.Definitions:
     """Builds the asset, its checks and job, and the schedule where the environment declares one.
 
     Args:
         settings: Addresses and limits.
         store: The ops store.
+        besides: Other tables that are declared to be archived: the same days, in the same run.
         clock: The present moment.
         quietly: Keeps quiet, while days are archived, that they are late to be.
     """
-    archive_days = _asset(settings, store, clock, quietly)
+    sources = (AUDIT_LOG, *besides)
+    archive_days = _asset(settings, store, sources, clock, quietly)
     job = dg.define_asset_job(
         Automation.ARCHIVE.value,
         selection=dg.AssetSelection.assets(KEY),
@@ -64,11 +71,13 @@ def build_archive(
     return dg.Definitions(
         assets=[archive_days],
         jobs=[job],
-        schedules=_schedules(settings, store, clock, job),
+        schedules=_schedules(settings, store, sources, clock, job),
     )
 
 
-def _asset(settings: Settings, store: OpsStore, clock: Clock, quietly: Quietly) -> dg.AssetsDefinition:
+def _asset(
+    settings: Settings, store: OpsStore, sources: Sequence[Source], clock: Clock, quietly: Quietly
+) -> dg.AssetsDefinition:
     @dg.multi_asset(
         name="audit_log_archive_days",
         description="Archives the range's days in one scan of the table, and proves what it wrote from the store.",
@@ -86,15 +95,16 @@ def _asset(settings: Settings, store: OpsStore, clock: Clock, quietly: Quietly) 
     )
     def archive_days(context: dg.AssetExecutionContext) -> Iterator[dg.AssetMaterialization | dg.AssetCheckResult]:
         reports: list[ArchiveReport] = []
-        failure: AdinsightsError | None = None
+        problems: list[str] = []
         with proof_of_life(context.op_execution_context, store):
             # Whoever executes the checks alone names no day, and asks for nothing to be archived.
             if context.selected_asset_keys:
-                try:
-                    with quietly(*_SET_OFF, author=actor_of(context.run.tags), reason="days are being archived"):
-                        _archive(context, settings, store, clock, reports)
-                except AdinsightsError as error:
-                    failure = error
+                with quietly(*_SET_OFF, author=actor_of(context.run.tags), reason="days are being archived"):
+                    for source in sources:  # one that fails keeps no other waiting
+                        try:
+                            _archive(context, settings, store, clock, source, reports if source is AUDIT_LOG else [])
+                        except AdinsightsError as error:
+                            problems.append(_about(source, str(error)))
                 archived = _archived(settings, store, clock)
                 ran = {day.day for report in reports for day in report.days}
                 others = {day: each for day, each in archived.items() if day not in ran}
@@ -103,11 +113,11 @@ def _asset(settings: Settings, store: OpsStore, clock: Clock, quietly: Quietly) 
             # A check that depended on the asset's output would be skipped: the days are reported without one.
             try:
                 asked = {key.name for key in context.selected_asset_check_keys}
-                yield from (result for result in _checks(settings, store, clock) if result.check_name in asked)
+                yield from (result for result in _checks(settings, store, sources, clock) if result.check_name in asked)
             except AdinsightsError as error:
-                failure = failure or error
-        if failure is not None:
-            raise dg.Failure(str(failure), allow_retries=False)
+                problems.append(str(error))
+        if problems:
+            raise dg.Failure("\n".join(dict.fromkeys(problems)), allow_retries=False)
 
     return archive_days
 
@@ -117,22 +127,23 @@ def _archive(
     settings: Settings,
     store: OpsStore,
     clock: Clock,
+    source: Source,
     reports: list[ArchiveReport],
 ) -> None:
-    """Archives the run's days, and says in its log every few seconds how far it is."""
+    """Archives the run's days of a table, and says in its log every few seconds how far it is."""
     from adinsights_orchestration.audit_log.archive.run import Archiver  # loads Arrow and DuckDB: not at every load
 
     window = context.partition_key_range
     first, last = date.fromisoformat(window.start), date.fromisoformat(window.end)
-    ledger, total = ArchiveLedger(store, AUDIT_LOG.name), (last - first).days + 1
+    ledger, total = ArchiveLedger(store, source.name), (last - first).days + 1
     before = ledger.days(first, last)
 
     def progress() -> str:
         days = ledger.days(first, last)
         sealed = sum(day not in before or each.revision > before[day].revision for day, each in days.items())
-        return f"{sealed} of {total} days sealed so far" if sealed else ""
+        return _about(source, f"{sealed} of {total} days sealed so far") if sealed else ""
 
-    archiver = Archiver(settings, store, AUDIT_LOG, clock=clock)
+    archiver = Archiver(settings, store, source, clock=clock)
     with telling(context.log.info, progress, every_seconds=_TOLD_EVERY_SECONDS):
         archiver.run(
             first,
@@ -147,6 +158,10 @@ def _archive(
         context.log.warning(
             "%d tenants' days stay as they were archived, though the table says otherwise; %s: %s", len(kept), day, why
         )
+
+
+def _about(source: Source, what: str) -> str:
+    return what if source is AUDIT_LOG else f"{source.name}: {what}"
 
 
 def _archived(settings: Settings, store: OpsStore, clock: Clock) -> dict[date, ArchivedDay]:
@@ -186,10 +201,12 @@ def _materializations(
             yield dg.AssetMaterialization(KEY, partition=day.day.isoformat(), metadata=metadata)
 
 
-def _checks(settings: Settings, store: OpsStore, clock: Clock) -> Iterator[dg.AssetCheckResult]:
+def _checks(
+    settings: Settings, store: OpsStore, sources: Sequence[Source], clock: Clock
+) -> Iterator[dg.AssetCheckResult]:
     first, closed = settings.audit_log.first_day, _closed(settings, clock)
-    days = ArchiveLedger(store, AUDIT_LOG.name).days(first, closed)
-    gaps = missing(first, closed, days)
+    gaps = _gaps(settings, store, sources, closed)
+    rows = {day.day: day.rows for day in _archived(settings, store, clock).values()}
     yield dg.AssetCheckResult(
         asset_key=KEY,
         check_name=ALL_ARCHIVED,
@@ -199,36 +216,47 @@ def _checks(settings: Settings, store: OpsStore, clock: Clock) -> Iterator[dg.As
             "closed days": (closed - first).days + 1,
             "not archived": len(gaps),
             "the first of them": str(gaps[0]) if gaps else "none",
-            "rows per day": dg.MetadataValue.md(showing.picture({day.day: day.rows for day in days.values()})),
+            "rows per day": dg.MetadataValue.md(showing.picture(rows)),
         },
     )
-    report = _read_back(settings, store, clock)
+    reports = {source: _read_back(settings, store, source, clock) for source in sources}
+    problems = [_about(source, problem) for source, report in reports.items() for problem in report.problems]
+    manifests = sum(report.manifests for report in reports.values())
     yield dg.AssetCheckResult(
         asset_key=KEY,
         check_name=CHAIN_INTACT,
-        passed=not report.problems,
-        description=report.problems[0] if report.problems else f"{report.manifests} manifests hold",
+        passed=not problems,
+        description=problems[0] if problems else f"{manifests} manifests hold",
         metadata={
-            "manifests": report.manifests,
-            "head": report.head,
-            "rows read back": report.rows,
-            "objects read back": report.objects,
-            "problems": dg.MetadataValue.json(report.problems[:100]),
+            "manifests": manifests,
+            "head": reports[AUDIT_LOG].head,
+            "rows read back": sum(report.rows for report in reports.values()),
+            "objects read back": sum(report.objects for report in reports.values()),
+            "problems": dg.MetadataValue.json(problems[:100]),
         },
     )
 
 
-def _read_back(settings: Settings, store: OpsStore, clock: Clock) -> "VerifyReport":
+def _gaps(settings: Settings, store: OpsStore, sources: Sequence[Source], closed: date) -> list[date]:
+    """The closed days of which a table is not archived."""
+    first = settings.audit_log.first_day
+    ledgers = [ArchiveLedger(store, source.name) for source in sources]
+    return sorted({day for each in ledgers for day in missing(first, closed, each.days(first, closed))})
+
+
+def _read_back(settings: Settings, store: OpsStore, source: Source, clock: Clock) -> "VerifyReport":
     """The whole chain, held against the ledger; of the objects the newest days', and the older ones' in turn."""
     from adinsights_orchestration.audit_log.reading.verify import verify_range  # loads Arrow and DuckDB
 
     log, closed = settings.audit_log, _closed(settings, clock)
     chosen = read_back(clock().date(), closed)
-    _, head = ArchiveLedger(store, AUDIT_LOG.name).head()
-    return verify_range(open_store(log), AUDIT_LOG, log.first_day, closed, at_once=log.at_once, head=head, only=chosen)
+    _, head = ArchiveLedger(store, source.name).head()
+    return verify_range(open_store(log), source, log.first_day, closed, at_once=log.at_once, head=head, only=chosen)
 
 
-def _schedules(settings: Settings, store: OpsStore, clock: Clock, job: Any) -> list[dg.ScheduleDefinition]:
+def _schedules(
+    settings: Settings, store: OpsStore, sources: Sequence[Source], clock: Clock, job: Any
+) -> list[dg.ScheduleDefinition]:
     unattended = declared(settings, Automation.ARCHIVE)
     if unattended is None:
         return []
@@ -237,7 +265,7 @@ def _schedules(settings: Settings, store: OpsStore, clock: Clock, job: Any) -> l
         first, closed = settings.audit_log.first_day, _closed(settings, clock)
         if closed < first:
             return dg.SkipReason(f"no day since {first} is closed yet")
-        gaps = missing(first, closed, ArchiveLedger(store, AUDIT_LOG.name).days(first, closed))
+        gaps = _gaps(settings, store, sources, closed)
         begin = min([*gaps[:1], max(first, closed - timedelta(days=_LOOKED_AT_AGAIN - 1))])
         return dg.RunRequest(
             run_key=f"{closed}",

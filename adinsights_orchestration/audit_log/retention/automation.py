@@ -72,7 +72,8 @@ def build_retention(
     Args:
         settings: Addresses, limits, and whether rows may go unarchived.
         store: The ops store.
-        own: The orchestrator's own history tables, which go by age in the same run.
+        own: Other tables that are declared, first of all the orchestrator's own history, in the same run: what is
+            to be archived goes once that is proven, the rest by age.
         rearchive: Archives days anew that differ from the table.
         unproven: Asks the archive's store right before rows are deleted.
         clock: The present moment.
@@ -136,7 +137,11 @@ def _asset(
                     run = Retention(settings, store, AUDIT_LOG, clock, actor, rearchive, go, unproven)
                     report = _ran(context, run, problems)
                     for each in own:
-                        pruned = _ran(context, Retention(settings, store, each, clock, actor, None, go), problems)
+                        proven = each.archive is Archive.REQUIRED
+                        again, asks = (rearchive, unproven) if proven else (None, None)
+                        pruned = _ran(
+                            context, Retention(settings, store, each, clock, actor, again, go, asks), problems
+                        )
                         if pruned is not None and pruned.rows:
                             history[each.name] = pruned.rows
             try:

@@ -1,0 +1,117 @@
+"""A table that is declared to be archived is sealed every night, goes once that is proven, and can be restored."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import dagster as dg
+import pytest
+import sqlalchemy as sa
+
+from adinsights_orchestration.audit_log.archive.automation import ALL_ARCHIVED, CHAIN_INTACT, build_archive
+from adinsights_orchestration.audit_log.reading.verify import verify_range
+from adinsights_orchestration.audit_log.restore.run import Order, Restore
+from adinsights_orchestration.audit_log.retention.again import archive_again, not_held_any_more
+from adinsights_orchestration.audit_log.retention.automation import build_retention
+from adinsights_orchestration.audit_log.source import Place as Where
+from adinsights_orchestration.audit_log.source import Source
+from adinsights_orchestration.environments import Automation
+from tests.audit_log.conftest import LAST, Place
+from tests.audit_log.restoring import LATER, all_days, retention
+from tests.audit_log.rows import FIRST, moment
+
+NOTES = Source("notes", "notes", "at", ("id",), place=Where.OPS_STORE, window_days=90)
+APPLY = {"ops": {"audit_log__retention": {"config": {"dry_run": False}}}}
+
+
+@pytest.fixture
+def noted(place: Place) -> Place:
+    """Three notes of nobody's a day, besides the audit log."""
+    place.now = moment(LAST + timedelta(days=1)) + timedelta(hours=3)
+    with place.ops.begin() as connection:
+        connection.execute(sa.text("create table notes (id int primary key, at timestamptz not null, words text)"))
+        for number in range(18):
+            values = {
+                "id": number,
+                "at": moment(FIRST + timedelta(days=number // 3), number),
+                "words": f"note {number}",
+            }
+            connection.execute(sa.text("insert into notes values (:id, :at, :words)"), values)
+    return place
+
+
+def notes(place: Place, table: str = "notes") -> list[tuple[object, ...]]:
+    with place.ops.begin() as connection:
+        return [tuple(row) for row in connection.execute(sa.text(f"select id, words from {table} order by id"))]
+
+
+def archive(place: Place, instance: dg.DagsterInstance) -> dg.ExecuteInProcessResult:
+    definitions = build_archive(place.settings, place.ops, [NOTES], clock=lambda: place.now)
+    tags = {"dagster/asset_partition_range_start": str(FIRST), "dagster/asset_partition_range_end": str(LAST)}
+    job = definitions.get_repository_def().get_job("audit_log_archive")
+    return job.execute_in_process(instance=instance, tags=tags, raise_on_error=False)
+
+
+def prune(place: Place) -> dg.ExecuteInProcessResult:
+    retention(place)  # serves the registry
+    settings, store = place.settings, place.ops
+    definitions = build_retention(
+        settings,
+        store,
+        [NOTES],
+        rearchive=archive_again(settings, store),
+        unproven=not_held_any_more(settings, store),
+        clock=lambda: LATER,
+    )
+    job = definitions.resolve_job_def(Automation.RETENTION.value)
+    return job.execute_in_process(run_config=APPLY, raise_on_error=False)
+
+
+def test_it_is_archived_in_the_same_run_goes_once_that_is_proven_and_comes_back(
+    noted: Place, postgres_instance: dg.DagsterInstance
+) -> None:
+    before = notes(noted)
+    result = archive(noted, postgres_instance)
+    assert result.success
+    assert {each.check_name: each.passed for each in result.get_asset_check_evaluations()} == {
+        ALL_ARCHIVED: True,
+        CHAIN_INTACT: True,
+    }
+    assert verify_range(noted.store, NOTES, FIRST, LAST).rows == len(before)
+    assert prune(noted).success
+    assert notes(noted) == []
+    order = Order(wanted=all_days(), apply=True)
+    report = Restore(noted.settings, noted.ops, NOTES, "a test", noted.store, lambda: LATER).run(order)
+    assert (report.total.came, report.well) == (len(before), True)
+    assert notes(noted, "notes_restored") == before
+
+
+def test_what_the_archive_does_not_hold_any_more_stays_in_the_table(
+    noted: Place, postgres_instance: dg.DagsterInstance
+) -> None:
+    assert archive(noted, postgres_instance).success
+    (lost,) = [
+        path for path in noted.folder.rglob("*.parquet") if "/notes/" in str(path) and f"dt={FIRST}" in str(path)
+    ]
+    lost.unlink()
+    prune(noted)
+    assert [number for number, _ in notes(noted)] == [0, 1, 2]
+
+
+def test_a_day_of_it_that_is_missing_or_altered_fails_the_checks(
+    noted: Place, postgres_instance: dg.DagsterInstance
+) -> None:
+    noted.archive()  # the audit log alone
+    definitions = build_archive(noted.settings, noted.ops, [NOTES], clock=lambda: noted.now)
+    schedule = definitions.get_repository_def().get_schedule_def("audit_log_archive_nightly")
+    requests = schedule.evaluate_tick(dg.build_schedule_context()).run_requests
+    assert requests
+    assert requests[0].tags["dagster/asset_partition_range_start"] == str(FIRST)
+    assert archive(noted, postgres_instance).success
+    (altered,) = [
+        path for path in noted.folder.rglob("*.parquet") if "/notes/" in str(path) and f"dt={LAST}" in str(path)
+    ]
+    altered.write_bytes(altered.read_bytes()[:-1] + b"x")
+    evaluated = {each.check_name: each for each in archive(noted, postgres_instance).get_asset_check_evaluations()}
+    assert not evaluated[CHAIN_INTACT].passed
+    assert str(evaluated[CHAIN_INTACT].description).startswith("notes: ")
