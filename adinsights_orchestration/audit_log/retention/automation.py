@@ -137,12 +137,9 @@ def _asset(
                     run = Retention(settings, store, AUDIT_LOG, clock, actor, rearchive, go, unproven)
                     report = _ran(context, run, problems)
                     for each in own:
-                        proven = each.archive is Archive.REQUIRED
-                        again, asks = (rearchive, unproven) if proven else (None, None)
-                        pruned = _ran(
-                            context, Retention(settings, store, each, clock, actor, again, go, asks), problems
-                        )
-                        if pruned is not None and pruned.rows:
+                        again, asks = (rearchive, unproven) if each.archive is Archive.REQUIRED else (None, None)
+                        run = Retention(settings, store, each, clock, actor, again, go, asks)
+                        if (pruned := _ran(context, run, problems)) is not None and pruned.rows:
                             history[each.name] = pruned.rows
             try:
                 census, ages = (settled_census if report and go else census_of)(settings, store, AUDIT_LOG, clock)
@@ -158,12 +155,8 @@ def _asset(
                 each for each in (too_old(ages, census, name), vanished(ages, name)) if each.check_name in asked
             )
             # Last, so that a failure hides nothing; what is due among these rows goes with the next night's run.
-            if (
-                report is not None
-                and go
-                and rearchive is not None
-                and archive_mode(settings, AUDIT_LOG) is not Archive.OFF
-            ):
+            archived = archive_mode(settings, AUDIT_LOG) is Archive.REQUIRED
+            if report is not None and go and rearchive is not None and archived:
                 late = [day for day in to_archive_again(ages, clock().date()) if day not in report.not_rearchived]
                 problems += _archive_late(context, rearchive, late)
             if problems:
