@@ -36,7 +36,7 @@ class ArchiveError(AdinsightsError):
 
 
 def lock_name(source: Source) -> str:
-    """The lock in the ops store that whoever archives or deletes of a table holds."""
+    """The lock in the ops store that whoever adds to a table's chain holds: archiving, and what leaves the archive."""
     return f"audit_log:{source.name}"
 
 
@@ -105,7 +105,7 @@ class Archiver:
         with self._ops.exclusive(lock_name(self._source)) as mine:
             if not mine:
                 raise ArchiveError(
-                    f"{self._source.name} is being archived or deleted from already",
+                    f"{self._source.name} is being archived already, or something leaves its archive",
                     next_step="Wait for the other run; what it leaves can be archived afterwards.",
                 )
             with self._journalled(actor, run_id, report_to) as report:
