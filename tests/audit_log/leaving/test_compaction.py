@@ -67,7 +67,7 @@ def at(moment: datetime) -> Clock:
 def test_within_thirty_nights_each_of_its_objects_is_read_back_once(month: Place) -> None:
     compacted(month)
     moments = [MUCH_LATER + timedelta(days=number) for number in range(30)]
-    nights = [_read_back(month.settings, month.ops, at(each)) for each in moments]
+    nights = [_read_back(month.settings, month.ops, AUDIT_LOG, at(each)) for each in moments]
     assert [night.problems for night in nights] == [[]] * 30
     assert sum(night.objects for night in nights) == len(objects(month))
     assert sum(night.rows for night in nights) == len(month.rows)
