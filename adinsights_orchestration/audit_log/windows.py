@@ -81,14 +81,6 @@ class Hold:
             and (self.last_day is None or day <= self.last_day)
         )
 
-    def covers_row(self, tenant_id: UUID, day: date, resource_type: str, resource_id: str) -> bool:
-        """Whether it holds this row."""
-        return (
-            self.covers(tenant_id, day)
-            and self.resource_type in (None, resource_type)
-            and self.resource_id in (None, resource_id)
-        )
-
 
 @dataclass(frozen=True, slots=True)
 class Policy:

@@ -13,7 +13,8 @@ from uuid import UUID
 import psycopg
 from psycopg import sql
 
-from adinsights_orchestration.audit_log.retention.deletion import Chunk, Content, Deleter, Ledger, Limits
+from adinsights_orchestration.audit_log.model import At
+from adinsights_orchestration.audit_log.retention.deletion import Content, Deleter, Ledger, Limits
 from adinsights_orchestration.audit_log.retention.pace import Pace, PaceLimits
 from adinsights_orchestration.audit_log.retention.walk import Walk, WalkReport
 from adinsights_orchestration.audit_log.table.access import Access
@@ -78,7 +79,7 @@ def ids(dsn: str) -> set[UUID]:
         return {UUID(str(row[0])) for row in connection.execute(f"select id from {TABLE}")}
 
 
-def contents(dsn: str, before: date | None = None) -> dict[Chunk, Content]:
+def contents(dsn: str, before: date | None = None) -> dict[At, Content]:
     """What the table holds of every tenant's day before a day: what an archive would seal now."""
     with connect(dsn) as connection:
         connection.execute("set timezone = 'UTC'")
@@ -96,36 +97,36 @@ def contents(dsn: str, before: date | None = None) -> dict[Chunk, Content]:
 class Memory:
     """A ledger that remembers, and lets a test act between a DELETE and its COMMIT."""
 
-    begun: dict[Chunk, Content] = field(default_factory=dict)
-    finished: dict[Chunk, Content] = field(default_factory=dict)
+    begun: dict[At, Content] = field(default_factory=dict)
+    finished: dict[At, Content] = field(default_factory=dict)
     refuse: bool = False
 
-    def begin(self, staying: Mapping[Chunk, Content]) -> bool:
+    def begin(self, staying: Mapping[At, Content]) -> bool:
         if self.refuse:
             return False
         self.begun |= staying
         return True
 
-    def finish(self, staying: Mapping[Chunk, Content]) -> None:
+    def finish(self, staying: Mapping[At, Content]) -> None:
         self.finished |= staying
         for chunk in staying:
             del self.begun[chunk]
 
-    def abandon(self, staying: Mapping[Chunk, Content]) -> None:
+    def abandon(self, staying: Mapping[At, Content]) -> None:
         for chunk in staying:
             del self.begun[chunk]
 
 
 def walk(
     dsn: str,
-    expected: Mapping[Chunk, Content],
+    expected: Mapping[At, Content],
     *,
     ledger: Ledger | None = None,
     indexed: bool = False,
     access: Access = WHOLE,
     holds: tuple[Hold, ...] = (),
     pages: bool = True,
-    known: Iterable[Chunk] | None = None,
+    known: Iterable[At] | None = None,
 ) -> WalkReport:
     """One walk over the whole table; every day in `known`, or of what is expected, may go."""
     may_go = set(known if known is not None else expected)

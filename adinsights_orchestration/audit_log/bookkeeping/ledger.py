@@ -60,14 +60,12 @@ class InForce:
         state: Sealed, deleting or deleted.
         rows: How many the archive holds.
         left: What of them is expected in the table.
-        deleted_rows: How many have been deleted there.
     """
 
     revision: int
     state: State
     rows: int
     left: Digest
-    deleted_rows: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -385,7 +383,7 @@ def _columns_value(columns: Iterable[Column]) -> list[list[str]]:
 
 def _in_force(row: sa.Row[Any]) -> InForce:
     left = Digest(row.left_rows, int(row.left_portable), int(row.left_fast))
-    return InForce(row.revision, State(row.state), row.rows, left, row.deleted_rows)
+    return InForce(row.revision, State(row.state), row.rows, left)
 
 
 def _archived_day(row: sa.Row[Any]) -> ArchivedDay:

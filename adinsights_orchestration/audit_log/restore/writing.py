@@ -23,19 +23,13 @@ from adinsights_orchestration.audit_log.restore.plan import Part, Wanted
 from adinsights_orchestration.audit_log.restore.rows import Loaded
 from adinsights_orchestration.audit_log.restore.target import RestoreError, Target
 from adinsights_orchestration.audit_log.source import NOBODY, Column, Source
-from adinsights_orchestration.audit_log.table.reaching import Link
+from adinsights_orchestration.audit_log.table.reaching import GAVE_WAY, Link
 from adinsights_orchestration.backend.database import Cursor
 
 _ATTEMPTS = 3
 _STATEMENT_TIMEOUT = "10min"  # a tenant's day is never split, and one of a million rows takes a while
 _IDLE_TIMEOUT = "60s"
 _TEMPORARY_MEMORY = "64MB"
-_GAVE_WAY = (
-    psycopg.errors.SerializationFailure,
-    psycopg.errors.DeadlockDetected,
-    psycopg.errors.LockNotAvailable,
-    psycopg.errors.QueryCanceled,
-)
 _AGAIN = "Nothing of this day was written; the same command tries it again."
 _OF_A_ROW = ("22", "23")  # classes of errors that some row causes, and no other row suffers from
 _ADVICE = {
@@ -138,7 +132,7 @@ class Writing:
     def _once_more(self, one: Loaded, error: psycopg.Error | _DiffersError) -> Arrival:
         for _ in range(_ATTEMPTS - 1):
             # A user may have been deleted between reading who exists and naming one: that is seen the next time.
-            if not isinstance(error, (*_GAVE_WAY, psycopg.errors.ForeignKeyViolation)):
+            if not isinstance(error, (*GAVE_WAY, psycopg.errors.ForeignKeyViolation)):
                 break
             try:
                 return self._transaction([one])[0]
@@ -149,7 +143,7 @@ class Writing:
 
     def _require_service(self, error: psycopg.Error | _DiffersError) -> None:
         """Refuses to go on after what no other portion would survive either."""
-        if isinstance(error, (_DiffersError, *_GAVE_WAY)):
+        if isinstance(error, (_DiffersError, *GAVE_WAY)):
             return
         state = error.sqlstate or ""
         if self.connection.closed or state[:2] not in _OF_A_ROW:
@@ -263,7 +257,7 @@ def _told(one: Loaded, error: psycopg.Error | _DiffersError) -> str:
     if isinstance(error, _DiffersError):
         files = ", ".join(chunk.files[:3])
         return f"{where}: {error}. Nothing of it was written; docs/audit-restore.md says what to do ({files})"
-    if isinstance(error, _GAVE_WAY):
+    if isinstance(error, GAVE_WAY):
         return f"{where}: somebody holds a lock ({type(error).__name__}). {_AGAIN}"
     state = error.sqlstate or ""
     return f"{where}: the table does not take its rows ({state}). {_ADVICE.get(state, _AGAIN)}"

@@ -19,8 +19,8 @@ from uuid import UUID
 import sqlalchemy as sa
 
 from adinsights_orchestration.audit_log import journal
-from adinsights_orchestration.audit_log.retention.deletion import NOBODY, Chunk
-from adinsights_orchestration.audit_log.source import Archive, Source
+from adinsights_orchestration.audit_log.model import At
+from adinsights_orchestration.audit_log.source import NOBODY, Archive, Source
 from adinsights_orchestration.backend.audit import AuditEntry, record
 from adinsights_orchestration.clock import Clock
 from adinsights_orchestration.errors import AdinsightsError
@@ -66,12 +66,12 @@ class Account:
     _gone: dict[UUID, Lost] = field(default_factory=dict)
     _going: dict[UUID, Lost] = field(default_factory=dict)
 
-    def begin(self, rows: Mapping[Chunk, int]) -> None:
+    def begin(self, rows: Mapping[At, int]) -> None:
         """Commits that these may be gone at any moment."""
         with self.store.begin() as connection:
             self.count(connection, rows)
 
-    def count(self, connection: sa.Connection, rows: Mapping[Chunk, int]) -> None:
+    def count(self, connection: sa.Connection, rows: Mapping[At, int]) -> None:
         """The same in the caller's transaction."""
         self._going = _of_tenants(rows)
         self._write(connection, _together(self._gone, self._going))
@@ -86,7 +86,7 @@ class Account:
         with self.store.begin() as connection:
             self._write(connection, self._gone)
 
-    def take_over(self, connection: sa.Connection, settled: Mapping[Chunk, int]) -> None:
+    def take_over(self, connection: sa.Connection, settled: Mapping[At, int]) -> None:
         """Closes the entries of runs that died; to be called once, in the transaction that settles what they left.
 
         Args:
@@ -181,7 +181,7 @@ def _told(connection: sa.Connection, run: UUID) -> dict[UUID, Lost]:
     }
 
 
-def _of_tenants(rows: Mapping[Chunk, int]) -> dict[UUID, Lost]:
+def _of_tenants(rows: Mapping[At, int]) -> dict[UUID, Lost]:
     days: dict[UUID, list[date]] = defaultdict(list)
     counted = Counter[UUID]()
     for (tenant, day), count in rows.items():

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import date
 
 from adinsights_orchestration.audit_log.days import ranges, span
-from adinsights_orchestration.audit_log.retention.deletion import Chunk
+from adinsights_orchestration.audit_log.model import At
 from adinsights_orchestration.audit_log.source import Source
 from adinsights_orchestration.audit_log.store.errors import AwayError
 from adinsights_orchestration.errors import AdinsightsError
@@ -17,7 +17,7 @@ from adinsights_orchestration.ops_store.store import OpsStore
 from adinsights_orchestration.settings import Settings
 
 Rearchive = Callable[[Source, Sequence[date]], None]
-Unproven = Callable[[Source, Sequence[Chunk]], Mapping[Chunk, str]]
+Unproven = Callable[[Source, Sequence[At]], Mapping[At, str]]
 _ACTOR = "retention"
 
 
@@ -60,7 +60,7 @@ def archived_anew(rearchive: Rearchive, source: Source, days: Sequence[date]) ->
 def not_held_any_more(settings: Settings, store: OpsStore) -> Unproven:
     """Returns what asks the archive's store for tenants' days right before they are deleted."""
 
-    def unproven(source: Source, chunks: Sequence[Chunk]) -> Mapping[Chunk, str]:
+    def unproven(source: Source, chunks: Sequence[At]) -> Mapping[At, str]:
         from adinsights_orchestration.audit_log.reading.held import not_held  # loads DuckDB, where something is to go
 
         return not_held(settings, store, source, chunks)

@@ -19,12 +19,12 @@ from adinsights_orchestration.audit_log.archive.showing import picture
 from adinsights_orchestration.audit_log.days import ranges, span
 from adinsights_orchestration.audit_log.dry_runs import outcome
 from adinsights_orchestration.audit_log.journal import actor_of
+from adinsights_orchestration.audit_log.model import At
 from adinsights_orchestration.audit_log.retention import showing
 from adinsights_orchestration.audit_log.retention.account import so_far
 from adinsights_orchestration.audit_log.retention.again import Rearchive, Unproven, archived_anew
 from adinsights_orchestration.audit_log.retention.census import Ages, Census, judge_ages, take_census
 from adinsights_orchestration.audit_log.retention.chunks import archived_days, mark_gone, rows_in_table
-from adinsights_orchestration.audit_log.retention.deletion import Chunk
 from adinsights_orchestration.audit_log.retention.policy import current_policy
 from adinsights_orchestration.audit_log.retention.run import Retention, RetentionReport, archive_mode, lock_name
 from adinsights_orchestration.audit_log.retention.shape import names_of, shape_of
@@ -318,7 +318,7 @@ def summary(report: RetentionReport) -> str:
     return ", ".join(parts)
 
 
-def _by_tenant(rows: Mapping[Chunk, int], name: TenantName) -> dict[str, int]:
+def _by_tenant(rows: Mapping[At, int], name: TenantName) -> dict[str, int]:
     counted: Counter[str] = Counter()
     for (tenant, _), count in rows.items():
         counted[name(tenant)] += count

@@ -15,7 +15,8 @@ from uuid import UUID
 from psycopg import sql
 
 from adinsights_orchestration.audit_log.days import span
-from adinsights_orchestration.audit_log.retention.deletion import NOBODY, Chunk
+from adinsights_orchestration.audit_log.model import At
+from adinsights_orchestration.audit_log.source import NOBODY
 from adinsights_orchestration.audit_log.table.access import Access
 from adinsights_orchestration.audit_log.table.reaching import Link
 from adinsights_orchestration.audit_log.table.statements import Shape, Statement, held_condition, midnight
@@ -37,9 +38,9 @@ class Census:
         held: Those of `rows` that a hold on a resource keeps, where there are any.
     """
 
-    rows: Mapping[Chunk, int]
+    rows: Mapping[At, int]
     undated: int = 0
-    held: Mapping[Chunk, int] = field(default_factory=dict)
+    held: Mapping[At, int] = field(default_factory=dict)
 
     @property
     def oldest(self) -> date | None:
@@ -69,13 +70,13 @@ class Ages:
         late: Rows that came after their day was archived, and are not archived yet, by tenant's day.
     """
 
-    overdue: dict[Chunk, int] = field(default_factory=dict)
-    held: dict[Chunk, int] = field(default_factory=dict)
+    overdue: dict[At, int] = field(default_factory=dict)
+    held: dict[At, int] = field(default_factory=dict)
     unknown: dict[UUID, int] = field(default_factory=dict)
-    vanished: dict[Chunk, int] = field(default_factory=dict)
-    departed: dict[Chunk, int] = field(default_factory=dict)
-    gone: dict[Chunk, int] = field(default_factory=dict)
-    late: dict[Chunk, int] = field(default_factory=dict)
+    vanished: dict[At, int] = field(default_factory=dict)
+    departed: dict[At, int] = field(default_factory=dict)
+    gone: dict[At, int] = field(default_factory=dict)
+    late: dict[At, int] = field(default_factory=dict)
 
 
 def take_census(
@@ -87,8 +88,8 @@ def take_census(
     holds: Sequence[Hold] = (),
 ) -> Census:
     """Counts the rows of every tenant's day before a day; of these tenants only where the role sees no others."""
-    counted: dict[Chunk, int] = {}
-    held: dict[Chunk, int] = {}
+    counted: dict[At, int] = {}
+    held: dict[At, int] = {}
     undated = 0
     statement = _statement(shape, holds, before)
     for group in access.groups(tenants or [NOBODY]) if access.per_tenant else [tenants]:
@@ -107,7 +108,7 @@ def take_census(
     return Census(counted, undated, held)
 
 
-def judge_ages(census: Census, policy: Policy, in_table: Mapping[Chunk, int], archived: Collection[date] = ()) -> Ages:
+def judge_ages(census: Census, policy: Policy, in_table: Mapping[At, int], archived: Collection[date] = ()) -> Ages:
     """What is too old, what is held, whose nobody knows, what vanished, and what came late.
 
     Args:
@@ -132,7 +133,7 @@ def judge_ages(census: Census, policy: Policy, in_table: Mapping[Chunk, int], ar
     return ages
 
 
-def _judge_missing(ages: Ages, census: Census, policy: Policy, in_table: Mapping[Chunk, int]) -> None:
+def _judge_missing(ages: Ages, census: Census, policy: Policy, in_table: Mapping[At, int]) -> None:
     present = {tenant for tenant, _ in census.rows}
     for chunk, expected in in_table.items():
         there = census.rows.get(chunk, 0)
@@ -147,7 +148,7 @@ def _judge_missing(ages: Ages, census: Census, policy: Policy, in_table: Mapping
             ages.gone[chunk] = expected
 
 
-def late_rows(census: Census, in_table: Mapping[Chunk, int], archived: Collection[date]) -> dict[Chunk, int]:
+def late_rows(census: Census, in_table: Mapping[At, int], archived: Collection[date]) -> dict[At, int]:
     """How many rows of archived days the table holds beyond those that are archived of them, by tenant's day.
 
     They came after their day had been archived for good: delivered late, or restored by hand. A tenant that had no

@@ -15,9 +15,9 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from adinsights_orchestration.audit_log.model import State
+from adinsights_orchestration.audit_log.model import At, State
 from adinsights_orchestration.audit_log.retention.account import Account
-from adinsights_orchestration.audit_log.retention.deletion import Chunk, Content
+from adinsights_orchestration.audit_log.retention.deletion import Content
 from adinsights_orchestration.audit_log.source import Column
 from adinsights_orchestration.clock import Clock
 from adinsights_orchestration.ops_store.audit_tables import audit_chunk, audit_day
@@ -71,7 +71,7 @@ class Live:
     staying: Content | None = None
 
 
-def live_chunks(connection: sa.Connection, source: str, before: date, *, half_way: bool = False) -> dict[Chunk, Live]:
+def live_chunks(connection: sa.Connection, source: str, before: date, *, half_way: bool = False) -> dict[At, Live]:
     """Returns every chunk before a day of which rows should still be in the table, oldest first.
 
     Args:
@@ -101,7 +101,7 @@ def live_chunks(connection: sa.Connection, source: str, before: date, *, half_wa
     return {(row.tenant_id, row.day): _live(row, proofs[row.day, row.revision]) for row in found}
 
 
-def rows_in_table(connection: sa.Connection, source: str) -> dict[Chunk, int]:
+def rows_in_table(connection: sa.Connection, source: str) -> dict[At, int]:
     """Returns how many rows of every archived chunk should be in the table now."""
     chunk = audit_chunk.c
     query = sa.select(chunk.tenant_id, chunk.day, chunk.left_rows).where(
@@ -130,7 +130,7 @@ def archived_days(connection: sa.Connection, source: str, present: Collection[st
     return frozenset(found - richer)
 
 
-def mark_gone(connection: sa.Connection, source: str, chunks: Iterable[Chunk], now: datetime) -> None:
+def mark_gone(connection: sa.Connection, source: str, chunks: Iterable[At], now: datetime) -> None:
     """Records that nothing of these archived chunks is in the table any more, by whoever's hand."""
     nothing = dict.fromkeys(chunks, Content())
     _many(connection, _BEGIN, source, nothing, now)
@@ -140,8 +140,8 @@ def mark_gone(connection: sa.Connection, source: str, chunks: Iterable[Chunk], n
 def settle(
     connection: sa.Connection,
     source: str,
-    gone: Mapping[Chunk, Content],
-    there: Mapping[Chunk, Content],
+    gone: Mapping[At, Content],
+    there: Mapping[At, Content],
     now: datetime,
 ) -> None:
     """Records what became of deletions of unknown outcome.
@@ -172,9 +172,9 @@ class ChunkLedger:
     source: str
     clock: Clock
     account: Account | None = None
-    _going: dict[Chunk, int] = field(init=False, default_factory=dict)
+    _going: dict[At, int] = field(init=False, default_factory=dict)
 
-    def begin(self, staying: Mapping[Chunk, Content]) -> bool:
+    def begin(self, staying: Mapping[At, Content]) -> bool:
         """All of them become `deleting`, or none."""
         with self.store.begin() as connection:
             found = _many(connection, _BEGIN, self.source, staying, self.clock()).all()
@@ -184,7 +184,7 @@ class ChunkLedger:
         self._going = {(row.tenant_id, row.day): row.rows for row in found} if begun else {}
         return begun
 
-    def finish(self, staying: Mapping[Chunk, Content]) -> None:
+    def finish(self, staying: Mapping[At, Content]) -> None:
         """They become `deleted`, or `sealed` with what a hold keeps."""
         with self.store.begin() as connection:
             _many(connection, _FINISH, self.source, staying, self.clock())
@@ -193,14 +193,14 @@ class ChunkLedger:
         if self.account is not None:
             self.account.finish()
 
-    def abandon(self, staying: Mapping[Chunk, Content]) -> None:
+    def abandon(self, staying: Mapping[At, Content]) -> None:
         """They become `sealed` again."""
         with self.store.begin() as connection:
             _many(connection, _ABANDON, self.source, staying, self.clock())
 
 
 def _many(
-    connection: sa.Connection, statement: str, source: str, chunks: Mapping[Chunk, Content], now: datetime
+    connection: sa.Connection, statement: str, source: str, chunks: Mapping[At, Content], now: datetime
 ) -> sa.CursorResult[Any]:
     parameters = {
         "source": source,

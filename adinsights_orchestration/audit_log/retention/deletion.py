@@ -23,8 +23,10 @@ from uuid import UUID
 
 import psycopg
 
+from adinsights_orchestration.audit_log.model import At
+from adinsights_orchestration.audit_log.source import NOBODY
 from adinsights_orchestration.audit_log.table.access import Access
-from adinsights_orchestration.audit_log.table.reaching import Link
+from adinsights_orchestration.audit_log.table.reaching import GAVE_WAY, Link
 from adinsights_orchestration.audit_log.table.statements import (
     Scope,
     Shape,
@@ -36,14 +38,6 @@ from adinsights_orchestration.audit_log.table.statements import (
 )
 from adinsights_orchestration.backend.database import Cursor
 from adinsights_orchestration.errors import AdinsightsError
-
-# What ends a transaction without harm: somebody changed a row, holds a lock, or it would have taken too long.
-GAVE_WAY = (
-    psycopg.errors.SerializationFailure,
-    psycopg.errors.DeadlockDetected,
-    psycopg.errors.LockNotAvailable,
-    psycopg.errors.QueryCanceled,
-)
 
 
 class DeletionError(AdinsightsError):
@@ -79,10 +73,6 @@ class Found:
     page: int
 
 
-NOBODY = UUID(int=0)  # whose the rows of a table without tenants are
-Chunk = tuple[UUID, date]
-
-
 @dataclass(frozen=True, slots=True)
 class Sealed:
     """What was sealed of one day and is still to be there.
@@ -105,20 +95,20 @@ class Ledger(Protocol):
     `staying` is what remains of each tenant's day because a hold keeps it; usually nothing.
     """
 
-    def begin(self, staying: Mapping[Chunk, Content]) -> bool:
+    def begin(self, staying: Mapping[At, Content]) -> bool:
         """Commits that these are being deleted, all of them; False where that is not so any more for one of them."""
 
-    def finish(self, staying: Mapping[Chunk, Content]) -> None:
+    def finish(self, staying: Mapping[At, Content]) -> None:
         """Commits that they are deleted."""
 
-    def abandon(self, staying: Mapping[Chunk, Content]) -> None:
+    def abandon(self, staying: Mapping[At, Content]) -> None:
         """Commits that they are all still there: the transaction was rolled back."""
 
 
 class Counting(Protocol):
     """Where rows are counted that go by age alone, and that no ledger holds."""
 
-    def begin(self, rows: Mapping[Chunk, int]) -> None:
+    def begin(self, rows: Mapping[At, int]) -> None:
         """Commits that these may be gone at any moment."""
 
     def finish(self) -> None:
@@ -170,7 +160,7 @@ class Swept:
         gave_way: Why it was rolled back, where it was: somebody else was in the way.
     """
 
-    rows: Mapping[Chunk, int] = field(default_factory=dict)
+    rows: Mapping[At, int] = field(default_factory=dict)
     gave_way: str = ""
 
 
@@ -214,7 +204,7 @@ class Deleter:
             DeletionError: The DELETE went beyond what was compared.
             psycopg.Error: The server or the connection failed; whether the last days are gone is seen by looking.
         """
-        intent: dict[Chunk, Content] = {}
+        intent: dict[At, Content] = {}
         try:
             with self._connection.transaction(), self._connection.cursor() as cursor:
                 found = self._survey(cursor, scope)
@@ -311,8 +301,8 @@ def _is(found: Found, sealed: Sealed | None) -> bool:
     return sealed is not None and found.content == sealed.content
 
 
-def _staying(equal: Mapping[date, Found], expected: Mapping[date, Sealed]) -> dict[Chunk, Content]:
-    staying: dict[Chunk, Content] = {}
+def _staying(equal: Mapping[date, Found], expected: Mapping[date, Sealed]) -> dict[At, Content]:
+    staying: dict[At, Content] = {}
     for day, found in equal.items():
         whose = expected[day].chunks
         if found.held.rows and len(whose) != 1:

@@ -31,14 +31,12 @@ class PaceLimits:
         budget_seconds: How long a run may take; what is left waits for the next one.
         lag_seconds: Pause while a replica is further behind.
         pause_seconds: For how long before looking again.
-        share: Share of the time spent working; below 1 every transaction is followed by a pause.
     """
 
     transaction_seconds: float = 0.2
     budget_seconds: float = 7200.0
     lag_seconds: float = 30.0
     pause_seconds: float = 0.5
-    share: float = 1.0
 
 
 @dataclass(slots=True)
@@ -71,10 +69,8 @@ class Pace:
         return self.seconds() - self._began >= self.limits.budget_seconds
 
     def after(self, took_seconds: float) -> None:
-        """To be called after every transaction: pauses for its share, and while the database is busy."""
+        """To be called after every transaction: pauses while the database is busy."""
         self.longest_seconds = max(self.longest_seconds, took_seconds)
-        if self.limits.share < 1:
-            self._pause(took_seconds * (1 / self.limits.share - 1))
         if self.connection is None or self.seconds() - self._looked < _LOOKS_EVERY_SECONDS:
             return
         while self._busy(self.connection) and not self.over():

@@ -10,8 +10,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from adinsights_orchestration.audit_log.holds import holds_in_force
-from adinsights_orchestration.audit_log.retention.deletion import NOBODY
-from adinsights_orchestration.audit_log.source import Source
+from adinsights_orchestration.audit_log.source import NOBODY, Source
 from adinsights_orchestration.audit_log.table.clocks import ASK, require_same_time
 from adinsights_orchestration.audit_log.windows import Policy, policy_of
 from adinsights_orchestration.clock import Clock, utc_now

@@ -15,11 +15,12 @@ from datetime import date
 from functools import partial
 from uuid import UUID
 
+from adinsights_orchestration.audit_log.model import At
 from adinsights_orchestration.audit_log.retention.account import Account, accounted
 from adinsights_orchestration.audit_log.retention.again import Rearchive, Unproven, archived_anew
 from adinsights_orchestration.audit_log.retention.by_age import ByAge
 from adinsights_orchestration.audit_log.retention.chunks import ChunkLedger, Live, Proof, live_chunks, mark_gone
-from adinsights_orchestration.audit_log.retention.deletion import Chunk, Deleter, Limits
+from adinsights_orchestration.audit_log.retention.deletion import Deleter, Limits
 from adinsights_orchestration.audit_log.retention.pace import Pace, PaceLimits
 from adinsights_orchestration.audit_log.retention.policy import RetentionRefusedError, current_policy
 from adinsights_orchestration.audit_log.retention.settling import Settling
@@ -62,15 +63,15 @@ class RetentionReport:
     source: str
     dry_run: bool
     archive: Archive
-    deleted: dict[Chunk, int] = field(default_factory=dict)
-    unequal: list[Chunk] = field(default_factory=list)
+    deleted: dict[At, int] = field(default_factory=dict)
+    unequal: list[At] = field(default_factory=list)
     rearchived: list[date] = field(default_factory=list)
     not_rearchived: dict[date, str] = field(default_factory=dict)
-    unproven: dict[Chunk, str] = field(default_factory=dict)
-    incomparable: dict[Chunk, str] = field(default_factory=dict)
-    gone: list[Chunk] = field(default_factory=list)
-    blocked: dict[Chunk, str] = field(default_factory=dict)
-    left: list[Chunk] = field(default_factory=list)
+    unproven: dict[At, str] = field(default_factory=dict)
+    incomparable: dict[At, str] = field(default_factory=dict)
+    gone: list[At] = field(default_factory=list)
+    blocked: dict[At, str] = field(default_factory=dict)
+    left: list[At] = field(default_factory=list)
     transactions: int = 0
     longest_seconds: float = 0.0
     paused_seconds: float = 0.0
@@ -226,10 +227,10 @@ class Retention:
             with self.store.begin() as ledger:
                 mark_gone(ledger, self.source.name, report.gone, self.clock())
 
-    def _walk(self, passage: _Passage, only: set[Chunk] | None) -> list[Chunk]:
+    def _walk(self, passage: _Passage, only: set[At] | None) -> list[At]:
         """Walks once for each set of columns that was archived; returns what differs."""
         policy, report = passage.policy, passage.report
-        unequal: list[Chunk] = []
+        unequal: list[At] = []
         with self.store.begin() as ledger:
             live = live_chunks(ledger, self.source.name, policy.latest_cutoff)
         due = {at: each for at, each in live.items() if policy.judge(*at) is Why.DUE and (only is None or at in only)}
@@ -247,9 +248,7 @@ class Retention:
             unequal += walked.unequal
         return unequal
 
-    def _walk_of(
-        self, passage: _Passage, proof: Proof, due: Mapping[Chunk, Live], later: Collection[str]
-    ) -> WalkReport:
+    def _walk_of(self, passage: _Passage, proof: Proof, due: Mapping[At, Live], later: Collection[str]) -> WalkReport:
         connection, access, policy = passage.connection, passage.access, passage.policy
         kept = passage.report.unproven.keys() | passage.report.incomparable.keys()
         same_server = proof.server_major == access.server_major

@@ -14,13 +14,14 @@ from dataclasses import dataclass
 from datetime import date
 from uuid import UUID
 
+from adinsights_orchestration.audit_log.model import At
 from adinsights_orchestration.audit_log.retention.account import Account
 from adinsights_orchestration.audit_log.retention.chunks import Live, Proof, live_chunks, settle
-from adinsights_orchestration.audit_log.retention.deletion import GAVE_WAY, Chunk, Content, Deleter
+from adinsights_orchestration.audit_log.retention.deletion import Content, Deleter
 from adinsights_orchestration.audit_log.retention.shape import lacking, names_of, shape_of
 from adinsights_orchestration.audit_log.source import Source
 from adinsights_orchestration.audit_log.table.access import Access
-from adinsights_orchestration.audit_log.table.reaching import Link
+from adinsights_orchestration.audit_log.table.reaching import GAVE_WAY, Link
 from adinsights_orchestration.audit_log.table.statements import Scope, Shape, runs_of_days
 from adinsights_orchestration.ops_store.store import OpsStore
 
@@ -49,9 +50,9 @@ class Settling:
         """Settles every day that is half-way, and closes the entries of runs that died, in one transaction."""
         with self.store.begin() as ledger:
             live = live_chunks(ledger, self.source.name, date.max, half_way=True)
-        gone: dict[Chunk, Content] = {}
-        there: dict[Chunk, Content] = {}
-        rows: dict[Chunk, int] = {}
+        gone: dict[At, Content] = {}
+        there: dict[At, Content] = {}
+        rows: dict[At, int] = {}
         for at, found in self._found(live).items():
             staying = live[at].staying or Content()
             (gone if found == staying else there)[at] = staying
@@ -61,9 +62,9 @@ class Settling:
             self.account.take_over(ledger, {at: count for at, count in rows.items() if count})
         self.account.finish()
 
-    def _found(self, live: Mapping[Chunk, Live]) -> dict[Chunk, Content]:
+    def _found(self, live: Mapping[At, Live]) -> dict[At, Content]:
         """What the table holds of them, tenant by tenant; without those of which somebody is in the way."""
-        found: dict[Chunk, Content] = {}
+        found: dict[At, Content] = {}
         together: dict[tuple[UUID, Proof], list[date]] = defaultdict(list)
         for (tenant, day), each in live.items():
             together[tenant, each.proof].append(day)

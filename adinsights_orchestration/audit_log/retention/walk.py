@@ -19,7 +19,8 @@ from dataclasses import dataclass, field
 from datetime import date, timedelta
 from uuid import UUID
 
-from adinsights_orchestration.audit_log.retention.deletion import Chunk, Content, Deleter, Sealed, Taken
+from adinsights_orchestration.audit_log.model import At
+from adinsights_orchestration.audit_log.retention.deletion import Content, Deleter, Sealed, Taken
 from adinsights_orchestration.audit_log.retention.pace import Pace
 from adinsights_orchestration.audit_log.table.statements import Run, Scope, runs_of_days
 from adinsights_orchestration.audit_log.windows import Hold
@@ -45,11 +46,11 @@ class WalkReport:
         transactions: How many were committed or rolled back.
     """
 
-    deleted: dict[Chunk, int] = field(default_factory=dict)
-    unequal: list[Chunk] = field(default_factory=list)
-    gone: list[Chunk] = field(default_factory=list)
-    blocked: dict[Chunk, str] = field(default_factory=dict)
-    left: list[Chunk] = field(default_factory=list)
+    deleted: dict[At, int] = field(default_factory=dict)
+    unequal: list[At] = field(default_factory=list)
+    gone: list[At] = field(default_factory=list)
+    blocked: dict[At, str] = field(default_factory=dict)
+    left: list[At] = field(default_factory=list)
     transactions: int = 0
 
     @property
@@ -75,7 +76,7 @@ class Walk:
 
     deleter: Deleter
     pace: Pace
-    expected: dict[Chunk, Content]
+    expected: dict[At, Content]
     may_go: Callable[[UUID, date], bool]
     holds: tuple[Hold, ...] = ()
     pages: int = 0
@@ -223,7 +224,7 @@ class Sweep:
         return len(self._given_up) >= _UNORDERED_AFTER and self._taken < len(self._given_up)
 
 
-def by_day(chunks: Mapping[Chunk, Content]) -> dict[date, Sealed]:
+def by_day(chunks: Mapping[At, Content]) -> dict[date, Sealed]:
     """The same, day by day."""
     days: dict[date, dict[UUID, Content]] = defaultdict(dict)
     for (tenant, day), content in chunks.items():

@@ -1,6 +1,7 @@
 """How a declared table's database is reached, and what its catalog says of the table's size and indexes.
 
-Belongs here: connecting with the role that archives and deletes. Does not belong here: its rights (`access`).
+Belongs here: connecting with the role that archives and deletes, and which errors end a transaction without harm. Does
+not belong here: its rights (`access`).
 """
 
 from __future__ import annotations
@@ -17,6 +18,13 @@ from adinsights_orchestration.errors import AdinsightsError
 from adinsights_orchestration.settings import Settings
 
 Link = psycopg.Connection[TupleRow]
+# What ends a transaction without harm: somebody changed a row, holds a lock, or it would have taken too long.
+GAVE_WAY = (
+    psycopg.errors.SerializationFailure,
+    psycopg.errors.DeadlockDetected,
+    psycopg.errors.LockNotAvailable,
+    psycopg.errors.QueryCanceled,
+)
 
 
 class TableError(AdinsightsError):

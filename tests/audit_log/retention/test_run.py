@@ -15,8 +15,8 @@ import sqlalchemy as sa
 from psycopg.conninfo import conninfo_to_dict
 
 from adinsights_orchestration.audit_log.holds import add_hold
+from adinsights_orchestration.audit_log.model import At
 from adinsights_orchestration.audit_log.retention.automation import census_of
-from adinsights_orchestration.audit_log.retention.deletion import Chunk
 from adinsights_orchestration.audit_log.retention.policy import RetentionRefusedError
 from adinsights_orchestration.audit_log.retention.run import Retention, RetentionReport, lock_name
 from adinsights_orchestration.audit_log.source import AUDIT_LOG, Source
@@ -247,7 +247,7 @@ def states_of(world: World, day: date, tenant: UUID) -> list[str]:
 def test_a_dry_run_asks_the_archive_as_the_night_will(world: World, rows: list[Row]) -> None:
     lost = (ONE, due_days()[0])
 
-    def asked(source: Source, chunks: Sequence[Chunk]) -> Mapping[Chunk, str]:
+    def asked(source: Source, chunks: Sequence[At]) -> Mapping[At, str]:
         return {at: "an object is missing" for at in chunks if at == lost}
 
     def run(*, apply: bool) -> RetentionReport:
