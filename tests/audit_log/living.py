@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -19,11 +19,12 @@ from adinsights_orchestration.audit_log.store.contract import Store
 from adinsights_orchestration.ops_store.audit_tables import audit_chunk
 from adinsights_orchestration.tenants.model import Tenant
 from tests.audit_log.archived import serve
-from tests.audit_log.conftest import LAST, Place
+from tests.audit_log.conftest import LAST, NOW, Place
 from tests.audit_log.restoring import empty
 from tests.audit_log.rows import FIRST
 
 MUCH_LATER = datetime(2026, 6, 1, 7, tzinfo=UTC)
+LAST_OF_MONTH = date(2024, 1, 31)
 KEEPS = 500  # days: every day of the tests is older at that time
 
 
@@ -38,6 +39,14 @@ def register(place: Place, keeps: int | None = KEEPS, now: datetime = MUCH_LATER
         for number, tenant in enumerate(place.tenants)
     ]
     serve(place.ops, [replace(tenants[0], **of_first), *tenants[1:]], now)
+
+
+def let_the_month_end(place: Place) -> Place:
+    """The month is over and archived; its rows are still in the table."""
+    place.now = NOW + timedelta(days=30)
+    place.archive(FIRST, LAST_OF_MONTH)
+    register(place)
+    return place
 
 
 def leave_the_table(place: Place) -> None:

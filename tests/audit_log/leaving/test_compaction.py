@@ -23,21 +23,27 @@ from adinsights_orchestration.audit_log.source import AUDIT_LOG
 from adinsights_orchestration.audit_log.store.contract import InPlace, Store
 from adinsights_orchestration.clock import Clock
 from tests.audit_log.archive.test_run import archived, exactly
-from tests.audit_log.conftest import DAYS, NOW, Place
-from tests.audit_log.living import KEEPS, MUCH_LATER, archive_of, expired, leave_the_table, objects, register, verified
+from tests.audit_log.conftest import DAYS, Place
+from tests.audit_log.living import (
+    KEEPS,
+    LAST_OF_MONTH,
+    MUCH_LATER,
+    archive_of,
+    expired,
+    leave_the_table,
+    let_the_month_end,
+    objects,
+    register,
+    verified,
+)
 from tests.audit_log.restoring import audit_rows, restore, retention, rows_of
 from tests.audit_log.rows import FIRST, Row, moment
-
-LAST_OF_MONTH = date(2024, 1, 31)
 
 
 @pytest.fixture
 def month(place: Place) -> Place:
     """A month that is over; its rows are still in the table."""
-    place.now = NOW + timedelta(days=30)
-    place.archive(FIRST, LAST_OF_MONTH)
-    register(place)
-    return place
+    return let_the_month_end(place)
 
 
 def compacted(place: Place, *, apply: bool = True, month: date | None = None) -> CompactionReport:

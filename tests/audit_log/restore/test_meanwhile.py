@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import date, timedelta
 from typing import Any
 
 import pytest
@@ -15,12 +14,16 @@ from adinsights_orchestration.audit_log.restore.run import Restore
 from adinsights_orchestration.audit_log.restore.target import RestoreError
 from adinsights_orchestration.audit_log.retention import chunks
 from adinsights_orchestration.audit_log.source import AUDIT_LOG
-from tests.audit_log.conftest import NOW, Place
-from tests.audit_log.living import archive_of, leave_the_table, objects, register
+from tests.audit_log.conftest import Place
+from tests.audit_log.living import (
+    LAST_OF_MONTH,
+    archive_of,
+    leave_the_table,
+    let_the_month_end,
+    objects,
+)
 from tests.audit_log.restoring import RESTORED, empty, restore, restore_live, rows_of
 from tests.audit_log.rows import FIRST, Row, moment
-
-LAST_OF_MONTH = date(2024, 1, 31)
 
 
 def before(monkeypatch: pytest.MonkeyPatch, where: object, name: str, work: Callable[[], object]) -> None:
@@ -37,11 +40,8 @@ def before(monkeypatch: pytest.MonkeyPatch, where: object, name: str, work: Call
 
 @pytest.fixture
 def month(place: Place) -> Place:
-    """A month that is over, archived and out of the table."""
-    place.now = NOW + timedelta(days=30)
-    place.archive(FIRST, LAST_OF_MONTH)
-    register(place)
-    return place
+    """A month that is over and archived."""
+    return let_the_month_end(place)
 
 
 def rows_that_should_be_there(place: Place) -> int:
