@@ -155,9 +155,8 @@ def _archive(
         )
     if kept := reports[-1].kept:
         (_, day), why = min(kept.items(), key=lambda each: each[0][1])
-        context.log.warning(
-            "%d tenants' days stay as they were archived, though the table says otherwise; %s: %s", len(kept), day, why
-        )
+        said = f"{len(kept)} tenants' days stay as they were archived, though the table says otherwise; {day}: {why}"
+        context.log.warning(_about(source, said))
 
 
 def _about(source: Source, what: str) -> str:
