@@ -23,7 +23,7 @@ from adinsights_orchestration.clock import utc_now
 from adinsights_orchestration.ingestion import observe, specs
 from adinsights_orchestration.ingestion.airbyte_api import api_factory
 from adinsights_orchestration.ingestion.deps import Deps
-from adinsights_orchestration.ingestion.ledger.jobs import as_job_row, job_rows
+from adinsights_orchestration.ingestion.ledger.job_rows import as_job_row, job_rows
 from adinsights_orchestration.ingestion.reporting import Reporter
 from adinsights_orchestration.ops_store.store import OpsStore
 from adinsights_orchestration.ops_store.tables import sync_job

@@ -51,7 +51,7 @@ class ServerError(AirbyteError):
 
 
 class NotAirbyteError(AirbyteError):
-    """Something else than Airbyte's JSON came back: a proxy's page, a redirect to a login.
+    """Something else than Airbyte's JSON came back: a proxy's page, a gateway's own words, a redirect to a login.
 
     A proxy that could not find or would not pass the request on did not pass it on; one that failed may have.
     """
@@ -87,7 +87,7 @@ class RateLimitedError(AirbyteError):
 
 
 class NotFoundError(AirbyteError):
-    """404: no such job or connection, or an API that this server version does not have."""
+    """404 in Airbyte's own form: there is no such job or connection."""
 
 
 class InvalidRequestError(AirbyteError):
@@ -167,10 +167,20 @@ def _server_error(
 
 def _refusal(place: str, status: int, document: Mapping[str, Any], said: str) -> AirbyteError:
     if status == 404:
+        if not _is_airbytes(document):
+            return NotAirbyteError(f"HTTP 404: {said}", status=status, place=place, next_step=CHECK_ADDRESS)
         return NotFoundError(said, place=place, next_step="Check that it still exists in Airbyte.")
     if status == 409:
         return _conflict(place, document, said)
     return InvalidRequestError(said, place=place, next_step="The server's version may not know this request.")
+
+
+def _is_airbytes(document: Mapping[str, Any]) -> bool:
+    """Whether Airbyte says that something is missing, and not a gateway that has no route to it or an older server.
+
+    Its public API does so in a problem with that title, the other with the name of the exception.
+    """
+    return str(document.get("title", "")).lower().endswith("not-found") or "exceptionClassName" in document
 
 
 def _conflict(place: str, document: Mapping[str, Any], said: str) -> AirbyteError:

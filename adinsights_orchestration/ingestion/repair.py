@@ -288,7 +288,9 @@ def _warnings(repair: Repair, native: bool, running: AirbyteJob | None) -> tuple
     if running is not None:
         warnings.append(f"job {running.job_id} ({running.type}) runs now and is let end first")
     if repair is Repair.CLEAR:
-        warnings.append("dashboards show nothing of it until a sync has run; the platforms keep limited history")
+        warnings.append(
+            "dashboards show nothing of it from the next build on, until a sync has run; platforms keep limited history"
+        )
     elif not native:
         warnings.append("this server cannot refresh: dashboards show nothing of it until the sync is over")
     return tuple(warnings)

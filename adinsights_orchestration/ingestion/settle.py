@@ -125,7 +125,7 @@ class Settler:
     def _conclude(self, intent: Intent, jobs: Sequence[AirbyteJob], settled: Settled) -> None:
         now = self.clock.now()
         with self.deps.store.begin() as connection:
-            known = ledger.known_jobs(connection, intent, [job.job_id for job in jobs])
+            known = ledger.known_jobs(connection, intent, jobs)
         change = intents.searched(intent, jobs, known, self.deps.rules, now, self.rng)
         if change is None:
             return

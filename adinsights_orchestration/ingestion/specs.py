@@ -17,7 +17,7 @@ from dagster_airbyte.translator import AirbyteMetadataSet
 from adinsights_orchestration.airbyte_pages import AirbytePages
 from adinsights_orchestration.dagster_internals.events import SYNC_ID_KEY, CheckResult, Materialized
 from adinsights_orchestration.ingestion.airbyte_models import StreamCount
-from adinsights_orchestration.ingestion.ledger.jobs import JobRow
+from adinsights_orchestration.ingestion.ledger.job_rows import JobRow
 from adinsights_orchestration.settings import Settings
 from adinsights_orchestration.tenants.model import Connection, Provider
 from adinsights_orchestration.tenants.partitions import PARTITIONS

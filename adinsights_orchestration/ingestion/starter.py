@@ -40,6 +40,7 @@ from adinsights_orchestration.ingestion.ledger import (
     hand_to_runs,
     open_notes,
     record_jobs,
+    take_turn,
 )
 
 _PORTION = 10  # claims per worker at a time: few enough to be sent before their turn is over
@@ -268,8 +269,10 @@ class Starter:
         now = self.clock.now()
         changes = [outcome.change for outcome in outcomes]
         with self.deps.store.begin() as connection:
-            apply_changes(connection, changes, now)
+            take_turn(connection)
+            # The jobs come first: what follows an old job of the same id is not what this one's intent becomes.
             record_jobs(connection, [placed for one in outcomes if (placed := self._placed(one)) is not None], now)
+            apply_changes(connection, changes, now)
             following = [c.after for c in changes if c.after.state is IntentState.RUNNING]
             hand_to_runs(connection, [one.id for one in following if one.run_id is not None])
             clear_notes(connection, CLEARED_BY_A_START, [one.partition_key for one in following], now)

@@ -22,7 +22,7 @@ from adinsights_orchestration.tenants.model import Provider
 from adinsights_orchestration.transformation.builds import Build, Outcome, Request
 from adinsights_orchestration.transformation.command import Command
 from adinsights_orchestration.transformation.events import check_result, materialized, once_each
-from adinsights_orchestration.transformation.newest import newest_materializations
+from adinsights_orchestration.transformation.newest import newest_states
 from adinsights_orchestration.transformation.project import Project
 from adinsights_orchestration.transformation.selection import selected
 from adinsights_orchestration.transformation.translator import AdinsightsDbtTranslator
@@ -175,7 +175,7 @@ def _build(
         name=context.job_name.strip("_").lower(),
         run_id=context.run_id,
         command=command,
-        newest=lambda: newest_materializations(context.instance, project.providers),
+        newest=lambda: newest_states(context.instance, store, project.providers),
         let_go=_providers(let_go),
     )
     return Build(settings, store, project, request)

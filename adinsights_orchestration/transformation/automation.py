@@ -23,7 +23,7 @@ from adinsights_orchestration.settings import Settings
 from adinsights_orchestration.tenants.model import Provider
 from adinsights_orchestration.transformation.builds import is_building
 from adinsights_orchestration.transformation.invocations import coverage, node_statuses
-from adinsights_orchestration.transformation.newest import newest_materializations
+from adinsights_orchestration.transformation.newest import newest_states
 from adinsights_orchestration.transformation.project import Project
 from adinsights_orchestration.transformation.publishing import PublishError, publish
 from adinsights_orchestration.transformation.refresh import Attempt, Start, Wait, decide
@@ -31,8 +31,6 @@ from adinsights_orchestration.transformation.run_results import SUCCESS
 from adinsights_orchestration.unattended import declared, schedule_status, sensor_status
 
 BUILD_TAG = {"adinsights/dbt": "build"}
-# For a build that hangs; one whose process died is found far sooner, by the sensor `dead_runs`.
-_MAX_RUNTIME_SECONDS = 2 * 60 * 60
 _LOOK_EVERY_SECONDS = 60
 # A started run takes the build lock within this time; one that has not by then is dead.
 _BOOT = timedelta(minutes=3)
@@ -76,7 +74,7 @@ class _Refresh:
 
     def look(self, instance: dg.DagsterInstance, last: Attempt | None) -> Start | Wait:
         """Reads both states and decides."""
-        newest = newest_materializations(instance, self._providers())
+        newest = newest_states(instance, self.store, self._providers())
         covered = coverage(self.store)
         now = self.clock()
         building = newest != covered and _is_building(instance, self.store, now)
@@ -153,7 +151,8 @@ def _job(name: str, assets: dg.AssetsDefinition, description: str) -> AssetJob:
         name=name,
         selection=dg.AssetSelection.assets(assets),
         description=description,
-        tags={**BUILD_TAG, "adinsights/kind": "dbt", "dagster/max_runtime": str(_MAX_RUNTIME_SECONDS)},
+        # The instance's limit of four hours ends one that hangs, and leaves time to wait for a full refresh before it.
+        tags={**BUILD_TAG, "adinsights/kind": "dbt"},
         # One op: a process of its own for it would only start Python and import everything once more.
         executor_def=dg.in_process_executor,
     )

@@ -51,7 +51,7 @@ class Request:
         name: What started it; names its target folder.
         run_id: The Dagster run, or what else to record.
         command: What dbt shall do; the providers that take part are added here.
-        newest: Reads the newest materialization's storage id of each provider; called after the wait for other builds
+        newest: Reads how far each provider's data has come (`newest`); called after the wait for other builds
             and before dbt starts, so that whatever is reported later is not taken for built.
         let_go: Providers whose rows a full refresh may drop, where it goes without them.
     """

@@ -107,7 +107,7 @@ def latest_build(connection: sa.Connection) -> PublishedBuild | None:
 
 
 def coverage(store: OpsStore) -> dict[Provider, int]:
-    """Returns, per provider, the storage id of its newest materialization whose data the marts hold."""
+    """Returns, per provider, how far the marts hold its data, as `newest` counts."""
     with store.begin() as connection:
         return _coverage(connection)
 

@@ -18,6 +18,7 @@ from adinsights_orchestration.ingestion.airbyte_models import AirbyteJob, Failur
 from adinsights_orchestration.ingestion.ledger import Ask, JobRow, Place, Placed, Planned
 from adinsights_orchestration.ops_store.store import OpsStore
 from adinsights_orchestration.ops_store.tables import report_batch, sync_intent, sync_job
+from adinsights_orchestration.ops_store.taken_out import taken_out
 from adinsights_orchestration.tenants.model import Provider
 
 NOW = datetime(2026, 11, 23, 14, 0, tzinfo=UTC)
@@ -92,6 +93,20 @@ def test_streams_and_reasons_come_back_as_they_went_in(ops_store: OpsStore) -> N
         "config_error",
         reason.message,
     )
+
+
+def test_a_clear_that_succeeded_is_noted_for_whoever_builds_on_the_rows(ops_store: OpsStore) -> None:
+    def noted() -> dict[Provider, int]:
+        with ops_store.begin() as connection:
+            return taken_out(connection)
+
+    record(ops_store, [job(1), job(2, JobStatus.RUNNING, type=JobType.CLEAR)])
+    record(ops_store, [job(3, JobStatus.FAILED, type=JobType.CLEAR)])
+    assert noted() == {}
+    record(ops_store, [job(2, type=JobType.CLEAR)])
+    assert noted() == {Provider.META: 2}
+    record(ops_store, [job(4, type=JobType.RESET)], replace(META, provider=Provider.TIKTOK_ADS))
+    assert noted() == {Provider.META: 2, Provider.TIKTOK_ADS: 4}
 
 
 def test_a_job_without_a_reason_says_how_it_ended(ops_store: OpsStore) -> None:
@@ -374,7 +389,7 @@ def test_of_a_connections_jobs_only_those_that_airbyte_lists_are_looked_at(ops_s
     with ops_store.begin() as connection:
         ledger.plan(connection, [Planned(CONNECTION, META.partition_key, NOW + MINUTE)], NOW + MINUTE)
         (claimed,) = ledger.claim(connection, bound=1, limit=1, now=NOW + MINUTE)
-        assert ledger.known_jobs(connection, claimed, [2, 3]) == {2}
+        assert ledger.known_jobs(connection, claimed, [job(2), job(3)]) == {2}
         assert ledger.known_jobs(connection, claimed, []) == set()
 
 

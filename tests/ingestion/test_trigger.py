@@ -382,7 +382,7 @@ def test_an_airbyte_that_is_down_is_asked_a_few_times_a_tick_and_nothing_is_lost
         assert len(one.jobs()) == 30
 
 
-@pytest.mark.parametrize("knob", ["html_error", "down", "refuse_connections"])
+@pytest.mark.parametrize("knob", ["html_error", "no_route", "down", "refuse_connections"])
 def test_a_proxy_without_an_airbyte_behind_it_stops_the_tick_and_no_sync_is_doubled(
     ops_store: OpsStore, knob: str
 ) -> None:

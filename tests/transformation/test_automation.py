@@ -20,12 +20,13 @@ from adinsights_orchestration.environments import Environment
 from adinsights_orchestration.errors import OpsStoreError
 from adinsights_orchestration.ops_store.store import OpsStore
 from adinsights_orchestration.ops_store.tables import cursor, dbt_invocation, dbt_model_result
+from adinsights_orchestration.ops_store.taken_out import note_taken_out
 from adinsights_orchestration.settings import OpsStoreSettings, Settings
 from adinsights_orchestration.tenants.model import Provider
 from adinsights_orchestration.transformation.automation import BUILD_TAG
 from adinsights_orchestration.transformation.definitions import build_transformation
 from adinsights_orchestration.transformation.invocations import coverage, record_end
-from adinsights_orchestration.transformation.newest import newest_materializations
+from adinsights_orchestration.transformation.newest import newest_states
 from adinsights_orchestration.transformation.project import Project
 from adinsights_orchestration.transformation.turn import BUILD_LOCK
 from tests.conftest import free_port
@@ -67,7 +68,7 @@ class Lab:
 
     def newest(self) -> dict[Provider, int]:
         """What a build would see if it began now."""
-        return newest_materializations(self.instance, self.project.providers)
+        return newest_states(self.instance, self.store, self.project.providers)
 
     def end_build(self, covered: dict[Provider, int], *nodes: str) -> None:
         """A build that ended and brought these positions into the marts."""
@@ -171,6 +172,19 @@ def test_an_update_that_arrives_during_a_build_is_built_by_the_next(lab: Lab) ->
     assert lab.look() is None
     lab.end_build(seen_by_the_build)
     assert _names(lab.look(timedelta(minutes=15))) >= {"stg_meta__ads", "fct_spend"}
+    lab.end_build(lab.newest())
+    assert lab.look(timedelta(hours=1)) is None
+
+
+def test_rows_that_a_clear_took_out_are_taken_out_of_the_marts_by_the_next_build(lab: Lab) -> None:
+    lab.sync(META)
+    lab.sync(GOOGLE)
+    lab.end_build(lab.newest())
+    seen_by_the_build = lab.newest()
+    with lab.store.begin() as connection:
+        note_taken_out(connection, {GOOGLE: 41}, lab.now)
+    lab.end_build(seen_by_the_build)  # one that was at work meanwhile
+    assert _names(lab.look(timedelta(minutes=15))) >= {"stg_google_ads__campaign_daily", "fct_spend"}
     lab.end_build(lab.newest())
     assert lab.look(timedelta(hours=1)) is None
 

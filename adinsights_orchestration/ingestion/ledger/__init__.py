@@ -26,11 +26,8 @@ from adinsights_orchestration.ingestion.ledger.intents import (
     starting_since,
     unplanned,
 )
+from adinsights_orchestration.ingestion.ledger.job_rows import VANISHED, JobRow, Place, Placed
 from adinsights_orchestration.ingestion.ledger.jobs import (
-    VANISHED,
-    JobRow,
-    Place,
-    Placed,
     jobs_by_id,
     jobs_without_details,
     note_missing,

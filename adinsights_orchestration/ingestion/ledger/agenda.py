@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from adinsights_orchestration.ingestion.airbyte_models import TERMINAL_STATUSES
 from adinsights_orchestration.ingestion.intents import CLEARED_BY_A_START, FindingKind, IntentState, Reason
-from adinsights_orchestration.ingestion.ledger.jobs import VANISHED
+from adinsights_orchestration.ingestion.ledger.job_rows import VANISHED
 from adinsights_orchestration.ingestion.ledger.positions import has_caught_up
 from adinsights_orchestration.ops_store.tables import finding, sync_intent, sync_job
 

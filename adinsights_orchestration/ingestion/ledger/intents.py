@@ -18,7 +18,7 @@ from sqlalchemy.dialects.postgresql import insert
 from adinsights_orchestration.ingestion.airbyte_models import DATA_TYPES, JobStatus, JobType
 from adinsights_orchestration.ingestion.due import CLOCK_SKEW, Activity
 from adinsights_orchestration.ingestion.intents import Change, Intent, IntentState, Reason
-from adinsights_orchestration.ingestion.ledger.jobs import VANISHED
+from adinsights_orchestration.ingestion.ledger.job_rows import VANISHED
 from adinsights_orchestration.ingestion.ledger.recordset import as_rows, recordset
 from adinsights_orchestration.ingestion.ledger.turns import take_turn
 from adinsights_orchestration.ops_store.tables import sync_intent, sync_job

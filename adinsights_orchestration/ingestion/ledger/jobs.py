@@ -9,7 +9,6 @@ is being restarted or restored may not know a job for a while, and the sync behi
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -17,116 +16,17 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
-from adinsights_orchestration.ingestion.airbyte_models import AirbyteJob, StreamCount
+from adinsights_orchestration.ingestion.airbyte_models import AirbyteJob, JobStatus
+from adinsights_orchestration.ingestion.ledger.job_rows import VANISHED, JobRow, Place, Placed, as_job_row, job_rows
 from adinsights_orchestration.ingestion.ledger.recordset import as_rows, recordset
+from adinsights_orchestration.ingestion.ledger.reissued import is_another, set_aside
 from adinsights_orchestration.ops_store.compiling import compiled_once
 from adinsights_orchestration.ops_store.tables import partition_connection, partition_key, sync_intent, sync_job
+from adinsights_orchestration.ops_store.taken_out import note_taken_out
 from adinsights_orchestration.tenants.model import Provider
 
-VANISHED = "vanished"  # the status of a job that Airbyte does not know any more
 GONE_AFTER = timedelta(minutes=1)  # a job is gone when Airbyte does not know it twice, so far apart at least
 _REFRESHED_AFTER = timedelta(minutes=5)  # a running job's row is not written again sooner just to say so
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where a connection belongs."""
-
-    partition_key: str
-    provider: Provider
-    tenant_id: UUID
-
-
-@dataclass(frozen=True, slots=True)
-class Placed:
-    """A job of a known connection; `intent_id` where it is known which intent's request made it."""
-
-    job: AirbyteJob
-    place: Place
-    intent_id: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class JobRow:
-    """One job as the ledger holds it.
-
-    `status` is Airbyte's, or `vanished`; sizes are what was committed; `intent_id` is the intent whose start made it.
-    """
-
-    job_id: int
-    connection_id: UUID
-    partition_key: str
-    provider: Provider
-    tenant_id: UUID
-    job_type: str
-    status: str
-    started_by: str
-    intent_id: int | None
-    run_id: str | None
-    started_at: datetime
-    ended_at: datetime | None
-    duration_seconds: float | None
-    rows_synced: int | None
-    bytes_synced: int | None
-    streams: tuple[StreamCount, ...]
-    attempts: int | None
-    failure_origin: str | None
-    failure_type: str | None
-    failure_message: str | None
-    report_state: str
-    report_batch: UUID | None
-
-    @property
-    def succeeded(self) -> bool:
-        """Whether the job brought its data."""
-        return self.status == "succeeded"
-
-    @property
-    def reason(self) -> str:
-        """Why the job did not succeed, for people."""
-        if self.succeeded:
-            return ""
-        return self.failure_message or f"Airbyte says only that the job {_SAID.get(self.status, self.status)}"
-
-
-_SAID = {"failed": "failed", "cancelled": "was cancelled", VANISHED: "is not known any more"}
-_ROW_COLUMNS = (
-    sync_job.c.job_id,
-    sync_job.c.connection_id,
-    sync_job.c.partition_key,
-    sync_job.c.provider,
-    sync_job.c.tenant_id,
-    sync_job.c.job_type,
-    sync_job.c.status,
-    sync_job.c.started_by,
-    sync_job.c.intent_id,
-    sync_job.c.run_id,
-    sync_job.c.started_at,
-    sync_job.c.ended_at,
-    sync_job.c.duration_seconds,
-    sync_job.c.rows_synced,
-    sync_job.c.bytes_synced,
-    sync_job.c.streams,
-    sync_job.c.attempts,
-    sync_job.c.failure_origin,
-    sync_job.c.failure_type,
-    sync_job.c.failure_message,
-    sync_job.c.report_state,
-    sync_job.c.report_batch,
-)
-
-
-def job_rows() -> sa.Select[Any]:
-    """The select that `as_job_row` reads."""
-    return sa.select(*_ROW_COLUMNS)
-
-
-def as_job_row(row: sa.Row[Any]) -> JobRow:
-    """The typed form of a row of `job_rows`."""
-    values = row._asdict()
-    streams = tuple(StreamCount(**stream) for stream in values.pop("streams") or ())
-    return JobRow(**{**values, "provider": Provider(values["provider"]), "streams": streams})
-
 
 # ------------------------------------------------------------------------------------------------------------- writing
 
@@ -218,13 +118,24 @@ _RECORD = compiled_once(_record_statement())
 
 
 def record_jobs(connection: sa.Connection, placed: Sequence[Placed], now: datetime) -> set[int]:
-    """Writes what is new of the jobs, in one statement, and returns the ids of those that are over."""
+    """Writes what is new of the jobs, in one statement, and returns the ids of those that are over.
+
+    A job whose id another one had is a new one; see `reissued`. The caller has its turn.
+    """
     if not placed:
         return set()
     by_id = {one.job.job_id: one for one in placed}  # one statement may touch a row once
     rows = as_rows(_record_row(by_id[job_id]) for job_id in sorted(by_id))
+    set_aside(connection, [one.job for one in by_id.values()], now)
     written = connection.execute(_RECORD, {"rows": rows, "now": now})
-    return {job_id for job_id, state in written if state != "none"}
+    over = {job_id for job_id, state in written if state != "none"}
+    cleared = [one for job_id in sorted(over) if _takes_out(one := by_id[job_id])]
+    note_taken_out(connection, {one.place.provider: one.job.job_id for one in cleared}, now)
+    return over
+
+
+def _takes_out(placed: Placed) -> bool:
+    return not placed.job.type.brings_data and placed.job.status is JobStatus.SUCCEEDED
 
 
 def _record_row(placed: Placed) -> dict[str, Any]:
@@ -313,16 +224,19 @@ def nothing_new(connection: sa.Connection, jobs: Collection[AirbyteJob], now: da
         sync_job.c.attempts,
         sync_job.c.observed_at,
         sync_job.c.missing_since,
+        sync_job.c.connection_id,
+        sync_job.c.started_at,
     )
-    told = {job.job_id: job.status.value for job in jobs}
+    told = {job.job_id: job for job in jobs}
     rows = connection.execute(sa.select(*columns).where(sync_job.c.job_id.in_(told)))
     return {
         job_id
-        for job_id, status, report_state, attempts, observed_at, missing_since in rows
-        if (
+        for job_id, status, report_state, attempts, observed_at, missing_since, connection_id, started_at in rows
+        if not is_another(told[job_id], connection_id, started_at)
+        and (
             (attempts is not None or not detailed) and status != VANISHED
             if report_state != "none"
-            else status == told[job_id] and now - observed_at < _REFRESHED_AFTER and missing_since is None
+            else status == told[job_id].status and now - observed_at < _REFRESHED_AFTER and missing_since is None
         )
     }
 

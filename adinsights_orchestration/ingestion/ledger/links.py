@@ -13,11 +13,19 @@ from datetime import datetime
 
 import sqlalchemy as sa
 
-from adinsights_orchestration.ingestion.airbyte_models import DATA_TYPES, TERMINAL_STATUSES, Failure, JobStatus, JobType
+from adinsights_orchestration.ingestion.airbyte_models import (
+    DATA_TYPES,
+    TERMINAL_STATUSES,
+    AirbyteJob,
+    Failure,
+    JobStatus,
+    JobType,
+)
 from adinsights_orchestration.ingestion.due import CLOCK_SKEW
 from adinsights_orchestration.ingestion.intents import Intent, IntentState
 from adinsights_orchestration.ingestion.ledger.intents import INTENT_COLUMNS, as_intent
-from adinsights_orchestration.ingestion.ledger.jobs import VANISHED
+from adinsights_orchestration.ingestion.ledger.job_rows import VANISHED
+from adinsights_orchestration.ingestion.ledger.reissued import is_another
 from adinsights_orchestration.ingestion.ledger.turns import take_turn
 from adinsights_orchestration.ops_store.tables import sync_intent, sync_job
 
@@ -174,11 +182,22 @@ def _text(value: object) -> str | None:
     return None if value is None else str(value)
 
 
-def known_jobs(connection: sa.Connection, intent: Intent, listed: Collection[int]) -> set[int]:
+def known_jobs(connection: sa.Connection, intent: Intent, listed: Collection[AirbyteJob]) -> set[int]:
     """Returns which of the jobs that Airbyte lists for the intent's connection its start cannot have made."""
-    columns = (sync_job.c.job_id, sync_job.c.first_observed_at, sync_job.c.intent_id)
-    found = connection.execute(sa.select(*columns).where(sync_job.c.job_id.in_(listed)))
-    return {job_id for job_id, first_seen, owner in found if _known(intent, first_seen, owner)}
+    jobs = {job.job_id: job for job in listed}
+    columns = (
+        sync_job.c.job_id,
+        sync_job.c.first_observed_at,
+        sync_job.c.intent_id,
+        sync_job.c.connection_id,
+        sync_job.c.started_at,
+    )
+    found = connection.execute(sa.select(*columns).where(sync_job.c.job_id.in_(jobs)))
+    return {
+        job_id
+        for job_id, first_seen, owner, connection_id, started_at in found
+        if _known(intent, first_seen, owner) and not is_another(jobs[job_id], connection_id, started_at)
+    }
 
 
 def _known(intent: Intent, first_seen: datetime, owner: int | None) -> bool:

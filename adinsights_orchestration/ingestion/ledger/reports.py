@@ -18,7 +18,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from adinsights_orchestration.ingestion.intents import OPEN_STATES, IntentState
-from adinsights_orchestration.ingestion.ledger.jobs import JobRow, as_job_row, job_rows
+from adinsights_orchestration.ingestion.ledger.job_rows import JobRow, as_job_row, job_rows
 from adinsights_orchestration.ingestion.ledger.turns import take_turn
 from adinsights_orchestration.ops_store.tables import report_batch, sync_intent, sync_job
 from adinsights_orchestration.tenants.model import Provider

@@ -7,6 +7,7 @@ not belong here: faults of one call (the handlers) or of one sync (the executors
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from datetime import timedelta
 
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
@@ -21,6 +22,7 @@ AIRBYTE_KNOBS = (
     Knob("down", False, "Every request is answered 503 in plain text, as a load balancer does without a server."),
     Knob("refuse_connections", False, "Every connection is closed without a reply."),
     Knob("html_error", False, "Every request is answered 502 with an HTML page, as a proxy does."),
+    Knob("no_route", False, "Every request is answered 404 in the JSON of a gateway that has lost its way to Airbyte."),
     Knob("config_api_down", False, "Requests to /api/v1 are answered 503; the public API works."),
     Knob("slow_ms", 0, "Delay before every reply, in milliseconds."),
     Knob("unauthorized_next", 0, "That many requests are answered 401, whatever their credentials."),
@@ -85,10 +87,9 @@ class FaultyServer:
 
     def _fault(self, path: str) -> Response | None:
         knobs = self._knobs
-        if knobs.get("down"):
-            return PlainTextResponse("no healthy upstream", status_code=503)
-        if knobs.get("html_error"):
-            return HTMLResponse(_PROXY_PAGE, status_code=502)
+        for name, answer in _INSTEAD.items():
+            if knobs.get(name):
+                return answer()
         if knobs.get("config_api_down") and "/api/v1/" in path:
             return JSONResponse({"message": "Service Unavailable"}, status_code=503)
         if knobs.take("unauthorized_next"):
@@ -102,3 +103,8 @@ _PROXY_PAGE = (
     "<html>\r\n<head><title>502 Bad Gateway</title></head>\r\n<body>\r\n<center><h1>502 Bad Gateway</h1></center>\r\n"
     "<hr><center>nginx</center>\r\n</body>\r\n</html>\r\n"
 )
+_INSTEAD: dict[str, Callable[[], Response]] = {
+    "down": lambda: PlainTextResponse("no healthy upstream", status_code=503),
+    "html_error": lambda: HTMLResponse(_PROXY_PAGE, status_code=502),
+    "no_route": lambda: JSONResponse({"message": "no Route matched with those values"}, status_code=404),
+}
