@@ -28,7 +28,9 @@ from adinsights_orchestration.tenants.model import Connection, Provider
 
 SYNC_JOB = "sync_connections"
 SYNC_OP = "sync"
-SYNC_TAGS = {"adinsights/kind": "sync", "adinsights/sync": "job"}
+# Airbyte decides how long syncs take; the instance's limit is for runs that hang.
+AS_LONG_AS_AIRBYTE = {"dagster/max_runtime": str(24 * 60 * 60)}
+SYNC_TAGS = {"adinsights/kind": "sync", "adinsights/sync": "job", **AS_LONG_AS_AIRBYTE}
 MakeDeps = Callable[[], Deps]
 Told = Iterator[dg.AssetMaterialization | dg.AssetCheckEvaluation]
 _UI = "dagster-ui"

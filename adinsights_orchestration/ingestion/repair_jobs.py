@@ -6,7 +6,7 @@ somebody read refuses every other one; a run that names none carries out the pla
 record as the run's tag.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import dagster as dg
 from pydantic import Field
@@ -14,7 +14,7 @@ from pydantic import Field
 from adinsights_orchestration.dagster_internals import events
 from adinsights_orchestration.dead_runs import proof_of_life
 from adinsights_orchestration.ingestion import specs
-from adinsights_orchestration.ingestion.assets import MakeDeps, Told, asked_by, finish, tell_outcome
+from adinsights_orchestration.ingestion.assets import AS_LONG_AS_AIRBYTE, MakeDeps, Told, asked_by, finish, tell_outcome
 from adinsights_orchestration.ingestion.deps import Deps
 from adinsights_orchestration.ingestion.repair import (
     HistoryPlan,
@@ -38,6 +38,7 @@ REPAIR_OPS = {REFRESH_JOB: "refresh", CLEAR_JOB: "clear", SCHEMA_JOB: "approve_s
 PLAN_TAG = "adinsights/plan"
 _COMMANDS = {REFRESH_JOB: "refresh", CLEAR_JOB: "clear", SCHEMA_JOB: "schema approve"}
 _TAGS = {"adinsights/kind": "repair"}
+_HISTORY_TAGS = {**_TAGS, "adinsights/repair": "history", **AS_LONG_AS_AIRBYTE}
 _SET_OFF = "rule=~connection_(running_long|stale|no_recent_sync)|sync_empty"  # what fails is told as ever
 
 
@@ -111,7 +112,7 @@ def _history_job(name: str, repair: Repair, text: str, make_deps: MakeDeps, quie
                         failed[outcome.partition_key] = outcome.reason
             finish(failed, 1)
 
-    return _job(name, text, history)
+    return _job(name, text, history, _HISTORY_TAGS)
 
 
 def _schema_job(make_deps: MakeDeps) -> dg.JobDefinition:
@@ -131,11 +132,11 @@ def _schema_job(make_deps: MakeDeps) -> dg.JobDefinition:
                 after = approve_schema_change(deps, plan, run_id=context.run.run_id, requested_by=requested_by)
                 _show(context, after.describe())
 
-    return _job(SCHEMA_JOB, text, schema)
+    return _job(SCHEMA_JOB, text, schema, _TAGS)
 
 
-def _job(name: str, text: str, op: Callable[[], object]) -> dg.JobDefinition:
-    @dg.job(name=name, description=text, tags=_TAGS, executor_def=dg.in_process_executor)
+def _job(name: str, text: str, op: Callable[[], object], tags: Mapping[str, str]) -> dg.JobDefinition:
+    @dg.job(name=name, description=text, tags=tags, executor_def=dg.in_process_executor)
     def repair() -> None:
         op()
 

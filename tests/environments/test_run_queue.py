@@ -51,7 +51,7 @@ class Queue:
     daemon: QueuedRunCoordinatorDaemon
     first: dict[str, dg.DagsterRun] = field(default_factory=dict)
 
-    def ask(self, job: str, *, schedule: str = "") -> str:
+    def ask(self, job: str, *, schedule: str = "", config: Mapping[str, object] | None = None) -> str:
         """Asks for a run as a person does in the UI, or as a schedule does, whose runs carry its name.
 
         What Dagster makes of a job is the same each time, and takes seconds for a job of all models; so a second run
@@ -59,7 +59,7 @@ class Queue:
         """
         tags = {"dagster/schedule_name": schedule} if schedule else {}
         if job not in self.first:
-            run_id = self._launch(job, tags)
+            run_id = self._launch(job, tags, config or {})
             run = self.instance.get_run_by_id(run_id)
             assert run is not None
             self.first[job] = run.with_tags({name: run.tags[name] for name in run.tags.keys() - tags.keys()})
@@ -72,14 +72,14 @@ class Queue:
         self.instance.submit_run(again.run_id, self.workspace.create_request_context())
         return again.run_id
 
-    def _launch(self, job: str, tags: Mapping[str, str]) -> str:
+    def _launch(self, job: str, tags: Mapping[str, str], config: Mapping[str, object]) -> str:
         execution = {
             "selector": {
                 "repositoryLocationName": "pipelines",
                 "repositoryName": "__repository__",
                 "jobName": job,
             },
-            "runConfigData": {},
+            "runConfigData": config,
             "executionMetadata": {"tags": [{"key": key, "value": value} for key, value in tags.items()]},
         }
         context = self.workspace.create_request_context()
@@ -179,7 +179,7 @@ def test_no_more_runs_of_an_automations_job_go_on_at_once_than_the_table_says_wh
             queue.end(running[0])
 
 
-@pytest.mark.parametrize("environment", Environment)
+@pytest.mark.parametrize("environment", _MOST_JOBS_FIRST)
 def test_builds_are_one_at_a_time_whichever_of_the_jobs_they_belong_to(
     environment: Environment, queue_of: Callable[[Environment], Queue]
 ) -> None:
@@ -192,12 +192,23 @@ def test_builds_are_one_at_a_time_whichever_of_the_jobs_they_belong_to(
 
 
 def test_one_automation_that_waits_keeps_no_other_waiting(queue_of: Callable[[Environment], Queue]) -> None:
-    queue = queue_of(Environment.STAGING)
-    jobs = [Automation.PRUNE.value, Automation.SYNC_NIGHTLY.value, Automation.DBT_FRESHNESS.value]
+    queue = queue_of(Environment.PRODUCTION)
+    jobs = [Automation.PRUNE.value, Automation.DBT_NIGHTLY.value, Automation.DBT_FRESHNESS.value]
     for job in jobs * 2:
         queue.ask(job)
     queue.turn()
     assert [len(queue.running(job)) for job in jobs] == [1, 1, 1]
+
+
+def test_repairs_of_many_connections_leave_room_in_the_queue(queue_of: Callable[[Environment], Queue]) -> None:
+    queue = queue_of(Environment.PRODUCTION)
+    for job, op in (("refresh_connection", "refresh"), ("clear_connection", "clear")):
+        for _ in range(2):
+            queue.ask(job, config={"ops": {op: {"config": {"partition": "acme/meta-1"}}}})
+    queue.ask(Automation.DBT_NIGHTLY.value)
+    queue.turn()
+    assert len(queue.running("refresh_connection", "clear_connection")) == 2
+    assert len(queue.running(Automation.DBT_NIGHTLY.value)) == 1
 
 
 def test_runs_that_no_number_bounds_go_on_side_by_side(queue_of: Callable[[Environment], Queue]) -> None:
