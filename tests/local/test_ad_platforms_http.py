@@ -53,7 +53,7 @@ class Platforms:
 @pytest.fixture(scope="module")
 def server() -> Iterator[Platforms]:
     world, knobs = World(size=WorldSize(campaigns=3, groups=2, ads=2), clock=lambda: NOW), Knobs()
-    with running(create_app(world, knobs)) as url, httpx.Client(base_url=url) as client:
+    with running(create_app(world, knobs)) as url, httpx.Client(base_url=url, timeout=60) as client:
         yield Platforms(world, knobs, client)
 
 
