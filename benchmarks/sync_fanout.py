@@ -281,7 +281,7 @@ def _say(problem: str) -> None:
 
 
 def _exactly_once(store: OpsStore, case: Case) -> dict[str, Any]:
-    """Nothing is worth measuring that did not do its work."""
+    """Raises unless each connection has one job, which succeeded and was reported: else nothing was measured."""
     with store.begin() as connection:
         jobs = connection.execute(sa.select(sa.func.count()).select_from(sync_job)).scalar_one()
         theirs = connection.execute(sa.select(sa.func.count(sa.distinct(sync_job.c.connection_id)))).scalar_one()
@@ -289,7 +289,12 @@ def _exactly_once(store: OpsStore, case: Case) -> dict[str, Any]:
         good = connection.execute(over).scalar_one()
         told = sa.select(sa.func.count()).where(sync_job.c.report_state == "reported")
         reported = connection.execute(told).scalar_one()
-    return {"jobs": jobs, "exactly_once": jobs == theirs == good == reported == case.connections}
+    if not jobs == theirs == good == reported == case.connections:
+        raise RuntimeError(
+            f"not exactly once: {case.connections} connections, {jobs} jobs of {theirs} of them, {good} succeeded, "
+            f"{reported} reported"
+        )
+    return {"jobs": jobs, "exactly_once": True}
 
 
 def _quantiles(seconds: Sequence[float]) -> dict[str, float]:
@@ -317,6 +322,8 @@ def run_dagster_airbyte(case: Case, way: str) -> dict[str, Any]:
     if done.returncode != 0:
         raise RuntimeError(f"dagster-airbyte failed:\n{done.stderr[-4000:]}")
     found: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+    if found["succeeded"] != case.connections:
+        raise RuntimeError(f"dagster-airbyte synced {found['succeeded']} of {case.connections} connections")
     return found
 
 
