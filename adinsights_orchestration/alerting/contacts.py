@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 
 from adinsights_orchestration.alerting.audience import CUSTOMERS
-from adinsights_orchestration.tenants.yaml_lines import Node
+from adinsights_orchestration.yaml_lines import Node
 
 MAIL = "mail"
 # The channel of the shipped routes; where it really is says the setting, so that a token and a channel are enough. Its

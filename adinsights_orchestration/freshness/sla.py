@@ -18,7 +18,7 @@ from zoneinfo import ZoneInfo
 from adinsights_orchestration.environments import Environment
 from adinsights_orchestration.errors import ConfigurationError
 from adinsights_orchestration.tenants.model import Provider
-from adinsights_orchestration.tenants.yaml_lines import Node, parse_yaml
+from adinsights_orchestration.yaml_lines import Node, parse_yaml
 
 _SHIPPED = Path(__file__).with_name("sla.yaml")
 _SECTIONS = ("timezone", "thresholds", "local_times", "environments")

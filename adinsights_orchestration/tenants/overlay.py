@@ -24,7 +24,7 @@ from adinsights_orchestration.tenants.model import (
 )
 from adinsights_orchestration.tenants.raw import RawTenant
 from adinsights_orchestration.tenants.slugs import LONGEST_SLUG, SLUG
-from adinsights_orchestration.tenants.yaml_lines import Node, parse_yaml
+from adinsights_orchestration.yaml_lines import Node, parse_yaml
 
 _LONGEST_RETENTION_DAYS = 36_500
 # What an SLA override may change, each with its unit; the defaults and their sources are the freshness domain's.

@@ -18,7 +18,7 @@ from adinsights_orchestration.errors import ConfigurationError
 from adinsights_orchestration.settings import RegistrySource, Settings
 from adinsights_orchestration.tenants.overlay import TenantOverlay, parse_overlay
 from adinsights_orchestration.tenants.raw import RawConnection, RawRegistry, RawTenant
-from adinsights_orchestration.tenants.yaml_lines import Node, parse_yaml
+from adinsights_orchestration.yaml_lines import Node, parse_yaml
 
 CONNECTION_TABLE = "integrations_airbyteconnection"
 _TENANTS = "select id, name from accounts_tenant order by created_at, id"

@@ -26,7 +26,7 @@ from adinsights_orchestration.alerting.telling.digest import Digest
 from adinsights_orchestration.alerting.telling.grouping import Escalation, Options, Storm, Timing
 from adinsights_orchestration.alerting.windows import Window
 from adinsights_orchestration.errors import ConfigurationError
-from adinsights_orchestration.tenants.yaml_lines import Node, parse_yaml
+from adinsights_orchestration.yaml_lines import Node, parse_yaml
 
 SHIPPED = Path(__file__).parents[1] / "alerts.yaml"
 LOG, SLACK = "log", "slack"

@@ -16,7 +16,7 @@ from zoneinfo import ZoneInfo
 from adinsights_orchestration.alerting.matching import Hours, Matcher, Quiet, Silence
 from adinsights_orchestration.alerting.windows import LONG_AGO, Recurring, Window, overlap, overlaps_itself
 from adinsights_orchestration.tenants.cron import parse_cron
-from adinsights_orchestration.tenants.yaml_lines import Node
+from adinsights_orchestration.yaml_lines import Node
 
 if TYPE_CHECKING:
     import holidays

@@ -1,8 +1,8 @@
 """YAML that remembers its lines, so that every error in a hand-written file says where it is.
 
 Belongs here: reading YAML text into nodes, and the checks on one value. Does not belong here: what a file's keys mean
-(`overlay`, `sources`). PyYAML's plain loader forgets lines and lets a repeated key win silently; this one composes the
-node tree, which keeps both.
+(`tenants.overlay`, `freshness.sla`, `alerting.configuration`). PyYAML's plain loader forgets lines and lets a repeated
+key win silently; this one composes the node tree, which keeps both.
 """
 
 from __future__ import annotations
