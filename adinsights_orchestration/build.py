@@ -1,4 +1,4 @@
-"""The composition root: the only place where the domains meet.
+"""The composition root: the only place that puts domains together into a code location.
 
 Belongs here: from settings to the two code locations' definitions. Does not belong here: any logic. Imports stand
 inside the functions because each location must load without the other's: a broken dbt manifest may not take
@@ -31,19 +31,23 @@ def build_pipelines(settings: Settings, store: OpsStore | None = None) -> dg.Def
     from adinsights_orchestration.audit_log.restore.automation import build_restore
     from adinsights_orchestration.audit_log.retention.again import archive_again, not_held_any_more
     from adinsights_orchestration.audit_log.retention.automation import build_retention
+    from adinsights_orchestration.bi.exposures import build_exposures
     from adinsights_orchestration.dead_runs import build_dead_runs
     from adinsights_orchestration.ingestion.automation import build_ingestion
     from adinsights_orchestration.tenants.automation import build_registry_automation
     from adinsights_orchestration.topology.automation import build_topology
+    from adinsights_orchestration.transformation import manifest
     from adinsights_orchestration.transformation.definitions import build_transformation
     from adinsights_orchestration.upkeep import build_upkeep
 
     store = store or OpsStore(settings.ops_store)
     quietly = partial(maintenance.around, store)
+    project = manifest.load(settings)
     return dg.Definitions.merge(
         build_registry_automation(settings, store),
         build_ingestion(settings, store, quietly=quietly),
-        build_transformation(settings, store, quietly=quietly),
+        build_transformation(settings, store, project, quietly=quietly),
+        dg.Definitions(assets=build_exposures(settings, project)),
         build_topology(settings, store),
         build_archive(settings, store, ARCHIVED, quietly=quietly),
         build_upkeep(settings, store),

@@ -28,6 +28,23 @@ LONG_WITH_REASON = {
     "tests/ingestion/test_trigger.py": "the trigger tick's behaviour, one sentence after another",
     "tests/ingestion/test_wait.py": "a person's run from its start to its end, one sentence after another",
 }
+DOMAINS: dict[str, set[str]] = {  # each imports only those named beside it, which stand above it
+    "backend": set(),
+    "tenants": {"backend"},
+    "topology": set(),
+    "freshness": {"tenants"},
+    # monitoring
+    "health": {"backend", "tenants", "freshness"},
+    "status": {"tenants", "topology", "freshness", "health"},
+    "alerting": {"tenants", "topology", "freshness", "health", "status"},
+    # the pipelines
+    "ingestion": {"backend", "tenants"},
+    "transformation": {"tenants", "freshness"},
+    "bi": {"transformation"},
+    "audit_log": {"backend", "tenants"},
+}
+VOCABULARY = "adinsights_orchestration.tenants.model"  # providers, tenants, schedules: everybody's words
+SHELLS = {"build", "cli", "definitions", "doctor", "local", "locations"}  # what puts domains together, or shows them
 FOLDERS: dict[str, tuple[set[str], ...]] = {  # each imports only what stands before it; "" is the domain's own modules
     "audit_log": (
         {""},
@@ -190,6 +207,36 @@ def test_dagster_s_internals_are_imported_in_one_package() -> None:
 def test_monitoring_imports_neither_dbt_nor_the_pipelines() -> None:
     names = _imported(PACKAGE / "locations" / "monitoring.py")
     assert [name for name in names if "dbt" in name or "pipelines" in name] == []
+
+
+def _part(name: str) -> str:
+    """The domain, shell or shared module of the package in which a file or an imported name is."""
+    return name.removeprefix("adinsights_orchestration.").split(".")[0]
+
+
+def _parts_imported(file: Path) -> set[str]:
+    """Domains and shells that a file imports, its own and everybody's vocabulary aside."""
+    names = [name for name in _imported(file) if name.startswith("adinsights_orchestration.")]
+    parts = {_part(name) for name in names if name != VOCABULARY and not name.startswith(f"{VOCABULARY}.")}
+    return (parts & {*DOMAINS, *SHELLS}) - {_part(file.relative_to(PACKAGE).parts[0])}
+
+
+@pytest.mark.parametrize("domain", DOMAINS)
+def test_a_domain_imports_only_what_stands_before_it(domain: str) -> None:
+    above = list(DOMAINS)[: list(DOMAINS).index(domain)]
+    assert DOMAINS[domain] <= set(above)
+    against = [
+        f"{file.relative_to(PACKAGE)} imports {other}"
+        for file in _python(PACKAGE / domain)
+        for other in _parts_imported(file) - DOMAINS[domain]
+    ]
+    assert against == []
+
+
+def test_what_several_domains_share_imports_none_of_them() -> None:
+    shared = [f for f in _python(PACKAGE) if _part(f.relative_to(PACKAGE).parts[0]) not in {*DOMAINS, *SHELLS}]
+    against = [f"{file.relative_to(PACKAGE)} imports {other}" for file in shared for other in _parts_imported(file)]
+    assert against == []
 
 
 @pytest.mark.parametrize("domain", FOLDERS)
