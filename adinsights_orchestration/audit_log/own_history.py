@@ -1,16 +1,17 @@
 """The orchestrator's own tables that grow for ever, declared for the machinery that deletes the backend's audit rows.
 
-Belongs here: which rows of which table are history, for how long it is of use, and why the other tables need no such
-declaration; a test wants every table of the ops store named once. Does not belong here: deleting (`retention`),
-Dagster's own tables (`upkeep`). All go by age: the backend has the audit rows, Dagster the runs, and nothing of the
-rest is evidence.
+Belongs here: which rows of which table are history, for how long it is of use, why the other tables need no such
+declaration (a test wants every table of the ops store named once), and which table is archived under a name. Does not
+belong here: deleting (`retention`), Dagster's own tables (`upkeep`). All go by age: the backend has the audit rows,
+Dagster the runs, and nothing of the rest is evidence.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from adinsights_orchestration.audit_log.source import Archive, Place, Source
+from adinsights_orchestration.audit_log.source import AUDIT_LOG, Archive, Place, Source
+from adinsights_orchestration.errors import ConfigurationError
 
 _A_YEAR = 400  # an incident or a month's figures are looked back at for a year, and somewhat longer
 _EVIDENCE = 2_555  # what was done to the audit log: seven years, as the longest contract for its rows
@@ -103,3 +104,19 @@ STANDING: Mapping[str, str] = {
     "audit_removal": "what left the archive, which is proven by it for as long as there is one",
     "audit_gone_object": "the same",
 }
+
+
+def archived_table(name: str) -> Source:
+    """The table that is archived under a name; without one the audit log.
+
+    Raises:
+        ConfigurationError: None is.
+    """
+    tables = {source.name: source for source in (AUDIT_LOG, *ARCHIVED)}
+    if (found := tables.get(name or AUDIT_LOG.name)) is None:
+        raise ConfigurationError(
+            f"no table is archived under the name {name!r}",
+            place="--table",
+            next_step=f"Archived: {', '.join(tables)}. Without --table it is the audit log.",
+        )
+    return found

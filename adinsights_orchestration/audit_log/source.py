@@ -91,6 +91,7 @@ class Source:
         place: The database that it lies in.
         archive: Whether rows may go unarchived.
         window_days: For how long rows are kept; None: as each tenant's contract says.
+        action: The column that tells what was done; None where the table has none.
         resource_type: The column that a hold on a resource reads; None where the table has none.
         resource_id: The same.
         person: The column that tells who caused a row; None where the table has none.
@@ -105,6 +106,7 @@ class Source:
     place: Place = Place.BACKEND
     archive: Archive = Archive.REQUIRED
     window_days: int | None = None
+    action: str | None = None
     resource_type: str | None = None
     resource_id: str | None = None
     person: str | None = None
@@ -148,6 +150,7 @@ AUDIT_LOG = Source(
     time="created_at",
     keys=("id",),
     tenant="tenant_id",
+    action="action",
     resource_type="resource_type",
     resource_id="resource_id",
     person="user_id",

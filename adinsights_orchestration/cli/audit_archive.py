@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from adinsights_orchestration.audit_log.bookkeeping.ledger import Known
     from adinsights_orchestration.audit_log.reading.choosing import Knowing
     from adinsights_orchestration.audit_log.reading.verify import VerifyReport
+    from adinsights_orchestration.audit_log.source import Source
     from adinsights_orchestration.ops_store.store import OpsStore
     from adinsights_orchestration.settings import Settings
 
@@ -30,6 +31,9 @@ _ASSET = "audit_log/archive"  # `audit_log.archive.showing.KEY`, which imports D
 _DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
 FromOption = Annotated[str, typer.Option("--from", metavar="DAY", help="First day (UTC), YYYY-MM-DD.")]
 ToOption = Annotated[str, typer.Option("--to", metavar="DAY", help="Last day (UTC), included.")]
+TableOption = Annotated[
+    str, typer.Option("--table", metavar="NAME", help="Another archived table; without it the audit log.")
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -40,25 +44,28 @@ def register(app: typer.Typer) -> None:
     app.command("status")(status)
 
 
-def archive(first: FromOption = "", last: ToOption = "", as_json: process.JsonOption = False) -> None:
+def archive(
+    first: FromOption = "", last: ToOption = "", table: TableOption = "", as_json: process.JsonOption = False
+) -> None:
     """Archive closed days, in one scan of the table; all that are missing, unless days are named."""
     from adinsights_orchestration.alerting.operating.maintenance import around
     from adinsights_orchestration.audit_log.alerts import set_off_by
     from adinsights_orchestration.audit_log.archive.run import Archiver
+    from adinsights_orchestration.audit_log.own_history import archived_table
     from adinsights_orchestration.audit_log.source import AUDIT_LOG
     from adinsights_orchestration.cli.runs import requester
 
-    settings = process.settings()
+    settings, source = process.settings(), archived_table(table)
     store = process.open_ops_store(settings)
     begin, end = range_of(settings, first, last)
     reports: list[ArchiveReport] = []
     try:
         with around(store, *set_off_by(_ASSET), author=requester(), reason="days are being archived"):
-            report = Archiver(settings, store, AUDIT_LOG).run(
+            report = Archiver(settings, store, source).run(
                 begin, end, actor=requester(), report_to=reports.append, narrower=bool(first or last)
             )
     finally:  # what was sealed before a failure stays sealed
-        if reports:
+        if reports and source is AUDIT_LOG:
             _tell_dagster(settings, store, reports[0])
     if as_json:
         process.print_json({"run": str(report.run), **report.summary()})
@@ -80,18 +87,19 @@ def verify(
     first: FromOption = "",
     last: ToOption = "",
     head: Annotated[str, typer.Option(help="A manifest hash that the chain must have come by.")] = "",
+    table: TableOption = "",
     as_json: process.JsonOption = False,
 ) -> None:
     """Prove a range from the archive alone: the chain, every object, all digests. Exit code 0: it holds."""
+    from adinsights_orchestration.audit_log.own_history import archived_table
     from adinsights_orchestration.audit_log.reading.verify import verify_range
-    from adinsights_orchestration.audit_log.source import AUDIT_LOG
     from adinsights_orchestration.audit_log.store.opening import open_store
 
-    settings = process.settings()
+    settings, source = process.settings(), archived_table(table)
     log = settings.audit_log
     begin, end = range_of(settings, first, last)
-    report = verify_range(open_store(log), AUDIT_LOG, begin, end, at_once=log.at_once, head=head)
-    _journal(settings, "verify", {"first": str(begin), "last": str(end), "problems": len(report.problems)})
+    report = verify_range(open_store(log), source, begin, end, at_once=log.at_once, head=head)
+    _journal(settings, source, "verify", {"first": str(begin), "last": str(end), "problems": len(report.problems)})
     if as_json:
         process.print_json(_document(report))
     else:
@@ -112,23 +120,26 @@ def verify(
     raise typer.Exit(EXIT_NOT_WELL if report.problems or report.missing else 0)
 
 
-def query(
+def query(  # noqa: PLR0913, PLR0917  (a parameter for each option)
     tenant: Annotated[str, typer.Option(help="Only this tenant's rows: slug, name or id.")] = "",
     action: Annotated[str, typer.Option(help="Only rows of this action.")] = "",
     resource_type: Annotated[str, typer.Option("--resource-type", help="Only rows about this kind.")] = "",
     first: FromOption = "",
     last: ToOption = "",
     limit: Annotated[int | None, typer.Option(help="At most so many rows, the newest; 100 without it.", min=1)] = None,
-    sql: Annotated[str, typer.Option(help="A SELECT over the view audit_log instead.")] = "",
+    sql: Annotated[
+        str, typer.Option(help="A SELECT instead, over the view audit_log; of another table over its name.")
+    ] = "",
+    table: TableOption = "",
     as_json: process.JsonOption = False,
 ) -> None:
     """Read the archive where it lies. The rows hold personal data: they go to your terminal and nowhere else."""
+    from adinsights_orchestration.audit_log.own_history import archived_table
     from adinsights_orchestration.audit_log.reading.query import Question, ask
-    from adinsights_orchestration.audit_log.source import AUDIT_LOG
     from adinsights_orchestration.audit_log.store.opening import open_store
     from adinsights_orchestration.cli.selection import tenant_id
 
-    settings = process.settings()
+    settings, source = process.settings(), archived_table(table)
     whose = tenant_id(settings, tenant) if tenant else None
     question = Question(
         tenant=whose,
@@ -143,15 +154,15 @@ def query(
     try:
         answer = ask(
             open_store(settings.audit_log),
-            AUDIT_LOG,
+            source,
             question,
             at_once=settings.audit_log.at_once,
-            knowing=_knowing(settings),
+            knowing=_knowing(settings, source),
         )
     except AdinsightsError as error:  # whose own words may quote a row
-        _journal(settings, "query", {**about, "failed": type(error).__name__})
+        _journal(settings, source, "query", {**about, "failed": type(error).__name__})
         raise
-    _journal(settings, "query", {**about, "rows": len(answer.rows)})
+    _journal(settings, source, "query", {**about, "rows": len(answer.rows)})
     # Who did it, and from where, is what is asked for here; everywhere else these are taken out.
     rows = [
         {name: Verbatim(_shown(value)) for name, value in zip(answer.columns, row, strict=True)} for row in answer.rows
@@ -159,17 +170,17 @@ def query(
     process.print_rows(rows, as_json=as_json, empty="no row", title=f"{len(rows):,} rows of {answer.objects} objects")
 
 
-def status(as_json: process.JsonOption = False) -> None:
+def status(table: TableOption = "", as_json: process.JsonOption = False) -> None:
     """Show which days are archived, and the runs of the last days."""
     from adinsights_orchestration.audit_log.bookkeeping.ledger import ArchiveLedger
     from adinsights_orchestration.audit_log.bookkeeping.removal_ledger import pending
     from adinsights_orchestration.audit_log.days import last_closed, missing, ranges
-    from adinsights_orchestration.audit_log.source import AUDIT_LOG
+    from adinsights_orchestration.audit_log.own_history import archived_table
 
-    settings = process.settings()
+    settings, source = process.settings(), archived_table(table)
     log = settings.audit_log
     store = process.open_ops_store(settings)
-    ledger = ArchiveLedger(store, AUDIT_LOG.name)
+    ledger = ArchiveLedger(store, source.name)
     closed = last_closed(utc_now(), timedelta(minutes=log.settle_minutes))
     days = ledger.days(log.first_day, closed)
     gaps = ranges(missing(log.first_day, closed, days))
@@ -180,7 +191,7 @@ def status(as_json: process.JsonOption = False) -> None:
         "rows": sum(day.rows for day in days.values()),
         "bytes": sum(day.size for day in days.values()),
         "objects": sum(day.files for day in days.values()),
-        "objects_to_remove": len(pending(store, AUDIT_LOG.name)),
+        "objects_to_remove": len(pending(store, source.name)),
         "manifests": sequence,
         "head": head,
         "newest_day": str(max(days)) if days else None,
@@ -193,7 +204,7 @@ def status(as_json: process.JsonOption = False) -> None:
             [{"what": name, "is": _shown(value)} for name, value in document.items() if name != "missing"],
             as_json=False,
             empty="",
-            title="the audit log's archive",
+            title=f"the archive of {table}" if table else "the audit log's archive",
         )
         for begin, end in gaps:
             process.say(f"not archived: {begin} to {end}", style="yellow")
@@ -269,12 +280,11 @@ def _tell_dagster(settings: Settings, store: OpsStore, report: ArchiveReport) ->
     )
 
 
-def _knowing(settings: Settings) -> Knowing:
+def _knowing(settings: Settings, source: Source) -> Knowing:
     """What the ledger knows, where it answers: then the chain need not be read from its beginning."""
     from adinsights_orchestration.audit_log.bookkeeping.ledger import ArchiveLedger
-    from adinsights_orchestration.audit_log.source import AUDIT_LOG
 
-    ledger = ArchiveLedger(process.open_ops_store(settings), AUDIT_LOG.name)
+    ledger = ArchiveLedger(process.open_ops_store(settings), source.name)
 
     def about(first: date, last: date) -> Known | None:
         try:
@@ -285,11 +295,10 @@ def _knowing(settings: Settings) -> Knowing:
     return about
 
 
-def _journal(settings: Settings, kind: str, summary: dict[str, Any]) -> None:
+def _journal(settings: Settings, source: Source, kind: str, summary: dict[str, Any]) -> None:
     """Who read or proved what: in the ops store, and where that does not answer, beside the archive."""
     from adinsights_orchestration.audit_log.journal import note
     from adinsights_orchestration.audit_log.reading.journal import note_beside
-    from adinsights_orchestration.audit_log.source import AUDIT_LOG
     from adinsights_orchestration.audit_log.store.errors import StoreError
     from adinsights_orchestration.audit_log.store.opening import open_store
     from adinsights_orchestration.cli.runs import requester
@@ -297,11 +306,11 @@ def _journal(settings: Settings, kind: str, summary: dict[str, Any]) -> None:
 
     store, who = OpsStore(settings.ops_store), requester()
     try:
-        note(store, AUDIT_LOG.name, kind, actor=who, now=utc_now(), summary=summary)
+        note(store, source.name, kind, actor=who, now=utc_now(), summary=summary)
     except OpsStoreError:
         try:
             beside = open_store(settings.audit_log)
-            key = note_beside(beside, AUDIT_LOG.name, kind, actor=who, now=utc_now(), summary=summary)
+            key = note_beside(beside, source.name, kind, actor=who, now=utc_now(), summary=summary)
         except StoreError:
             process.say("Neither the ops store nor the archive takes it: this is in no journal.", style="yellow")
         else:

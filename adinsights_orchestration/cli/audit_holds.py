@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from adinsights_orchestration.cli import process
+from adinsights_orchestration.cli.audit_archive import TableOption
 from adinsights_orchestration.clock import utc_now
 
 holds_app = typer.Typer(
@@ -26,15 +27,16 @@ def register(app: typer.Typer) -> None:
 @holds_app.command("list")
 def list_(
     ended: Annotated[bool, typer.Option("--all", help="Also those that have ended.")] = False,
+    table: TableOption = "",
     as_json: process.JsonOption = False,
 ) -> None:
     """Show the holds on restored rows that are in force."""
     from adinsights_orchestration.audit_log.holds import list_holds
-    from adinsights_orchestration.audit_log.source import AUDIT_LOG
+    from adinsights_orchestration.audit_log.own_history import archived_table
 
-    store = process.open_ops_store(process.settings())
+    source, store = archived_table(table), process.open_ops_store(process.settings())
     with store.begin() as connection:
-        found = list_holds(connection, AUDIT_LOG.name, utc_now(), ended=ended)
+        found = list_holds(connection, source.name, utc_now(), ended=ended)
     rows = [
         {
             "id": each.id,
@@ -54,19 +56,20 @@ def list_(
 def end(
     hold: Annotated[int, typer.Argument(metavar="ID", help="The hold's number, as `holds list` shows it.")],
     yes: process.YesOption = False,
+    table: TableOption = "",
     as_json: process.JsonOption = False,
 ) -> None:
     """End a hold on restored rows now: from the next night on retention deletes them again."""
     from adinsights_orchestration.audit_log.holds import end_hold, one_hold
-    from adinsights_orchestration.audit_log.source import AUDIT_LOG
+    from adinsights_orchestration.audit_log.own_history import archived_table
     from adinsights_orchestration.cli.runs import requester
 
-    store = process.open_ops_store(process.settings())
+    source, store = archived_table(table), process.open_ops_store(process.settings())
     now = utc_now()
     with store.begin() as connection:
-        found = one_hold(connection, AUDIT_LOG.name, hold, now)
+        found = one_hold(connection, source.name, hold, now)
         if yes:
-            end_hold(connection, AUDIT_LOG.name, found, requester(), now)
+            end_hold(connection, source.name, found, requester(), now)
     whose = f"tenant {found.hold.tenant_id}" if found.hold.tenant_id else "all tenants"
     what = f"hold {hold} on {whose}, {found.hold.first_day} to {found.hold.last_day}"
     if as_json:

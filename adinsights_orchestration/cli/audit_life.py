@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from adinsights_orchestration.cli import process
-from adinsights_orchestration.cli.audit_archive import FromOption, ToOption, range_of
+from adinsights_orchestration.cli.audit_archive import FromOption, TableOption, ToOption, range_of
 from adinsights_orchestration.cli.audit_retention import ApplyOption
 from adinsights_orchestration.cli.entry import EXIT_NOT_WELL
 from adinsights_orchestration.errors import ConfigurationError
@@ -96,12 +96,16 @@ def compact(
 
 
 def mend(
-    first: FromOption = "", last: ToOption = "", apply: ApplyOption = False, as_json: process.JsonOption = False
+    first: FromOption = "",
+    last: ToOption = "",
+    apply: ApplyOption = False,
+    table: TableOption = "",
+    as_json: process.JsonOption = False,
 ) -> None:
     """Find damaged objects, and write anew what the table still holds. Tells what is damaged; mends with --apply."""
     from adinsights_orchestration.audit_log.leaving.mending import mend as run
 
-    target = archive()
+    target = archive(table)
     begin, end = range_of(target.settings, first, last)
     report = run(target, begin, end, apply=apply)
     rows = [
@@ -133,14 +137,14 @@ def _month(text: str) -> date | None:
         ) from None
 
 
-def archive() -> Archive:
-    """The audit log's archive, as the settings name it, for whoever types."""
+def archive(table: str = "") -> Archive:
+    """A table's archive, the audit log's without a name, where the settings say, for whoever types."""
     from adinsights_orchestration.audit_log.leaving.removing import Archive
-    from adinsights_orchestration.audit_log.source import AUDIT_LOG
+    from adinsights_orchestration.audit_log.own_history import archived_table
     from adinsights_orchestration.cli.runs import requester
 
     settings = process.settings()
-    return Archive(settings, process.open_ops_store(settings), AUDIT_LOG, requester())
+    return Archive(settings, process.open_ops_store(settings), archived_table(table), requester())
 
 
 def say_swept(swept: Swept, pending: int) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from adinsights_orchestration.cli import process
+from adinsights_orchestration.cli.audit_archive import TableOption
 from adinsights_orchestration.cli.audit_retention import ApplyOption
 from adinsights_orchestration.cli.entry import EXIT_NOT_WELL
 
@@ -36,7 +37,7 @@ def register(app: typer.Typer) -> None:
     app.command()(restore)
 
 
-def restore(
+def restore(  # noqa: PLR0913, PLR0917  (a parameter for each option)
     first: FirstOption,
     last: LastOption,
     tenant: TenantOption = None,
@@ -44,15 +45,17 @@ def restore(
     live: LiveOption = False,
     hold_until: HoldOption = "",
     apply: ApplyOption = False,
+    table: TableOption = "",
     as_json: process.JsonOption = False,
 ) -> None:
     """Bring archived rows back, into a table of their own or the live one. Tells what would come; does with --apply."""
+    from adinsights_orchestration.audit_log.own_history import archived_table
     from adinsights_orchestration.audit_log.restore.plan import Wanted, moment_of
     from adinsights_orchestration.audit_log.restore.run import Order, Restore
-    from adinsights_orchestration.audit_log.source import AUDIT_LOG
     from adinsights_orchestration.cli.runs import requester
     from adinsights_orchestration.cli.selection import tenant_id
 
+    source = archived_table(table)
     tenants = tuple(tenant_id(process.settings(), each) for each in tenant or ())
     order = Order(
         wanted=Wanted(moment_of(first, "--from"), moment_of(last, "--to", end=True), tenants),
@@ -62,7 +65,7 @@ def restore(
         apply=apply,
     )
     settings = process.settings()
-    report = Restore(settings, process.open_ops_store(settings), AUDIT_LOG, requester()).run(order)
+    report = Restore(settings, process.open_ops_store(settings), source, requester()).run(order)
     if as_json:
         process.print_json(document(report))
     else:

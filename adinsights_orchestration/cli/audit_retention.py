@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from adinsights_orchestration.cli import process
+from adinsights_orchestration.cli.audit_archive import TableOption
 from adinsights_orchestration.cli.entry import EXIT_NOT_WELL
 from adinsights_orchestration.clock import utc_now
 
@@ -26,10 +27,11 @@ def register(app: typer.Typer) -> None:
     app.command()(retention)
 
 
-def retention(apply: ApplyOption = False, as_json: process.JsonOption = False) -> None:
-    """Delete audit rows that are past their window and proven archived. Tells what would go; deletes with --apply."""
+def retention(apply: ApplyOption = False, table: TableOption = "", as_json: process.JsonOption = False) -> None:
+    """Delete rows that are past their window and proven archived. Tells what would go; deletes with --apply."""
     from adinsights_orchestration.alerting.operating.maintenance import around
     from adinsights_orchestration.audit_log.alerts import set_off_by
+    from adinsights_orchestration.audit_log.own_history import archived_table
     from adinsights_orchestration.audit_log.retention import showing
     from adinsights_orchestration.audit_log.retention.again import archive_again, not_held_any_more
     from adinsights_orchestration.audit_log.retention.run import Retention
@@ -38,14 +40,15 @@ def retention(apply: ApplyOption = False, as_json: process.JsonOption = False) -
     from adinsights_orchestration.cli.runs import requester
     from adinsights_orchestration.cli.telling import tell_made
 
-    settings = process.settings()
+    settings, source = process.settings(), archived_table(table)
     store = process.open_ops_store(settings)
     again, unproven = archive_again(settings, store), not_held_any_more(settings, store)
-    run = Retention(settings, store, AUDIT_LOG, utc_now, requester(), again, apply, unproven)
+    run = Retention(settings, store, source, utc_now, requester(), again, apply, unproven)
     set_off = set_off_by(showing.KEY.to_user_string())
-    with around(store, *set_off, author=requester(), reason="retention is at work") if apply else nullcontext():
+    made = apply and source is AUDIT_LOG  # the asset and its checks are of the audit log's rows
+    with around(store, *set_off, author=requester(), reason="retention is at work") if made else nullcontext():
         report = run.run()
-    if apply:
+    if made:
         tell_made(showing.KEY, showing.of_run(report, tenant_names(store)))
     if as_json:
         process.print_json(_document(report, tenant_names(store)))
@@ -56,7 +59,7 @@ def retention(apply: ApplyOption = False, as_json: process.JsonOption = False) -
         for line in _left(report):
             process.say(line, style="yellow")
         if report.dry_run and report.rows:
-            process.say("Nothing was deleted. `adinsights audit retention --apply` does it.")
+            process.say("Nothing was deleted. The same command with --apply does it.")
     raise typer.Exit(EXIT_NOT_WELL if _left(report) else 0)
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import timedelta
 
 import dagster as dg
 import pytest
 import sqlalchemy as sa
 
+from adinsights_orchestration.audit_log import own_history
 from adinsights_orchestration.audit_log.archive.automation import ALL_ARCHIVED, CHAIN_INTACT, build_archive
 from adinsights_orchestration.audit_log.reading.verify import verify_range
 from adinsights_orchestration.audit_log.restore.run import Order, Restore
@@ -15,12 +17,18 @@ from adinsights_orchestration.audit_log.retention.again import archive_again, no
 from adinsights_orchestration.audit_log.retention.automation import build_retention
 from adinsights_orchestration.audit_log.source import Place as Where
 from adinsights_orchestration.audit_log.source import Source
+from adinsights_orchestration.clock import utc_now
 from adinsights_orchestration.environments import Automation
+from adinsights_orchestration.tenants.model import Tenant
+from tests.audit_log.archived import serve
 from tests.audit_log.conftest import LAST, Place
 from tests.audit_log.restoring import LATER, all_days, retention
 from tests.audit_log.rows import FIRST, moment
+from tests.cli.conftest import Answer
 
 NOTES = Source("notes", "notes", "at", ("id",), place=Where.OPS_STORE, window_days=90)
+RANGE, NAMED = ("--from", str(FIRST), "--to", str(LAST)), ("--table", "notes")
+Command = Callable[..., Answer]
 APPLY = {"ops": {"audit_log__retention": {"config": {"dry_run": False}}}}
 
 
@@ -115,3 +123,76 @@ def test_a_day_of_it_that_is_missing_or_altered_fails_the_checks(
     evaluated = {each.check_name: each for each in archive(noted, postgres_instance).get_asset_check_evaluations()}
     assert not evaluated[CHAIN_INTACT].passed
     assert str(evaluated[CHAIN_INTACT].description).startswith("notes: ")
+
+
+@pytest.fixture
+def command(noted: Place, audit_command: Command, monkeypatch: pytest.MonkeyPatch) -> Command:
+    """`adinsights audit`, where notes are among what is archived."""
+    monkeypatch.setattr(own_history, "ARCHIVED", (NOTES,))
+    serve(noted.ops, [Tenant(each, str(each), str(each)) for each in noted.tenants], now=utc_now())
+    return audit_command
+
+
+def test_the_commands_archive_prove_and_read_it_by_its_name(noted: Place, command: Command) -> None:
+    assert command("archive", *RANGE, *NAMED).code == 0
+    assert verify_range(noted.store, NOTES, FIRST, LAST).rows == len(notes(noted))
+    told, of_the_audit_log = command("status", *NAMED, "--json").json, command("status", "--json").json
+    assert (told["rows"], told["newest_day"]) == (len(notes(noted)), str(LAST))
+    assert of_the_audit_log["days"] == 0
+    assert command("verify", *RANGE, *NAMED, "--json").json["rows"] == len(notes(noted))
+    newest = command("query", *NAMED, "--from", str(LAST), "--json").json
+    assert [row["words"] for row in newest] == ["note 17", "note 16", "note 15"]
+    assert command("query", *NAMED, "--sql", "select count(*) n from notes", "--json").json == [{"n": "18"}]
+    (lost,) = [path for path in noted.folder.rglob("*.parquet") if f"/notes/tenant_id=none/dt={LAST}" in str(path)]
+    lost.unlink()
+    assert command("mend", *RANGE, *NAMED, "--apply", "--json").json["damaged"] == []
+    assert command("verify", *RANGE, *NAMED).code == 0
+
+
+def test_the_commands_delete_it_and_bring_it_back_by_its_name(noted: Place, command: Command) -> None:
+    before = notes(noted)
+    command("archive", *RANGE, *NAMED)
+    assert command("retention", *NAMED, "--json").json["rows"] == len(before)
+    assert notes(noted) == before, "it only told"
+    assert command("retention", *NAMED, "--apply").code == 0
+    assert notes(noted) == []
+    assert command("restore", *RANGE, *NAMED, "--apply").code == 0
+    assert notes(noted, "notes_restored") == before
+    assert command("restore", *RANGE, *NAMED, "--live", "--hold-until", "2099-12-31", "--apply").code == 0
+    assert command("retention", *NAMED, "--apply").code == 0
+    assert notes(noted) == before, "they are held"
+    assert command("holds", "list", "--json").json == []
+    (held,) = command("holds", "list", *NAMED, "--json").json
+    assert command("holds", "end", str(held["id"]), *NAMED, "--yes").code == 0
+    assert command("retention", *NAMED, "--apply").code == 0
+    assert notes(noted) == []
+
+
+@pytest.mark.parametrize(
+    "what", [("archive",), ("verify",), ("query",), ("status",), ("retention",), ("mend",), ("restore", *RANGE)]
+)
+def test_a_name_under_which_nothing_is_archived_is_refused_with_those_that_there_are(
+    command: Command, what: tuple[str, ...]
+) -> None:
+    for name in ("nothing", "own_finding"):  # the second one is declared, and goes by age
+        answer = command(*what, "--table", name)
+        assert (answer.code, name in answer.err) == (2, True)
+        assert "accounts_auditlog, notes" in " ".join(answer.err.split())
+
+
+@pytest.mark.parametrize(
+    ("filters", "named"),
+    [
+        (("--tenant", "00000000-0000-0000-0000-000000000001"), "tenant"),
+        (("--action", "login", "--resource-type", "user"), "action and resource type"),
+    ],
+)
+def test_filters_on_columns_that_it_has_not_are_refused(
+    command: Command, filters: tuple[str, ...], named: str
+) -> None:
+    command("archive", *RANGE, *NAMED)
+    answer = command("query", *NAMED, *filters)
+    assert (answer.code != 0, f"cannot be chosen by {named}" in " ".join(answer.err.split())) == (True, True)
+    if named == "tenant":
+        answer = command("restore", *RANGE, *NAMED, *filters)
+        assert (answer.code != 0, "nobody's" in answer.err) == (True, True)

@@ -2,8 +2,8 @@
 
 Belongs here: choosing the objects that a question needs, and DuckDB over them. Does not belong here: printing
 (`cli.audit_archive`). Only objects of the asked-for tenant and days are opened, and each one's hash is checked first;
-those in a bucket are taken into a private folder for it, those in a folder stay where they are. SQL asks the view
-`audit_log`, and reaches no other file; and since DuckDB may also write where it may read, only a query is let through.
+those in a bucket are taken into a private folder for it, those in a folder stay where they are. SQL asks one view,
+and reaches no other file; and since DuckDB may also write where it may read, only a query is let through.
 """
 
 from __future__ import annotations
@@ -24,13 +24,12 @@ from adinsights_orchestration.audit_log.reading import reader
 from adinsights_orchestration.audit_log.reading.choosing import EVER, Knowing, choose
 from adinsights_orchestration.audit_log.reading.reader import ContentError
 from adinsights_orchestration.audit_log.reading.scratch import private_folder
-from adinsights_orchestration.audit_log.source import Source
+from adinsights_orchestration.audit_log.source import AUDIT_LOG, Source
 from adinsights_orchestration.audit_log.store.contract import Store
 from adinsights_orchestration.errors import AdinsightsError
 
-VIEW = "audit_log"
 MOST_ROWS = 100
-_OBJECTS, _DAYS = "audit_log_objects", "audit_log_days"
+_OBJECTS, _DAYS = "_objects", "_days"  # as no table in the archive can be named
 
 
 class QueryError(AdinsightsError):
@@ -48,7 +47,7 @@ class Question:
         first: From this day (UTC) on.
         last: To this day, included.
         limit: At most so many rows, the newest; None: `MOST_ROWS`. SQL sets its own.
-        sql: A SELECT over `audit_log` in place of the filters on rows.
+        sql: A SELECT over the view (`view_of`) in place of the filters on rows.
     """
 
     tenant: UUID | None = None
@@ -87,9 +86,11 @@ def ask(
         knowing: The ledger's `about`, which saves reading the whole chain; None: the store alone.
 
     Raises:
-        QueryError: The SQL is wrong, or nothing is archived of what is asked for.
+        QueryError: The SQL is wrong, the table has no column for a filter, or nothing is archived of what is asked
+            for.
         ContentError: An object that it needs is missing or changed.
     """
+    _require_columns(source, question)
     if question.sql is not None and (question.action or question.resource_type or question.limit is not None):
         raise QueryError(
             "SQL is asked in place of filters on rows, and a limit would be forgotten",
@@ -104,6 +105,24 @@ def ask(
             before, chosen = chosen, _chosen(store, source, question, knowing)
             if chosen == before:
                 raise
+
+
+def view_of(source: Source) -> str:
+    """What SQL calls the rows: the audit log by what everybody calls it, another table by its name in the archive."""
+    return "audit_log" if source is AUDIT_LOG else source.name
+
+
+def _require_columns(source: Source, question: Question) -> None:
+    filters = (
+        ("tenant", question.tenant, source.tenant),
+        ("action", question.action, source.action),
+        ("resource type", question.resource_type, source.resource_type),
+    )
+    if refused := [name for name, value, column in filters if value is not None and column is None]:
+        raise QueryError(
+            f"rows of {source.name} cannot be chosen by {' and '.join(refused)}: it has no such column",
+            next_step=f"Leave that out, or write --sql over the view {view_of(source)}.",
+        )
 
 
 def _answer(
@@ -167,14 +186,14 @@ def _make_view(
 ) -> None:
     """An object of a month holds other days than those that are asked for, and some that were archived anew since."""
     if whole:
-        connection.read_parquet(names, union_by_name=True, hive_partitioning=False).create_view(VIEW)
+        connection.read_parquet(names, union_by_name=True, hive_partitioning=False).create_view(view_of(source))
         return
     rows = connection.read_parquet(names, union_by_name=True, hive_partitioning=False, filename=True)
     rows.create_view(_OBJECTS)
     connection.execute(f"create table {_DAYS} (name varchar, day date)")
     connection.executemany(f"insert into {_DAYS} values (?, ?)", days)  # noqa: S608  (values are parameters)
     connection.execute(
-        f"create view {VIEW} as select o.* exclude (filename) from {_OBJECTS} o"  # noqa: S608  (names of ours)
+        f'create view "{view_of(source)}" as select o.* exclude (filename) from {_OBJECTS} o'  # noqa: S608  (names of ours)
         f' semi join {_DAYS} d on o.filename = d.name and o."{source.time}"::date = d.day'
     )
 
@@ -193,12 +212,13 @@ def _statement(source: Source, question: Question) -> tuple[str, list[object]]:
         return question.sql, []
     wanted: Sequence[tuple[str, object | None]] = (
         (f'"{source.tenant}" = ?', question.tenant),
-        ("action = ?", question.action),
+        (f'"{source.action}" = ?', question.action),
         (f'"{source.resource_type}" = ?', question.resource_type),
         (f'"{source.time}"::date >= ?', question.first),
         (f'"{source.time}"::date <= ?', question.last),
     )
     conditions = [condition for condition, value in wanted if value is not None] or ["true"]
     parameters = [value for _, value in wanted if value is not None]
-    query = f'select * from {VIEW} where {" and ".join(conditions)} order by "{source.time}" desc limit ?'  # noqa: S608  (values are parameters)
+    where = " and ".join(conditions)
+    query = f'select * from "{view_of(source)}" where {where} order by "{source.time}" desc limit ?'  # noqa: S608  (values are parameters)
     return query, [*parameters, question.limit if question.limit is not None else MOST_ROWS]

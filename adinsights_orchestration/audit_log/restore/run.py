@@ -137,6 +137,8 @@ class Restore:
 
     def _require_sense(self, order: Order) -> str:
         wanted = order.wanted
+        if wanted.tenants and self.source.tenant is None:
+            raise RestoreError(f"rows of {self.source.name} are nobody's", next_step="Leave the tenant out.")
         if wanted.first >= wanted.end:
             raise RestoreError("the range ends before it begins", next_step="Give the first day first.")
         if order.live:
