@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
@@ -21,9 +20,8 @@ from adinsights_orchestration.ops_store.tables import SCHEMA
 from adinsights_orchestration.settings import OpsStoreSettings
 
 if TYPE_CHECKING:
-    from alembic.config import Config
+    from adinsights_orchestration.ops_store.revisions import Standing
 
-_MIGRATIONS = Path(__file__).parent / "migrations"
 _MIGRATION_LOCK = "adinsights_ops:migrate"
 _KEPT: Mapping[str, Any] = {"pool_pre_ping": True, "pool_recycle": 1800}  # connections of a pool outlive a restart
 _SESSION_WAITS_SECONDS = 5
@@ -96,16 +94,27 @@ class OpsStore:
         with self.begin() as connection:
             return set(connection.execute(sa.text(_HELD), {"names": list(names)}).scalars())
 
-    def migrate(self) -> None:
-        """Brings the schema to the newest revision; several processes may call it at once, one does the work."""
+    def migrate(self) -> Standing:
+        """Brings the schema to the newest revision; several processes may call it at once, one does the work.
+
+        Returns:
+            Where the schema stood before. One that a newer release has brought further is left as it is: revisions only
+            add, so this release works on it.
+        """
         from alembic import command  # a code location never migrates
+
+        from adinsights_orchestration.ops_store.revisions import alembic_config, keep_release, standing
 
         with self.begin() as connection:
             connection.execute(sa.select(sa.func.pg_advisory_xact_lock(lock_key(_MIGRATION_LOCK))))
             connection.execute(sa.schema.CreateSchema(SCHEMA, if_not_exists=True))
-            config = alembic_config()
-            config.attributes["connection"] = connection
-            command.upgrade(config, "head")
+            found = standing(connection)
+            if not found.is_newer and found.revision != found.newest:
+                config = alembic_config()
+                config.attributes["connection"] = connection
+                command.upgrade(config, "head")
+                keep_release(connection)
+        return found
 
     def _locks(self) -> sa.Engine:
         """One connection is kept, since a tick every half minute should not log in each time; more come as needed."""
@@ -119,12 +128,3 @@ class OpsStore:
         for engine in (self._engine, self._lock_engine):
             if engine is not None:
                 engine.dispose()
-
-
-def alembic_config() -> Config:
-    """Alembic's configuration, made in code so that no ini file has to travel with the package."""
-    from alembic.config import Config
-
-    config = Config()
-    config.set_main_option("script_location", str(_MIGRATIONS))
-    return config

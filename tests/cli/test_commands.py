@@ -17,10 +17,14 @@ from adinsights_orchestration.cli import registry
 from adinsights_orchestration.cli.settings_page import setting_rows
 from adinsights_orchestration.clock import utc_now
 from adinsights_orchestration.ops_store.findings import open_finding
+from adinsights_orchestration.ops_store.store import OpsStore
 from adinsights_orchestration.ops_store.tables import sync_job
 from adinsights_orchestration.redaction import is_secret_name
+from adinsights_orchestration.settings import OpsStoreSettings
 from adinsights_orchestration.tenants.refresh import LOCK
 from tests.cli.conftest import TENANT_ID, Answer, Served
+from tests.conftest import PostgresServer
+from tests.ops_store.test_revisions import of_a_newer_release
 
 Command = Callable[..., Answer]
 # Those without a default are told by their names: their default is None.
@@ -45,6 +49,19 @@ def test_an_unmigrated_store_is_two_lines_with_the_command_to_run(
             "--debug", "connections", ADINSIGHTS_OPS_STORE__DSN=served.dsn.rsplit("/", 1)[0] + "/postgres"
         ).err
     )
+
+
+def test_migrating_what_a_newer_release_has_migrated_succeeds_and_says_so(
+    served: Served, postgres_server: PostgresServer
+) -> None:
+    dsn = postgres_server.create_database("newer")
+    store = OpsStore(OpsStoreSettings(dsn=SecretStr(dsn)))
+    store.migrate()
+    of_a_newer_release(store)
+    store.dispose()
+    answer = served.as_process("migrate", ADINSIGHTS_OPS_STORE__DSN=dsn)
+    assert (answer.code, answer.out) == (0, "")
+    assert "Nothing was changed: the ops store's schema is newer (revision 9999, of release 9.9.0)" in answer.err
 
 
 def test_connections_show_standing_schedule_and_the_next_time_they_are_due(command: Command) -> None:

@@ -16,11 +16,13 @@ from pydantic import SecretStr
 
 from adinsights_orchestration.doctor.model import Status
 from adinsights_orchestration.local import seed
+from adinsights_orchestration.ops_store.store import OpsStore
 from adinsights_orchestration.ops_store.tables import sync_job
 from adinsights_orchestration.settings import Driver, WebhookSender
 from adinsights_orchestration.tenants.store import load_registry
 from tests.conftest import PostgresServer
 from tests.doctor.conftest import NOW, Surroundings
+from tests.ops_store.test_revisions import of_a_newer_release
 
 
 @pytest.fixture
@@ -77,6 +79,19 @@ def test_an_unmigrated_ops_store_names_the_command(around: Surroundings, postgre
     result = empty.result("ops store")
     assert result.status is Status.FAIL
     assert "adinsights migrate" in result.next_step
+
+
+def test_an_ops_store_of_a_newer_release_is_a_warning_that_names_it(
+    around: Surroundings, postgres_server: PostgresServer
+) -> None:
+    newer = around.with_group("ops_store", dsn=SecretStr(postgres_server.create_database("newer")))
+    store = OpsStore(newer.settings.ops_store)
+    store.migrate()
+    of_a_newer_release(store)
+    store.dispose()
+    result = newer.result("ops store")
+    assert result.status is Status.WARN
+    assert "newer (revision 9999, of release 9.9.0)" in result.detail
 
 
 def test_an_ops_store_in_the_backends_database_is_refused(around: Surroundings) -> None:

@@ -182,6 +182,18 @@ def test_a_role_writes_the_project_s_log_lines_under_its_own_name(name: str) -> 
     assert command[:5] == ["adinsights", "exec", "--component", name, "--"]
 
 
+def test_an_older_release_gets_past_the_migration_of_a_newer_one() -> None:
+    # `dagster instance migrate` fails on a schema that it does not know, and everything waits for this service.
+    assert SERVICES["migrate"]["command"] == ["adinsights", "migrate", "--dagster"]
+
+
+@pytest.mark.parametrize("file", ["deploy/compose.yaml", "docs/deployment.md"])
+def test_starting_never_builds_as_it_is_documented(file: str) -> None:
+    ups = re.findall(r"(?:compose\.yaml|deployed) up\b.*", (ROOT / file).read_text())
+    assert ups
+    assert [each for each in ups if "--no-build" not in each] == []
+
+
 def test_exactly_one_daemon_runs() -> None:
     assert SERVICES["daemon"]["deploy"]["replicas"] == 1
 
@@ -206,9 +218,8 @@ def test_compose_s_own_variables_come_from_the_environment_file_or_have_a_defaul
 
 def test_what_compose_alone_reads_is_documented_and_no_container_takes_it_for_a_setting() -> None:
     own = {name: default for name, default in compose_variables().items() if name not in DAGSTER_STORAGE}
-    documented = dict(
-        re.findall(r"^\| `(\w+)` \| `?([^`|]+?)`? \|", (ROOT / "CONTRIBUTING.md").read_text(), re.MULTILINE)
-    )
+    page = (ROOT / "docs" / "deployment.md").read_text().partition("## The environment file\n")[2].partition("\n## ")[0]
+    documented = dict(re.findall(r"^\| `(\w+)` \| `?([^`|]+?)`? \|", page, re.MULTILINE))
     assert documented == {name: default or "must be given" for name, default in own.items()}
     read_by_all = World(Settings(), dict.fromkeys(own, "x"), datetime.now(UTC))
     assert variables(read_by_all).status is Status.OK

@@ -12,13 +12,10 @@ from typing import Any
 
 import psycopg
 import sqlalchemy as sa
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
 
 from adinsights_orchestration.doctor.model import Verdict, fail, ok, some, warn
 from adinsights_orchestration.doctor.world import CONNECT_SECONDS, World
-from adinsights_orchestration.ops_store.store import alembic_config
-from adinsights_orchestration.ops_store.tables import SCHEMA
+from adinsights_orchestration.ops_store.revisions import standing
 from adinsights_orchestration.transformation.warehouse import WarehouseError
 
 CONNECTION_TABLE, AUDIT_TABLE = "integrations_airbyteconnection", "accounts_auditlog"
@@ -29,18 +26,18 @@ _IDENTITY = """select pg_postmaster_start_time()::text, current_setting('port'),
 
 
 def ops_store(world: World) -> Verdict:
-    """The ops store answers and is at the newest revision."""
-    store = world.ops_store.get()
-    with store.begin() as connection:
-        context = MigrationContext.configure(connection, opts={"version_table_schema": SCHEMA})
-        current = context.get_current_revision()
+    """The ops store answers and is at the newest revision; one that a newer release brought further is a warning."""
+    with world.ops_store.get().begin() as connection:
+        found = standing(connection)
         version = str(connection.execute(sa.text("show server_version")).scalar_one()).split()[0]
-    newest = ScriptDirectory.from_config(alembic_config()).get_current_head()
-    if current != newest:
+    if found.is_newer:
+        return warn(found.said, "Right after going back to an older release; else deploy the newer one here too.")
+    if found.revision != found.newest:
         return fail(
-            f"the ops store is at {current or 'no revision'}, the code needs {newest}", "Run `adinsights migrate`."
+            f"the ops store is at {found.revision or 'no revision'}, the code needs {found.newest}",
+            "Run `adinsights migrate`.",
         )
-    return ok(f"Postgres {version}, revision {current}")
+    return ok(f"Postgres {version}, revision {found.revision}")
 
 
 def ops_store_apart(world: World) -> Verdict:
