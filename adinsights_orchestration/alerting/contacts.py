@@ -19,6 +19,7 @@ MAIN_CHANNEL = "slack:#adinsights-alerts"
 IS_MAIN = "is_main"  # in the detail of a finding about a channel: whether it is that one, wherever that is
 OWNERS = ("data-eng", "platform-eng", "marketing-ops")  # runbook: contacts
 OWNER_ITSELF = "owner"  # `mail:owner`: whoever owns what is wrong
+_RESERVED_TOP, _EXAMPLES = ("example", "invalid", "test", "localhost"), ("com", "org", "net")
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 _ADDRESS = re.compile(r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@[A-Za-z0-9-]{1,63}(\.[A-Za-z0-9-]{1,63})*")
 
@@ -26,6 +27,15 @@ _ADDRESS = re.compile(r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@[A-Za-z0-9-]{1,63}
 def is_address(text: str) -> bool:
     """Whether a text is one plain mail address: nothing that a header or a mail server could take for more."""
     return _ADDRESS.fullmatch(text) is not None and len(text) <= 254
+
+
+def is_placeholder(address: str) -> bool:
+    """Whether a mail address is in a domain that is reserved for examples and tests: nobody ever reads what it gets.
+
+    RFC 2606 and RFC 6761 reserve them.
+    """
+    labels = address.rpartition("@")[2].lower().split(".")
+    return labels[-1] in _RESERVED_TOP or (len(labels) > 1 and labels[-2] == "example" and labels[-1] in _EXAMPLES)
 
 
 @dataclass(frozen=True)

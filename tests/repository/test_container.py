@@ -277,7 +277,8 @@ def test_an_example_filled_in_is_a_valid_configuration(
 def test_an_example_names_the_audit_archive_and_everyone_who_is_told(name: str) -> None:
     nightly = {"ADINSIGHTS_AUDIT_LOG__ARCHIVE_URL", "ADINSIGHTS_RETENTION__DSN"}
     told = {"ADINSIGHTS_SLACK__TOKEN", "ADINSIGHTS_SLACK__CHANNEL", "ADINSIGHTS_SMTP__HOST", "ADINSIGHTS_SMTP__SENDER"}
-    assert nightly | told | {"ADINSIGHTS_ALERTING__PING_URL"} <= set(environment_file(name))
+    told |= {"ADINSIGHTS_ALERTING__PING_URL", "ADINSIGHTS_ALERTING__ALERTS_PATH"}
+    assert nightly | told <= set(environment_file(name))
 
 
 @pytest.mark.parametrize("name", EXAMPLES)

@@ -14,27 +14,36 @@ from slack_sdk import WebClient
 from adinsights_orchestration.alerting.channels.mail import NoEncryptionError, dialogue
 from adinsights_orchestration.alerting.channels.slack import ERRORS, SCOPES, channel_id, make_client, meaning_of
 from adinsights_orchestration.alerting.configuration.alert_file import SLACK, load_alerts
-from adinsights_orchestration.alerting.contacts import MAIN_CHANNEL
+from adinsights_orchestration.alerting.contacts import MAIL, MAIN_CHANNEL, is_placeholder
 from adinsights_orchestration.alerting.delivery.opening import build_sinks, kind_of, reached
 from adinsights_orchestration.clock import utc_now
-from adinsights_orchestration.doctor.model import Verdict, fail, ok, skipped, warn
+from adinsights_orchestration.doctor.model import Verdict, fail, ok, skipped, some, warn
 from adinsights_orchestration.doctor.world import CONNECT_SECONDS, World
 from adinsights_orchestration.environments import Environment
 from adinsights_orchestration.settings import SlackSettings
 
+_DOCS = "docs/alerts.md"
+
 
 def routes(world: World) -> Verdict:
-    """The alert file is right, and the channels that it names can be reached."""
+    """The alert file is right, the channels that it names can be reached, and somebody reads the mail."""
     settings = world.settings
     config = load_alerts(settings.alerting.alerts_path, settings.home_timezone)
     sinks = build_sinks(settings, config)
+    mailed = [name.partition(":")[2] for name in config.channels if kind_of(name) == MAIL and name in sinks.by_name]
+    nobody = [address for address in mailed if is_placeholder(address)]
+    if nobody and settings.environment is not Environment.LOCAL:
+        return fail(
+            f"mail goes to {some(nobody)}, which nobody reads",
+            f"Give the contacts their own addresses: ADINSIGHTS_ALERTING__ALERTS_PATH, {_DOCS}.",
+        )
     instead = {name: by for name, by in reached(config, sinks).items() if by != sinks.real(name)}
     said = f"{len(config.contacts)} contacts, {len(config.channels)} channels, {len(config.windows)} windows"
     if not instead or settings.environment is Environment.LOCAL:
         return ok(said)
     kinds = ", ".join(sorted({kind_of(name) for name in instead}))
     by = ", ".join(sorted(set(instead.values())))
-    return warn(f"{said}; not configured: {kinds}. {by} says it instead", "Configure its server: docs/alerts.md.")
+    return warn(f"{said}; not configured: {kinds}. {by} says it instead", f"Configure its server: {_DOCS}.")
 
 
 def slack(world: World) -> Verdict:
