@@ -402,8 +402,13 @@ class DagsterSettings(_Group):
 
     ui_url: str = _setting(
         "http://127.0.0.1:3000",
-        "Base URL of the Dagster UI, for links and for runs that the command line starts.",
-        consequence="While it does not answer, `adinsights sync` runs in its own process.",
+        "Base URL of the Dagster UI as people open it, for links.",
+        consequence="Every link of an alert, a mail and `adinsights status` leads there.",
+    )
+    api_url: str | None = _setting(
+        None,
+        "Base URL under which the orchestrator itself asks Dagster's webserver, past any login. Default: `ui_url`.",
+        consequence="While it does not answer, commands run in their own process and code locations are `unknown`.",
     )
     keep_runs_days: int = _setting(
         30,
@@ -421,6 +426,11 @@ class DagsterSettings(_Group):
         ge=1,
         le=3650,
     )
+
+    @property
+    def asked_url(self) -> str:
+        """Base URL of Dagster's API, without a slash at its end."""
+        return (self.api_url or self.ui_url).rstrip("/")
 
 
 class FreshnessSettings(_Group):

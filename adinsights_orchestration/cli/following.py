@@ -61,7 +61,7 @@ class JobRun:
     ) -> None:
         self._settings, self._store, self._job, self._partitions = settings, store, job, partitions
         self._as_json = as_json
-        self._ui = runs.Ui(settings.dagster.ui_url)
+        self._ui = runs.Ui(settings.dagster.asked_url, settings.dagster.ui_url)
 
     def start(self, op: str, config: Mapping[str, Any], *, here: bool) -> Conclusion:
         """Runs the job by the UI's queue, or in this process where the UI does not answer, and returns its end.

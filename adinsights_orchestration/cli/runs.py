@@ -67,11 +67,12 @@ class Ui:
     """Dagster's GraphQL API, as far as commands need it.
 
     Args:
-        url: Base URL of the UI.
+        url: Base URL that is asked.
+        link: Base URL for people, who may have to pass a login; by default the same.
     """
 
-    def __init__(self, url: str) -> None:
-        self.url = url.rstrip("/")
+    def __init__(self, url: str, link: str | None = None) -> None:
+        self.url, self._link = url.rstrip("/"), (link or url).rstrip("/")
 
     def location_of(self, job: str) -> tuple[str, str] | None:
         """The location and repository that have the job; None when the UI does not answer, or does not know it."""
@@ -96,13 +97,13 @@ class Ui:
         except _NO_ANSWER:
             raise RunError(
                 "the UI did not answer when it was asked for the run, which may be in its queue all the same",
-                next_step=f"Look for it in {self.url}/runs before you start another.",
+                next_step=f"Look for it in {self._link}/runs before you start another.",
             ) from None
         if launched["__typename"] == "LaunchRunSuccess":
             return str(launched["run"]["runId"])
         reasons = [launched.get("message", ""), *(error["message"] for error in launched.get("errors", ()))]
         reason = next((text for text in reasons if text), launched["__typename"])
-        raise RunError(f"Dagster did not take the run: {reason}", next_step=f"See {self.url}/locations.")
+        raise RunError(f"Dagster did not take the run: {reason}", next_step=f"See {self._link}/locations.")
 
     def status(self, run_id: str) -> str | None:
         """The run's status, `SUCCESS` for instance; None when the UI did not answer this time."""
@@ -130,7 +131,7 @@ class Ui:
 
     def run_url(self, run_id: str) -> str:
         """The run's page."""
-        return f"{self.url}/runs/{run_id}"
+        return f"{self._link}/runs/{run_id}"
 
     def _ask(self, query: str, variables: Mapping[str, Any]) -> Any:
         body = {"query": query, "variables": variables}

@@ -123,6 +123,21 @@ def test_the_run_is_given_the_plan_that_the_command_showed_and_so_refuses_any_ot
     assert (config["dry_run"], config["plan_digest"]) == (False, shown)
 
 
+def test_a_command_asks_the_webserver_and_shows_the_link_that_people_can_open(served: Served) -> None:
+    run_id = str(uuid.uuid4())
+    answers = {
+        "repositoriesOrError": {"nodes": [_JOBS]},
+        "launchRun": {"__typename": "LaunchRunSuccess", "run": {"runId": run_id}},
+        "runOrError": {"status": "SUCCESS"},
+        "logsForRun": {"events": []},
+    }
+    behind_a_login = "https://dagster.example.com"
+    with ui_that_answers(answers) as ui:
+        addresses = {"ADINSIGHTS_DAGSTER__UI_URL": behind_a_login, "ADINSIGHTS_DAGSTER__API_URL": ui.url}
+        answer = served.as_process("clear", "Web", "--yes", **addresses)
+    assert f"{behind_a_login}/runs/{run_id}" in answer.err
+
+
 def test_a_schema_that_changed_is_approved_as_it_was_shown_and_not_as_it_is_by_then(
     served: Served, command: Command
 ) -> None:

@@ -68,6 +68,12 @@ def test_code_locations_are_what_dagster_s_webserver_says(
         assert "the manifest is missing" in reading.detail
 
 
+def test_the_webserver_is_asked_at_its_own_address_where_people_pass_a_login(world: Platform, tmp_path: Path) -> None:
+    with webserver(tmp_path, pipelines=GOOD, monitoring=GOOD) as url:
+        world.move("dagster", ui_url="http://127.0.0.1:9", api_url=f"{url}/")
+        assert world.probe(Component.CODE_LOCATIONS).health is Health.OK
+
+
 @contextmanager
 def prometheus(*values: Any, status: int = 200) -> Iterator[str]:
     """A server with Prometheus' query API that answers the two queries with these values."""

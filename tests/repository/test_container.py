@@ -315,5 +315,14 @@ def test_the_ops_store_of_an_example_is_dagster_s_own_database_and_never_the_bac
     assert given["ADINSIGHTS_BACKEND__DSN"] != given["ADINSIGHTS_OPS_STORE__DSN"]
 
 
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_the_orchestrator_asks_its_own_webserver_and_not_the_address_behind_a_login(name: str) -> None:
+    given = environment_file(name)
+    asked = urlsplit(given["ADINSIGHTS_DAGSTER__API_URL"])
+    command = program(SERVICES[str(asked.hostname)]["command"])
+    assert (command[0], command[command.index("--port") + 1]) == ("dagster-webserver", str(asked.port))
+    assert given["ADINSIGHTS_DAGSTER__UI_URL"].startswith("https://")
+
+
 def test_only_examples_are_under_version_control() -> None:
     assert [file.name for file in tracked_files() if file.suffix == ".env"] == []

@@ -76,25 +76,25 @@ def daemons(world: World) -> Verdict:
 
 def ui(world: World) -> Verdict:
     """The UI's address leads to Dagster's webserver."""
-    url = world.settings.dagster.ui_url
+    url = world.settings.dagster.asked_url
     reply = get(f"{url}/server_info")
     if isinstance(reply, str):
         return fail(
             f"nothing answers at {host_of(url)} ({reply})",
-            "Start `dagster-webserver`, or correct ADINSIGHTS_DAGSTER__UI_URL.",
+            f"Start `dagster-webserver`, or correct {_address(world)}.",
         )
     version = json_of(reply).get("dagster_version")
     if version is None:
         return fail(
             f"something else than Dagster answers at {host_of(url)}",
-            "Correct ADINSIGHTS_DAGSTER__UI_URL, or free the port.",
+            "Set ADINSIGHTS_DAGSTER__API_URL to the webserver itself, past any login, or free the port.",
         )
     return ok(f"Dagster {version} at {host_of(url)}")
 
 
 def locations(world: World) -> Verdict:
     """Both code locations are loaded."""
-    entries = _location_entries(world.settings.dagster.ui_url)
+    entries = _location_entries(world.settings.dagster.asked_url)
     if entries is None:
         return skipped("the UI does not answer")
     broken = {str(entry["name"]): _load_error(entry) for entry in entries}
@@ -107,9 +107,13 @@ def locations(world: World) -> Verdict:
     return ok(f"{some(broken)} are loaded")
 
 
-def _location_entries(ui_url: str) -> list[dict[str, Any]] | None:
+def _address(world: World) -> str:
+    return f"ADINSIGHTS_DAGSTER__{'API' if world.settings.dagster.api_url else 'UI'}_URL"
+
+
+def _location_entries(url: str) -> list[dict[str, Any]] | None:
     try:
-        reply = httpx.post(f"{ui_url}/graphql", json={"query": _LOCATIONS}, timeout=CONNECT_SECONDS, trust_env=False)
+        reply = httpx.post(f"{url}/graphql", json={"query": _LOCATIONS}, timeout=CONNECT_SECONDS, trust_env=False)
         workspace = reply.json()["data"]["workspaceOrError"]
         return list(workspace["locationEntries"])
     except (httpx.HTTPError, httpx.InvalidURL, ValueError, KeyError, TypeError):

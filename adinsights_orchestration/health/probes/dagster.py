@@ -50,9 +50,7 @@ async def dagster_daemons(ask: Asking) -> Reading:
 async def code_locations(ask: Asking) -> Reading:
     """Both code locations are loaded: sensors, schedules and freshness of one that is not stand still."""
     component = Component.CODE_LOCATIONS
-    reply = await ask.web.ask(
-        f"{ask.settings.dagster.ui_url.rstrip('/')}/graphql", method="POST", body={"query": _QUERY}
-    )
+    reply = await ask.web.ask(f"{ask.settings.dagster.asked_url}/graphql", method="POST", body={"query": _QUERY})
     entries = reply if isinstance(reply, Trouble) else refusal(reply) or _entries(json_of(reply))
     if isinstance(entries, Trouble):
         said = f"Dagster's webserver does not tell: {entries.detail}"
