@@ -276,6 +276,7 @@ def test_an_example_filled_in_is_a_valid_configuration(
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_an_example_names_the_audit_archive_and_everyone_who_is_told(name: str) -> None:
     nightly = {"ADINSIGHTS_AUDIT_LOG__ARCHIVE_URL", "ADINSIGHTS_RETENTION__DSN"}
+    nightly |= {"ADINSIGHTS_REGISTRY__OVERLAY_PATH"}
     told = {"ADINSIGHTS_SLACK__TOKEN", "ADINSIGHTS_SLACK__CHANNEL", "ADINSIGHTS_SMTP__HOST", "ADINSIGHTS_SMTP__SENDER"}
     told |= {"ADINSIGHTS_ALERTING__PING_URL", "ADINSIGHTS_ALERTING__ALERTS_PATH"}
     assert nightly | told <= set(environment_file(name))

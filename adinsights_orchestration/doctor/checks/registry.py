@@ -10,8 +10,8 @@ from datetime import timedelta
 from adinsights_orchestration.clock import TickClock
 from adinsights_orchestration.doctor.model import Verdict, fail, ok, some, warn
 from adinsights_orchestration.doctor.world import World
-from adinsights_orchestration.environments import UNATTENDED, Automation
-from adinsights_orchestration.tenants.model import Standing
+from adinsights_orchestration.environments import UNATTENDED, Automation, Environment
+from adinsights_orchestration.tenants.model import MINIMUM_RETENTION_DAYS, Standing
 from adinsights_orchestration.tenants.overlay import parse_overlay
 from adinsights_orchestration.tenants.sources import read
 from adinsights_orchestration.tenants.store import registry_health
@@ -29,15 +29,27 @@ def source(world: World) -> Verdict:
 
 
 def overlay(world: World) -> Verdict:
-    """The overlay is valid, whether or not the source can be read."""
+    """The overlay is valid, whether or not the source can be read; what deletes audit rows should have one."""
     path = world.settings.registry.overlay_path
+    if path is None and _deletes(world):
+        return warn(
+            f"none: every tenant's window is the default ({MINIMUM_RETENTION_DAYS} days),"
+            " and no legal hold can come into force",
+            "Name one, empty where nothing is to be said: ADINSIGHTS_REGISTRY__OVERLAY_PATH, docs/audit-log.md.",
+        )
     if path is None:
-        return ok("none: home timezone and 365 days of retention for everybody")
+        return ok(f"none: home timezone and {MINIMUM_RETENTION_DAYS} days of retention for everybody")
     try:
         text = path.read_text()
     except OSError as error:
         return fail(f"{path} cannot be read ({error.strerror})", "Correct ADINSIGHTS_REGISTRY__OVERLAY_PATH.")
     return ok(f"{path.name}: {len(parse_overlay(text, path.name))} entries")
+
+
+def _deletes(world: World) -> bool:
+    """Whether this deployment deletes audit rows by itself."""
+    settings = world.settings
+    return settings.environment is not Environment.LOCAL and settings.retention.dsn is not None
 
 
 def served(world: World) -> Verdict:
