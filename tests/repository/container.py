@@ -59,6 +59,15 @@ def compose() -> dict[str, Any]:
     return parsed
 
 
+def mounts(service: str) -> dict[str, tuple[str, bool]]:
+    """A service's mounts: by the path inside, what is mounted (by default), and whether it may be written."""
+    found = {}
+    for line in compose()["services"][service]["volumes"]:
+        source, target, *options = re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", line).split(":")
+        found[target] = (source, "ro" not in options)
+    return found
+
+
 def compose_variables() -> dict[str, str | None]:
     """What Compose itself takes from the environment file: each variable's default, None where it must be given."""
     text = re.sub(r"^\s*#.*$", "", (DEPLOY / "compose.yaml").read_text(), flags=re.MULTILINE)

@@ -29,6 +29,7 @@ from tests.repository.container import (
     environment_file,
     instructions,
     last_stage,
+    mounts,
     setting_names,
 )
 
@@ -204,7 +205,8 @@ def test_the_ui_without_a_login_is_published_to_loopback_only() -> None:
 
 
 def test_every_volume_and_network_that_is_used_is_declared() -> None:
-    used = {mount.split(":")[0] for service in SERVICES.values() for mount in service["volumes"]}
+    sources = {source for name in SERVICES for source, _ in mounts(name).values()}
+    used = {source for source in sources if not source.startswith((".", "/"))}
     networks = {network for service in SERVICES.values() for network in service["networks"]}
     assert used == set(compose()["volumes"])
     assert networks == set(compose()["networks"])
@@ -261,7 +263,7 @@ def test_both_workspaces_name_the_same_locations() -> None:
 
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_every_variable_of_an_example_is_a_setting(name: str) -> None:
-    assert set(environment_file(name)) - setting_names() == DAGSTER_STORAGE | {"DEPLOY_ENV_FILE"}
+    assert set(environment_file(name)) - setting_names() == DAGSTER_STORAGE | {"DEPLOY_ENV_FILE", "DEPLOY_PUBLISHED_DIR"}
 
 
 @pytest.mark.parametrize(("name", "environment"), EXAMPLES.items())
@@ -297,8 +299,34 @@ def test_in_a_container_with_an_example_nothing_leads_to_the_local_stack(
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_an_archive_in_a_folder_lies_on_the_volume_that_containers_keep(name: str) -> None:
     archive = urlsplit(environment_file(name)["ADINSIGHTS_AUDIT_LOG__ARCHIVE_URL"])
-    (kept,) = {mount.split(":")[1] for role in ORCHESTRATOR for mount in SERVICES[role]["volumes"]}
+    (kept,) = {target for role in ORCHESTRATOR for target, (source, _) in mounts(role).items() if source == "state"}
     assert archive.scheme in {"s3", "gs"} or Path(archive.path).is_relative_to(kept)
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+@pytest.mark.parametrize("role", ORCHESTRATOR)
+def test_a_file_that_an_example_names_has_a_way_in_and_one_that_is_published_a_way_out(name: str, role: str) -> None:
+    given = {key: Path(value) for key, value in environment_file(name).items() if key.endswith("_PATH")}
+    published = {"ADINSIGHTS_DBT__RUN_RESULTS_PATH", "ADINSIGHTS_HEALTH__STATUS_PATH"}
+    ways = {Path(target): write for target, (source, write) in mounts(role).items() if source != "state"}
+    assert published <= set(given)
+    assert {key: ways.get(path.parent) for key, path in given.items()} == {key: key in published for key in given}
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_a_file_that_an_example_names_has_a_sample_in_the_folder_that_is_mounted(name: str) -> None:
+    folder = DEPLOY / mounts("monitoring")["/etc/adinsights"][0]
+    named = {Path(value).name for value in environment_file(name).values() if value.startswith("/etc/adinsights/")}
+    assert {file.name.removesuffix(".example") for file in folder.glob("*.example")} == named
+    assert [file.name for file in tracked_files() if file.parent == folder and file.suffix != ".example"] == []
+
+
+def test_what_the_image_writes_by_itself_is_where_containers_keep_it() -> None:
+    image = dict(pair for one in last_stage() if one.keyword == "ENV" for pair in re.findall(r"(\w+)=(\S+)", one.value))
+    results = Path(image["ADINSIGHTS_DBT__RUN_RESULTS_PATH"])
+    assert mounts("pipelines")[str(results.parent)][1]
+    (volume,) = _only("VOLUME", last_stage()).exec_form()
+    assert mounts("pipelines")[volume] == ("state", True)
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
