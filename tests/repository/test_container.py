@@ -220,9 +220,10 @@ def test_compose_s_own_variables_come_from_the_environment_file_or_have_a_defaul
 
 def test_what_compose_alone_reads_is_documented_and_no_container_takes_it_for_a_setting() -> None:
     own = {name: default for name, default in compose_variables().items() if name not in DAGSTER_STORAGE}
+    own_words = {"COMPOSE_PROFILES": "none"}  # Compose's own variable, which the file itself never names
     page = (ROOT / "docs" / "deployment.md").read_text().partition("## The environment file\n")[2].partition("\n## ")[0]
     documented = dict(re.findall(r"^\| `(\w+)` \| `?([^`|]+?)`? \|", page, re.MULTILINE))
-    assert documented == {name: default or "must be given" for name, default in own.items()}
+    assert documented == {name: default or "must be given" for name, default in own.items()} | own_words
     read_by_all = World(Settings(), dict.fromkeys(own, "x"), datetime.now(UTC))
     assert variables(read_by_all).status is Status.OK
 
@@ -263,7 +264,10 @@ def test_both_workspaces_name_the_same_locations() -> None:
 
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_every_variable_of_an_example_is_a_setting(name: str) -> None:
-    assert set(environment_file(name)) - setting_names() == DAGSTER_STORAGE | {"DEPLOY_ENV_FILE", "DEPLOY_PUBLISHED_DIR"}
+    assert set(environment_file(name)) - setting_names() - {"COMPOSE_PROFILES"} == DAGSTER_STORAGE | {
+        "DEPLOY_ENV_FILE",
+        "DEPLOY_PUBLISHED_DIR",
+    }
 
 
 @pytest.mark.parametrize(("name", "environment"), EXAMPLES.items())
@@ -351,6 +355,15 @@ def test_the_orchestrator_asks_its_own_webserver_and_not_the_address_behind_a_lo
     command = program(SERVICES[str(asked.hostname)]["command"])
     assert (command[0], command[command.index("--port") + 1]) == ("dagster-webserver", str(asked.port))
     assert given["ADINSIGHTS_DAGSTER__UI_URL"].startswith("https://")
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_a_postgres_of_compose_s_own_starts_only_where_dagster_s_storage_is_on_it(name: str) -> None:
+    (profile,) = SERVICES["postgres"]["profiles"]
+    given = environment_file(name)
+    assert (given.get("COMPOSE_PROFILES") == profile) == (given["DAGSTER_PG_HOST"] == "postgres")
+    assert SERVICES["migrate"]["depends_on"]["postgres"]["required"] is False
+    assert [role for role in ORCHESTRATOR if "profiles" in SERVICES[role]] == []
 
 
 def test_only_examples_are_under_version_control() -> None:
