@@ -185,6 +185,25 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True)
+class Halt:
+    """A schedule or sensor that should do its work here and does not.
+
+    Attributes:
+        at: Since when.
+        detail: How that is known.
+        location: The code location that has it; empty where Dagster knows nothing of it.
+        is_schedule: Whether it is a schedule.
+        fails: Whether it ticks, and every tick fails.
+    """
+
+    at: datetime
+    detail: str
+    location: str = ""
+    is_schedule: bool = False
+    fails: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class CheckKey:
     """Names an asset check, of one partition where it has partitions."""
 
@@ -200,7 +219,7 @@ class Events:
     Attributes:
         jobs: Jobs whose newest finished run failed.
         checks: Checks whose newest evaluation failed with severity error.
-        stopped: Schedules and sensors that are declared to run and do not, with how that is known.
+        stopped: Schedules and sensors that are declared to run and do not, or fail whenever they do.
         materialized: When each asset that must be made again and again was last made, or, where it never was, since
             when that is known, and whether it was.
         problem: Why the log could not be read; empty where it was.
@@ -208,7 +227,7 @@ class Events:
 
     jobs: Mapping[str, Failure] = field(default_factory=dict)
     checks: Mapping[CheckKey, Failure] = field(default_factory=dict)
-    stopped: Mapping[str, Failure] = field(default_factory=dict)
+    stopped: Mapping[str, Halt] = field(default_factory=dict)
     materialized: Mapping[str, tuple[datetime, bool]] = field(default_factory=dict)
     problem: str = ""
 

@@ -62,6 +62,10 @@ class Places:
         """A run."""
         return Link("Run", f"{self.links.ui}/runs/{run_id}")
 
+    def automation(self, location: str, name: str, *, is_schedule: bool) -> Link:
+        """A schedule's or sensor's page, with its ticks; the list of all where nobody knows which location has it."""
+        return Link("Automation", self.links.automation(location, name, is_schedule=is_schedule))
+
     def connection(
         self, provider: Provider, partition: str, connection_id: UUID | None, job: int | None, section: str
     ) -> tuple[Link, ...]:

@@ -47,6 +47,13 @@ class Links:
         """A connection's partition."""
         return f"{self.asset(*provider.asset_path)}?view=partitions&partition={quote(key, safe='')}"
 
+    def automation(self, location: str, name: str, *, is_schedule: bool) -> str:
+        """A schedule's or sensor's page; the list of all where its code location is not known."""
+        if not location:
+            return f"{self.ui}/automation"
+        kind = "schedules" if is_schedule else "sensors"
+        return f"{self.ui}/locations/{quote(location, safe='')}/{kind}/{quote(name, safe='')}"
+
     def runbook(self, section: str) -> str:
         """A section of the runbook."""
         return f"{self.runbook_url}#{section}"

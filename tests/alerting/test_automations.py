@@ -1,37 +1,18 @@
-"""Schedules and sensors that stopped ticking, or never did: found in time, and not before."""
+"""Schedules and sensors that stopped ticking, never did, or fail whenever they do: found in time, and not before."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
-import dagster as dg
 import pytest
-import sqlalchemy as sa
-from dagster._core.definitions.run_request import InstigatorType
-from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteInstigatorOrigin, RemoteRepositoryOrigin
-from dagster._core.scheduler.instigation import (
-    InstigatorState,
-    InstigatorStatus,
-    ScheduleInstigatorData,
-    SensorInstigatorData,
-    TickData,
-    TickStatus,
-)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from adinsights_orchestration.alerting.facts import Events
-from adinsights_orchestration.alerting.gathering.automations import AutomationsKept, Expected, Watch, add, judge
-from adinsights_orchestration.alerting.running.alerter import expected_automations
-from adinsights_orchestration.dagster_internals.automations import Automation, automations, last_tick
-from adinsights_orchestration.ops_store.store import OpsStore
-from tests.alerting.plant import PRODUCTION, Plant
+from adinsights_orchestration.alerting.gathering.automations import Expected, Failing, Watch, judge
+from adinsights_orchestration.dagster_internals.automations import Automation
 from tests.alerting.support import NOON
-from tests.conftest import PostgresServer, dagster_instance_on
 
 HOUR, MINUTE = timedelta(hours=1), timedelta(minutes=1)
 HOME = "America/Jamaica"
@@ -50,6 +31,16 @@ def off_at(
     found = {"alert_evaluate": replace(ALIVE, last_tick_at=now)} | ({name: one} if one else {})
     failures, _, _ = judge(found, {name: expected}, watch, now)
     return {name: failure.detail for name, failure in failures.items()}
+
+
+def fails_at(now: datetime, one: Automation, expected: Expected, since: datetime, watch: Watch = LISTENING) -> str:
+    """What is said of one automation whose every tick has failed since then, beside another one that ticks well."""
+    found = {"alert_evaluate": replace(ALIVE, last_tick_at=now), "it": replace(one, last_tick_at=now)}
+    halts, after, until = judge(found, {"it": expected}, watch, now, {"it": Failing(since, "ValueError: boom")})
+    assert after.stopped == {name: halt.at for name, halt in halts.items()}
+    assert halts or until > now, "it is looked at again as soon as time alone makes it news"
+    assert all(halt.fails for halt in halts.values())
+    return halts["it"].detail if halts else ""
 
 
 def on(at: datetime, *, passed_at: datetime | None = None, last_tick_at: datetime | None = None) -> Automation:
@@ -157,6 +148,39 @@ def test_since_when_one_is_off_is_known_from_the_first_time_that_it_was_found() 
     assert Watch.from_json(None) == Watch.from_json({"looked_at": 3}) == Watch()
 
 
+def test_a_sensor_whose_every_tick_fails_is_found_when_a_silent_one_would_be_and_one_failed_tick_is_nothing() -> None:
+    said = "Every tick since 2026-03-10 12:00 UTC has failed, the last one with: ValueError: boom"
+    assert fails_at(NOON + 4 * MINUTE, on(NOON - HOUR), OFTEN, NOON) == ""
+    assert fails_at(NOON + 5 * MINUTE, on(NOON - HOUR), OFTEN, NOON) == said
+    slow = Expected(every=15 * MINUTE)
+    assert fails_at(NOON + 59 * MINUTE, on(NOON - HOUR), slow, NOON) == ""
+    assert fails_at(NOON + 60 * MINUTE, on(NOON - HOUR), slow, NOON) == said
+
+
+def test_a_schedule_has_a_quarter_of_an_hour_to_be_tried_again() -> None:
+    assert fails_at(NIGHT + 14 * MINUTE, on(NOON), NIGHTLY, NIGHT) == ""
+    assert fails_at(NIGHT + 15 * MINUTE, on(NOON), NIGHTLY, NIGHT).startswith("Every tick since 2026-03-11 08:00 UTC")
+
+
+def test_after_a_pause_what_fails_has_its_time_too_and_what_was_found_failing_stays_found() -> None:
+    back = NOON + 10 * HOUR
+    paused = Watch(NOON, NOON - HOUR).at(back)
+    assert fails_at(back + 4 * MINUTE, on(NOON - HOUR), OFTEN, NOON, paused) == ""
+    assert fails_at(back + 5 * MINUTE, on(NOON - HOUR), OFTEN, NOON, paused) != ""
+    told = replace(paused, stopped={"it": NOON})
+    assert fails_at(back, on(NOON - HOUR), OFTEN, NOON, told) != ""
+
+
+def test_what_fails_and_then_is_silent_is_told_as_one_thing_that_began_with_the_first_failure() -> None:
+    found = {"alert_evaluate": replace(ALIVE, last_tick_at=NOON + HOUR), "it": on(NOON, last_tick_at=NOON + HOUR)}
+    failing = {"it": Failing(NOON, "ValueError: boom")}
+    halts, watch, _ = judge(found, {"it": OFTEN}, LISTENING, NOON + HOUR, failing)
+    assert halts["it"].fails
+    later = NOON + HOUR + 5 * MINUTE
+    halts, _, _ = judge(found, {"it": OFTEN}, watch.at(later), later, failing)
+    assert (halts["it"].fails, halts["it"].at, len(halts)) == (False, NOON, 1)
+
+
 class Platform:
     """A daemon that goes up and down, with an evaluation, a sensor and a schedule in it, minute by minute."""
 
@@ -196,147 +220,3 @@ def test_a_daemon_that_goes_down_and_comes_back_is_never_called_silent_and_what_
     assert platform.minute(up=True, dead=True) == {"watching", "half-hourly"}
     platform.minute(up=True)
     assert platform.minute(up=True) == set()
-
-
-class Daemon:
-    """What Dagster's daemon leaves in its storage."""
-
-    def __init__(self, instance: dg.DagsterInstance) -> None:
-        self.instance = instance
-        self._repository = RemoteRepositoryOrigin(RegisteredCodeLocationOrigin("pipelines"), "__repository__")
-
-    def writes(self, name: str, expected: Expected, at: datetime, *, stopped: bool = False) -> InstigatorState:
-        """The state of one that ticked then, or was gone through."""
-        status = InstigatorStatus.STOPPED if stopped else InstigatorStatus.DECLARED_IN_CODE
-        origin = RemoteInstigatorOrigin(self._repository, name)
-        if expected.cron:
-            on_since = ScheduleInstigatorData(expected.cron, at.timestamp())
-            state = InstigatorState(origin, InstigatorType.SCHEDULE, status, on_since)
-        else:
-            ticked = SensorInstigatorData(last_tick_timestamp=at.timestamp())
-            state = InstigatorState(origin, InstigatorType.SENSOR, status, ticked)
-        known = self.instance.get_instigator_state(state.instigator_origin_id, state.selector_id)
-        (self.instance.update_instigator_state if known else self.instance.add_instigator_state)(state)
-        return state
-
-    def ticks(self, name: str, expected: Expected, at: datetime) -> None:
-        """A schedule ticks; its state is not written anew."""
-        origin = RemoteInstigatorOrigin(self._repository, name)
-        kind = InstigatorType.SCHEDULE
-        state = InstigatorState(origin, kind, InstigatorStatus.RUNNING, ScheduleInstigatorData(expected.cron))
-        self.instance.create_tick(
-            TickData(
-                instigator_origin_id=state.instigator_origin_id,
-                instigator_name=name,
-                instigator_type=kind,
-                status=TickStatus.SKIPPED,
-                timestamp=at.timestamp(),
-                selector_id=state.selector_id,
-            )
-        )
-
-
-@pytest.fixture
-def daemon(postgres_server: PostgresServer) -> Iterator[Daemon]:
-    with dagster_instance_on(postgres_server) as instance:
-        yield Daemon(instance)
-
-
-def test_a_night_that_no_schedule_began_is_paged_once_and_over_when_it_ticks(
-    ops_store: OpsStore, daemon: Daemon
-) -> None:
-    plant, declared = Plant(ops_store, daemon.instance), expected_automations(PRODUCTION)
-    for name, expected in declared.items():
-        daemon.writes(name, expected, NIGHT - HOUR if name == "dbt_nightly_build" else NIGHT + 10 * HOUR)
-    plant.now = NIGHT - 3 * MINUTE
-    for _ in range(17):
-        plant.tick()
-    assert plant.shown() == {}
-    plant.tick()
-    text = plant.shown()["automation_stopped"]
-    assert plant.now == NIGHT + 15 * MINUTE
-    assert "[FIRING PAGE]" in text
-    assert "dbt_nightly_build does not run" in text
-    assert "It did not tick for 2026-03-11 08:00 UTC, when it was due." in text
-    plant.standing = None  # another process evaluates
-    assert plant.tick().changes == {}
-    daemon.ticks("dbt_nightly_build", declared["dbt_nightly_build"], NIGHT)
-    assert plant.tick().changes == {"resolved": 1}
-
-
-def test_a_schedule_that_a_person_switches_off_is_paged_by_the_name_that_it_has_in_dagster(
-    ops_store: OpsStore, daemon: Daemon
-) -> None:
-    plant, declared = Plant(ops_store, daemon.instance), expected_automations(PRODUCTION)
-    for name, expected in declared.items():
-        daemon.writes(name, expected, NOON + 10 * HOUR)
-    plant.tick()
-    daemon.writes("audit_log_retention_nightly", declared["audit_log_retention_nightly"], NOON, stopped=True)
-    plant.tick()
-    plant.tick()
-    assert "audit_log_retention_nightly does not run" in plant.shown()["automation_stopped"]
-    daemon.writes("audit_log_retention_nightly", declared["audit_log_retention_nightly"], NOON)
-    assert plant.tick().changes == {"resolved": 1}
-
-
-@contextmanager
-def executed() -> Iterator[list[tuple[str, Any]]]:
-    """What every engine of this process executes, with parameters."""
-    statements: list[tuple[str, Any]] = []
-
-    def before(_connection: object, _cursor: object, statement: str, parameters: object, *_: object) -> None:
-        statements.append((statement, parameters))
-
-    sa.event.listen(sa.Engine, "before_cursor_execute", before)
-    try:
-        yield statements
-    finally:
-        sa.event.remove(sa.Engine, "before_cursor_execute", before)
-
-
-def _about_ticks(statements: list[tuple[str, Any]]) -> list[tuple[str, Any]]:
-    return [one for one in statements if "FROM job_ticks" in one[0]]
-
-
-def test_a_schedules_ticks_are_asked_for_only_once_it_would_be_called_silent_and_then_once(daemon: Daemon) -> None:
-    half_hourly = Expected(cron="*/30 * * * *", timezone=HOME)
-    declared = {"look": half_hourly, **{f"nightly{n}": NIGHTLY for n in range(6)}}
-    for name, expected in declared.items():
-        daemon.writes(name, expected, NOON)
-    kept, watch, asked = AutomationsKept(), LISTENING, {}
-    for n in range(1, 121):  # an hour of evaluations
-        now = NOON + n * MINUTE / 2
-        if now in (NOON + 30 * MINUTE, NOON + 60 * MINUTE):
-            daemon.ticks("look", half_hourly, now)
-        with executed() as statements:
-            events, watch = add(Events(), daemon.instance, declared, watch, now, kept)
-        assert events.stopped == {}
-        if statements:
-            asked[now - NOON] = _about_ticks(statements)
-    assert len(asked) <= 32, "every two minutes, and when one would be called silent"
-    assert {after: len(about) for after, about in asked.items() if about} == {45 * MINUTE: 1}
-
-
-def test_a_tick_is_found_by_an_index_among_many(daemon: Daemon) -> None:
-    half_hourly = Expected(cron="*/30 * * * *", timezone=HOME)
-    daemon.writes("look", half_hourly, NOON)
-    daemon.ticks("look", half_hourly, NOON)
-    engine = daemon.instance.schedule_storage._engine  # type: ignore[union-attr]
-    columns = "job_origin_id, selector_id, status, type, tick_body"
-    with engine.begin() as connection:
-        connection.execute(
-            sa.text(
-                f"insert into job_ticks ({columns}, timestamp) select {columns}, timestamp - n * interval '30 minutes'"
-                " from job_ticks, generate_series(1, 4320) as n"
-            )
-        )
-    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        connection.execute(sa.text("analyze job_ticks"))
-    with executed() as statements:
-        assert last_tick(daemon.instance, automations(daemon.instance)["look"], NOON) == NOON
-    ((asked, parameters),) = _about_ticks(statements)
-    with engine.begin() as connection:
-        rows = connection.exec_driver_sql(f"explain (analyze, costs off, timing off) {asked}", parameters).scalars()
-        plan = "\n".join(rows)
-    assert "Seq Scan" not in plan, plan
-    assert "Rows Removed by Filter" not in plan, plan

@@ -22,6 +22,7 @@ from dagster._core.scheduler.instigation import (
     InstigatorStatus,
     ScheduleInstigatorData,
     SensorInstigatorData,
+    TickStatus,
 )
 from dagster._core.test_utils import freeze_time
 from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
@@ -29,14 +30,23 @@ from dagster._core.workspace.context import WorkspaceProcessContext
 from dagster._core.workspace.load_target import InProcessWorkspaceLoadTarget
 from dagster._daemon.sensor import execute_sensor_iteration
 from dagster._scheduler.scheduler import launch_scheduled_runs
+from dagster._time import get_current_datetime
 
-from adinsights_orchestration.dagster_internals.automations import Automation, automations, due_after, last_tick
+from adinsights_orchestration.dagster_internals.automations import (
+    Automation,
+    Tick,
+    automations,
+    due_after,
+    failing_since,
+    newest_ticks,
+)
 from tests.conftest import PostgresServer, dagster_instance_on
 
 NOON = datetime(2026, 3, 10, 12, 0, tzinfo=UTC)
 HOUR, MINUTE = timedelta(hours=1), timedelta(minutes=1)
 CRON, BERLIN = "30 2 * * *", "Europe/Berlin"
 NAME = "nightly_schedule"
+MENDED = NOON + 10 * MINUTE
 
 
 @dg.job
@@ -51,7 +61,9 @@ def nightly() -> None:
     execution_timezone=BERLIN,
     default_status=dg.DefaultScheduleStatus.RUNNING,
 )
-def skips() -> dg.SkipReason:
+def skips(context: dg.ScheduleEvaluationContext) -> dg.SkipReason:
+    if context.scheduled_execution_time.month == 7:
+        raise RuntimeError("it is too hot")
     return dg.SkipReason("nothing to do")
 
 
@@ -60,7 +72,14 @@ def watching() -> dg.SkipReason:
     return dg.SkipReason("nothing to do")
 
 
-defs = dg.Definitions(jobs=[nightly], schedules=[skips], sensors=[watching])
+@dg.sensor(name="mended", minimum_interval_seconds=30, default_status=dg.DefaultSensorStatus.RUNNING)
+def mended() -> dg.SkipReason:
+    if get_current_datetime() < MENDED:
+        raise ValueError("no such account\nnor any other")
+    return dg.SkipReason("nothing to do")
+
+
+defs = dg.Definitions(jobs=[nightly], schedules=[skips], sensors=[watching, mended])
 
 
 class Daemon:
@@ -76,11 +95,11 @@ class Daemon:
         )
         return automations(self.instance)[NAME]
 
-    def watches(self, now: datetime) -> Automation:
+    def watches(self, now: datetime, name: str = "watching") -> Automation:
         """An iteration of the sensor daemon."""
         with freeze_time(now):
             list(execute_sensor_iteration(self._workspace, logging.getLogger("sensors of a test"), None, None))
-        return automations(self.instance)["watching"]
+        return automations(self.instance)[name]
 
 
 @contextmanager
@@ -149,10 +168,9 @@ def test_a_schedule_is_due_when_dagsters_scheduler_ticks_also_when_the_clocks_ch
         one = daemon.schedules(begins)
         assert one.started_at == begins, "the daemon writes down when it saw a schedule first"
         daemon.schedules(due - MINUTE)
-        assert last_tick(instance, one, begins) is None
+        assert newest_ticks(instance, [one]) == {}
         one = daemon.schedules(due + timedelta(seconds=1))
-        assert last_tick(instance, one, due) == due
-        assert last_tick(instance, one, due + MINUTE) is None
+        assert newest_ticks(instance, [one]) == {NAME: Tick(due)}
         assert due_after(CRON, BERLIN, due) - due >= 23 * HOUR
 
 
@@ -161,7 +179,7 @@ def test_a_moment_at_which_the_daemon_was_down_is_ticked_for_when_it_is_back(pos
     with dagster_instance_on(postgres_server) as instance, daemon_on(instance) as daemon:
         daemon.schedules(NOON)
         one = daemon.schedules(due + 10 * HOUR)
-        assert last_tick(instance, one, due) == due
+        assert newest_ticks(instance, [one]) == {NAME: Tick(due)}
 
 
 def test_up_to_when_a_schedule_was_gone_through_is_written_down_about_once_an_hour(
@@ -181,3 +199,50 @@ def test_a_sensors_state_says_when_the_daemon_saw_it_first_and_when_it_ticked_la
         assert (one.started_at, one.last_tick_at, one.stopped) == (NOON, NOON, False)
         one = daemon.watches(NOON + MINUTE)
         assert (one.started_at, one.last_tick_at) == (NOON, NOON + MINUTE)
+
+
+def test_a_sensor_that_raises_ticks_and_its_newest_tick_says_that_it_failed_and_with_what(
+    postgres_server: PostgresServer,
+) -> None:
+    with dagster_instance_on(postgres_server) as instance, daemon_on(instance) as daemon:
+        one = daemon.watches(NOON, "mended")
+        for at in (NOON + MINUTE, NOON + 2 * MINUTE):
+            one = daemon.watches(at, "mended")
+            assert one.last_tick_at == at, "to Dagster it has ticked"
+            everything = newest_ticks(instance, automations(instance).values())
+            assert everything == {"watching": Tick(at), "mended": Tick(at, True, "ValueError: no such account")}
+            assert failing_since(instance, one) == NOON
+        assert (one.location, one.started_at) == ("pipelines", NOON)
+        one = daemon.watches(MENDED, "mended")
+        assert newest_ticks(instance, [one]) == {"mended": Tick(MENDED)}
+        assert failing_since(instance, one) is None
+
+
+def test_of_a_tick_that_is_under_way_or_died_with_its_daemon_the_one_before_still_speaks(
+    postgres_server: PostgresServer,
+) -> None:
+    with dagster_instance_on(postgres_server) as instance, daemon_on(instance) as daemon:
+        one = daemon.watches(NOON, "mended")
+        (failed,) = instance.get_ticks("", one.selector)
+        under_way = failed.tick_data.with_status(TickStatus.STARTED, error=None, timestamp=(NOON + MINUTE).timestamp())
+        begun = instance.create_tick(under_way)
+        assert newest_ticks(instance, [one])["mended"] == Tick(NOON, True, "ValueError: no such account")
+        instance.update_tick(begun.with_status(TickStatus.SKIPPED))  # as the daemon does that finds it
+        assert newest_ticks(instance, [one])["mended"] == Tick(NOON + MINUTE, True)
+
+
+def test_a_schedule_that_raises_has_a_tick_for_its_moment_that_failed_however_often_it_is_tried(
+    postgres_server: PostgresServer,
+) -> None:
+    begins = datetime(2026, 6, 30, 12, tzinfo=UTC)
+    first = due_after(CRON, BERLIN, begins)
+    with dagster_instance_on(postgres_server) as instance, daemon_on(instance) as daemon:
+        daemon.schedules(begins)
+        for later in (MINUTE, 2 * MINUTE, 24 * HOUR):
+            one = daemon.schedules(first + later)
+            due = first if later < HOUR else due_after(CRON, BERLIN, first)
+            assert newest_ticks(instance, [one]) == {NAME: Tick(due, True, "RuntimeError: it is too hot")}
+            assert failing_since(instance, one) == first
+        one = daemon.schedules(datetime(2026, 8, 1, 12, tzinfo=UTC))
+        assert not newest_ticks(instance, [one])[NAME].failed
+        assert failing_since(instance, one) is None

@@ -1,9 +1,10 @@
-"""Schedules and sensors that should run here and do not: switched off, silent, or never begun.
+"""Schedules and sensors that should do their work here and do not: switched off, silent, never begun, or failing.
 
-Belongs here: from when on silence is too long, and reading no more of Dagster's storage for it than is needed. Does not
-belong here: what is told of it (`rules`), that storage (`dagster_internals.automations`). The daemon that makes
-automations tick makes evaluations too, so silence counts only while somebody listened: after a pause, whether a night
-of a laptop or a restart, everything has its time to tick before it is called silent.
+Belongs here: from when on silence or failing is too long, and reading no more of Dagster's storage for it than is
+needed. Does not belong here: what is told of it (`rules`), that storage (`dagster_internals.automations`). A tick that
+failed has done no work, so it buys no time: what fails is told as soon as what is silent would be. The daemon that
+makes automations tick makes evaluations too, so this counts only while somebody listened: after a pause, whether a
+night of a laptop or a restart, everything has its time to tick before it is told.
 """
 
 from __future__ import annotations
@@ -15,9 +16,18 @@ from typing import Any
 
 import dagster as dg
 
-from adinsights_orchestration.alerting.facts import Events, Failure
+from adinsights_orchestration.alerting.facts import Events, Halt
 from adinsights_orchestration.alerting.gathering.dagster_events import unreadable
-from adinsights_orchestration.dagster_internals.automations import Automation, automations, due_after, last_tick
+from adinsights_orchestration.alerting.message import LONGEST_DETAIL, clean, moment
+from adinsights_orchestration.dagster_internals.automations import (
+    Automation,
+    Tick,
+    automations,
+    due_after,
+    failing_since,
+    newest_ticks,
+)
+from adinsights_orchestration.redaction import redact
 
 _LEAST_SILENCE = timedelta(minutes=5)
 _INTERVALS = 4  # of a sensor
@@ -51,7 +61,7 @@ class Watch:
         looked_at: When that was; None before the first.
         listening_since: Since when evaluations have followed each other without a pause.
         unseen: Since when each automation is looked for that Dagster knows nothing of.
-        stopped: Since when each one does not run that was found so.
+        stopped: Since when each one does not run, or fails, that was found so.
     """
 
     looked_at: datetime | None = None
@@ -91,7 +101,7 @@ class Watch:
 
 @dataclass(frozen=True, slots=True)
 class _Silence:
-    """A tick that did not come so far.
+    """A good tick that did not come so far.
 
     Attributes:
         since: Since when it is missing.
@@ -109,38 +119,59 @@ class _Silence:
         return listened + self.grace
 
 
+@dataclass(frozen=True, slots=True)
+class Failing:
+    """That every tick fails.
+
+    Attributes:
+        since: When the first one did.
+        error: What the newest one raised; empty where that is not known.
+    """
+
+    since: datetime
+    error: str = ""
+
+
 def judge(
-    found: Mapping[str, Automation], declared: Mapping[str, Expected], watch: Watch, now: datetime
-) -> tuple[dict[str, Failure], Watch, datetime]:
-    """Returns what is declared to run and does not, what the next one is to know, and when time alone changes that.
+    found: Mapping[str, Automation],
+    declared: Mapping[str, Expected],
+    watch: Watch,
+    now: datetime,
+    failing: Mapping[str, Failing] | None = None,
+) -> tuple[dict[str, Halt], Watch, datetime]:
+    """Returns what is to do its work and does not, what the next one is to know, and when time alone changes that.
 
     Where Dagster knows of nothing at all, no daemon has ever run: somebody evaluates by hand.
 
     Args:
-        found: What Dagster keeps of each, a schedule with its last tick as far as that was looked for.
+        found: What Dagster keeps of each, with its last tick.
         declared: Those that run by themselves here, by their names in Dagster.
         watch: What is known of earlier.
         now: The moment.
+        failing: Those whose ticks fail.
     """
-    failures: dict[str, Failure] = {}
+    halts: dict[str, Halt] = {}
     unseen: dict[str, datetime] = {}
     until = now + _READ_EVERY
     if not found:
         return {}, replace(watch, unseen={}, stopped={}), until
     for name, expected in declared.items():
         one = found.get(name)
+        place = (one.location if one is not None else "", bool(expected.cron))
         if one is not None and one.stopped:
-            failures[name] = Failure(one.last_tick_at or now, "Somebody switched it off.")
+            halts[name] = Halt(one.last_tick_at or now, "Somebody switched it off.", *place)
             continue
         silence = _silence(one, expected) if one is not None else None
         if silence is None:
             unseen[name] = min(watch.unseen.get(name, now), now)
             silence = _Silence(unseen[name], _UNSEEN_FOR, "Dagster keeps nothing of it: it has never run.")
-        told_from = silence.told_from(watch, name)
-        if told_from <= now:
-            failures[name] = Failure(silence.since, silence.said)
-        until = min(until, told_from)
-    stood = {name: replace(one, at=watch.stopped.get(name, one.at)) for name, one in failures.items()}
+        failure = _failure((failing or {}).get(name), expected)
+        for missing in (silence, failure):
+            told_from = missing.told_from(watch, name) if missing is not None else until
+            if missing is not None and told_from <= now and name not in halts:
+                halts[name] = Halt(missing.since, missing.said, *place, fails=missing is failure)
+            until = min(until, told_from)
+    stood = {name: replace(one, at=watch.stopped.get(name, one.at)) for name, one in halts.items()}
     return stood, replace(watch, unseen=unseen, stopped={name: one.at for name, one in stood.items()}), until
 
 
@@ -151,12 +182,10 @@ class AutomationsKept:
     Attributes:
         read_at: When.
         until: Until when the same says the same.
-        ticks: The last tick of each schedule that had to be asked for.
     """
 
     read_at: datetime = _LONG_AGO
     until: datetime = _LONG_AGO
-    ticks: dict[str, datetime] = field(default_factory=dict)
 
 
 def add(
@@ -184,34 +213,37 @@ def add(
         return events, watch
     try:
         found = automations(instance)
-        for name, expected in declared.items():
-            if expected.cron and name in found and not found[name].stopped:
-                found[name] = _asked(instance, found[name], expected, watch, now, kept)
+        ticks = newest_ticks(instance, [found[name] for name in declared if name in found and not found[name].stopped])
+        failing = {
+            name: _failing(instance, found[name], tick, watch)
+            for name, tick in ticks.items()
+            if tick.failed and tick.at >= (found[name].started_at or tick.at)
+        }
     except Exception as error:  # noqa: BLE001  (whatever Dagster's storage raises, nothing is known, and that is told)
         return unreadable(error), watch
-    stopped, watch, kept.until = judge(found, declared, watch, now)
+    found |= {name: replace(found[name], last_tick_at=ticks[name].at) for name in ticks if declared[name].cron}
+    stopped, watch, kept.until = judge(found, declared, watch, now, failing)
     kept.read_at = now
     return replace(events, stopped=stopped), watch
 
 
-def _asked(
-    instance: dg.DagsterInstance,
-    one: Automation,
-    expected: Expected,
-    watch: Watch,
-    now: datetime,
-    kept: AutomationsKept,
-) -> Automation:
-    """The schedule with its last tick, which is looked for only where it would be called silent without."""
-    one = replace(one, last_tick_at=kept.ticks.get(one.name))
-    silence = _silence(one, expected)
-    if silence is None or now < silence.told_from(watch, one.name):
-        return one
-    tick = last_tick(instance, one, silence.since)
-    if tick is None:
-        return one
-    kept.ticks[one.name] = tick
-    return replace(one, last_tick_at=tick)
+def _failing(instance: dg.DagsterInstance, one: Automation, tick: Tick, watch: Watch) -> Failing:
+    """Since when it fails, which is asked for only until it is told; what was before it was switched on counts not."""
+    since = watch.stopped.get(one.name) or failing_since(instance, one) or tick.at
+    return Failing(max(since, one.started_at or since), clean(redact(tick.error), LONGEST_DETAIL // 2))
+
+
+def _failure(failing: Failing | None, expected: Expected) -> _Silence | None:
+    """Which good tick is missing; None where ticks do not fail."""
+    if failing is None:
+        return None
+    error = f", the last one with: {failing.error}" if failing.error else "."
+    return _Silence(failing.since, _grace(expected), f"Every tick since {moment(failing.since)} has failed{error}")
+
+
+def _grace(expected: Expected) -> timedelta:
+    """For how long nothing need be heard of a good tick."""
+    return _LATE_BY if expected.cron else max(_LEAST_SILENCE, _INTERVALS * expected.every)
 
 
 def _silence(one: Automation, expected: Expected) -> _Silence | None:
@@ -221,8 +253,8 @@ def _silence(one: Automation, expected: Expected) -> _Silence | None:
         return None
     if expected.cron:
         due = due_after(expected.cron, expected.timezone, sign)
-        return _Silence(due, _LATE_BY, f"It did not tick for {due:%Y-%m-%d %H:%M} UTC, when it was due.")
+        return _Silence(due, _grace(expected), f"It did not tick for {due:%Y-%m-%d %H:%M} UTC, when it was due.")
     said = "It has never ticked."
     if one.last_tick_at is not None:
         said = f"It ticked last at {one.last_tick_at:%Y-%m-%d %H:%M} UTC."
-    return _Silence(sign, max(_LEAST_SILENCE, _INTERVALS * expected.every), said)
+    return _Silence(sign, _grace(expected), said)

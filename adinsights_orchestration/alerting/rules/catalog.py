@@ -40,5 +40,13 @@ INHIBITIONS = (
     ),
     _explains("rule=connection_failing", "rule=sync_errors", "connection"),
     _explains("rule=health_not_probed", "rule=freshness_not_evaluated"),
+    # Where nothing ticks, and where the code is not there. The watching location is: this is evaluated in it.
+    _explains("rule=daemon_silent", "rule=~automation_(stopped|failing)"),
+    Inhibition(
+        (Matcher.parse("rule=code_location_not_loaded"),),
+        (Matcher.parse("rule=~automation_(stopped|failing)"), Matcher("location", "!=", "monitoring")),
+    ),
+    # What fails and by that looks at nothing is told by what it does not look at any more.
+    _explains("rule=~health_not_probed|freshness_not_evaluated", "rule=automation_failing", "resource"),
     Inhibition((Matcher.parse("rule=dbt_failing"),), (Matcher.parse("rule=run_failed"), Matcher.parse("job=~dbt_.*"))),
 )

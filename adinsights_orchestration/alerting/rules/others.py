@@ -9,18 +9,19 @@ from __future__ import annotations
 from datetime import timedelta
 
 from adinsights_orchestration.alerting.contacts import IS_MAIN, MAIN_CHANNEL
-from adinsights_orchestration.alerting.facts import CheckKey, Facts, Failure, OpenFinding
+from adinsights_orchestration.alerting.facts import CheckKey, Facts, Failure, Halt, OpenFinding
 from adinsights_orchestration.alerting.message import Severity
 from adinsights_orchestration.alerting.model import Finding
 from adinsights_orchestration.alerting.rules.data import NOT_ACTIVE
 from adinsights_orchestration.alerting.rules.rule import DATA_ENG, PLATFORM_ENG, STORM_RULE, Rule, Verdict
 from adinsights_orchestration.alerting.rules.upkeep import AUDIT_PREFIX, is_audit_job
 
-NOTED, RUN_FAILED, CHECK_FAILED, STOPPED, LOG_UNREADABLE = (
+NOTED, RUN_FAILED, CHECK_FAILED, STOPPED, FAILING, LOG_UNREADABLE = (
     "noted",
     "run_failed",
     "check_failed",
     "automation_stopped",
+    "automation_failing",
     "event_log_unreadable",
 )
 # Told by rules of their own, with more to say.
@@ -56,21 +57,8 @@ def failed_checks(facts: Facts) -> Verdict:
 
 
 def stopped(facts: Facts) -> Verdict:
-    """Schedules and sensors that should run here and do not tick."""
-    found = [
-        Finding(
-            rule=STOPPED,
-            resource=name,
-            severity=Severity.PAGE,
-            title=f"{name} does not run",
-            detail=failure.detail,
-            since=failure.at,
-            owner=PLATFORM_ENG,
-            next_step="Switch it on in Dagster, under Automation, or read its last tick's error there.",
-            links=(facts.places.runbook("a-schedule-or-sensor-does-not-run"),),
-        )
-        for name, failure in sorted(facts.events.stopped.items())
-    ]
+    """Schedules and sensors that should do their work here and do not: they do not tick, or every tick fails."""
+    found = [_halted(name, halt, facts) for name, halt in sorted(facts.events.stopped.items())]
     return Verdict(found, blind=facts.events.problem)
 
 
@@ -124,7 +112,7 @@ RULES = (
     Rule("what domains noted", (NOTED,), noted),
     Rule("failed runs", (RUN_FAILED,), failed_runs),
     Rule("failed checks", (CHECK_FAILED,), failed_checks),
-    Rule("stopped automations", (STOPPED,), stopped),
+    Rule("stopped automations", (STOPPED, FAILING), stopped),
     Rule("event log", (LOG_UNREADABLE,), event_log),
     Rule("storm", (STORM_RULE,), storm),
 )
@@ -147,6 +135,27 @@ def _noted(one: OpenFinding, facts: Facts) -> Finding:
         owner=PLATFORM_ENG if one.kind.startswith("alert_") else DATA_ENG,
         next_step=str(next_step),
         links=(facts.places.runbook("findings"),),
+    )
+
+
+def _halted(name: str, halt: Halt, facts: Facts) -> Finding:
+    what, mend = "does not run", "Switch it on in Dagster, under Automation, or read its last tick's error there."
+    if halt.fails:
+        what, mend = "fails whenever it ticks", "Mend what its error names; its whole error is with its last tick."
+    page = facts.places.automation(halt.location, name, is_schedule=halt.is_schedule)
+    section = "a-schedule-or-sensor-fails" if halt.fails else "a-schedule-or-sensor-does-not-run"
+    return Finding(
+        rule=FAILING if halt.fails else STOPPED,
+        resource=name,
+        severity=Severity.PAGE,
+        title=f"{name} {what}",
+        detail=halt.detail,
+        since=halt.at,
+        beside={"location": halt.location} if halt.location else {},
+        owner=PLATFORM_ENG,
+        next_step=mend,
+        links=(page, facts.places.runbook(section)),
+        is_measured=halt.fails,  # an error may have a number in it that is another with each tick
     )
 
 
