@@ -114,9 +114,11 @@ class OpsStoreSettings(_Group):
     )
     pool_size: int = _setting(
         4,
-        "Connections each process may hold.",
+        "Connections for statements that each process may hold. It takes one more for each lock that it holds (a code "
+        "location 1 to 16, a run 1 to 4), and a tick or run that writes to Dagster's storage keeps 2 to 10 there.",
         unit="connections",
-        consequence="Times the number of processes it must stay below the server's `max_connections`.",
+        consequence="A code location and every run are processes of their own: what they may take together must stay "
+        "below the server's `max_connections`.",
         ge=1,
         le=50,
     )

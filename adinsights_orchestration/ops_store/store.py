@@ -12,7 +12,9 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
+from adinsights_orchestration.errors import OpsStoreError
 from adinsights_orchestration.ops_store import alert_tables, audit_tables  # noqa: F401  (belong to the schema)
 from adinsights_orchestration.ops_store.connecting import lock_key, make_engine, translated_errors
 from adinsights_orchestration.ops_store.lock_session import LockSession
@@ -25,6 +27,10 @@ if TYPE_CHECKING:
 _MIGRATION_LOCK = "adinsights_ops:migrate"
 _KEPT: Mapping[str, Any] = {"pool_pre_ping": True, "pool_recycle": 1800}  # connections of a pool outlive a restart
 _SESSION_WAITS_SECONDS = 5
+# A location has at most eight sensors that lock, each with a tick at work and the next one, which only asks whether it
+# is; a run holds three at most, one in another.
+LOCKS_AT_ONCE = 16
+LOCK_WAITS_SECONDS = 30  # for one of these connections; what is turned away gives its own back at once
 _name = sa.bindparam("name", type_=sa.Text)
 _TAKE = sa.select(sa.func.pg_try_advisory_lock(lock_key(_name)))
 _GIVE_BACK = sa.select(sa.func.pg_advisory_unlock(lock_key(_name)))
@@ -71,7 +77,7 @@ class OpsStore:
         The connection is of a pool apart: sections that each held one of the store's own while their bodies waited for
         a second would wait for each other.
         """
-        with translated_errors(), self._locks().connect() as connection:
+        with translated_errors(), self._lock_connection() as connection:
             taken = connection.execute(_TAKE, {"name": name}).scalar_one()
             try:
                 yield bool(taken)
@@ -116,12 +122,21 @@ class OpsStore:
                 keep_release(connection)
         return found
 
-    def _locks(self) -> sa.Engine:
+    def _lock_connection(self) -> sa.Connection:
         """One connection is kept, since a tick every half minute should not log in each time; more come as needed."""
         if self._lock_engine is None:
-            engine = make_engine(self._settings, **_KEPT, pool_size=1, max_overflow=64)
+            more = LOCKS_AT_ONCE - 1
+            engine = make_engine(
+                self._settings, **_KEPT, pool_size=1, max_overflow=more, pool_timeout=LOCK_WAITS_SECONDS
+            )
             self._lock_engine = engine.execution_options(isolation_level="AUTOCOMMIT")
-        return self._lock_engine
+        try:
+            return self._lock_engine.connect()
+        except PoolTimeoutError as error:
+            raise OpsStoreError(
+                f"this process holds {LOCKS_AT_ONCE} locks of the ops store, and none was given back",
+                next_step="Look for ticks that hang, and restart the process.",
+            ) from error
 
     def dispose(self) -> None:
         """Closes every pooled connection."""

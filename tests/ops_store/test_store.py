@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
+from contextlib import ExitStack
 
 import pytest
 import sqlalchemy as sa
@@ -14,7 +15,8 @@ from dagster_postgres.utils import pg_url_from_config
 from pydantic import SecretStr
 
 from adinsights_orchestration.errors import OpsStoreError
-from adinsights_orchestration.ops_store.store import OpsStore
+from adinsights_orchestration.ops_store import store as store_module
+from adinsights_orchestration.ops_store.store import LOCKS_AT_ONCE, OpsStore
 from adinsights_orchestration.ops_store.tables import SCHEMA, cursor, metadata
 from adinsights_orchestration.settings import PROJECT_ROOT, OpsStoreSettings
 from tests.conftest import PostgresServer, free_port
@@ -77,6 +79,23 @@ def test_sections_that_need_a_connection_each_do_not_wait_for_each_other(postgre
     store = OpsStore(OpsStoreSettings(dsn=dsn, pool_size=1))
     with store.exclusive("one tick"), store.exclusive("another tick"), store.begin() as connection:
         assert connection.execute(sa.select(sa.literal(1))).scalar_one() == 1
+    store.dispose()
+
+
+def test_a_process_takes_so_many_connections_for_locks_and_then_says_what_hangs(
+    postgres_server: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store_module, "LOCK_WAITS_SECONDS", 0)
+    store = OpsStore(OpsStoreSettings(dsn=SecretStr(postgres_server.create_database("ops")), pool_size=1))
+    with ExitStack() as held:
+        for number in range(LOCKS_AT_ONCE):
+            assert held.enter_context(store.exclusive(f"tick {number}"))
+        with pytest.raises(OpsStoreError, match="ticks that hang"), store.exclusive("one more"):
+            pass
+        with store.begin() as connection:  # statements have connections of their own
+            assert connection.execute(sa.select(sa.literal(1))).scalar_one() == 1
+    with store.exclusive("one more") as mine:
+        assert mine
     store.dispose()
 
 
