@@ -1,7 +1,7 @@
 """Replacing a file that others read, as a whole.
 
-Belongs here: writing one file so that any reader, and any crash, sees the old content or the new. Does not belong here:
-what stands in it.
+Belongs here: writing one file so that any reader, and any crash, sees the old content or the new, and what that takes
+of its folder. Does not belong here: what stands in it.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def replace_whole(path: Path, content: bytes) -> None:
             leftover.unlink(missing_ok=True)
         _write_through(replacement, content)
         replacement.replace(path)
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
     except OSError:
         with suppress(OSError):
             replacement.unlink()
@@ -50,8 +50,8 @@ def _write_through(path: Path, content: bytes) -> None:
         os.fsync(file.fileno())
 
 
-def _sync_folder(folder: Path) -> None:
-    """Makes the rename itself survive a power cut."""
+def sync_folder(folder: Path) -> None:
+    """Makes what was created, renamed or deleted in a folder survive a power cut."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -16,9 +16,10 @@ from typing import BinaryIO
 import psycopg
 
 from adinsights_orchestration.audit_log.archive.run import Archiver
-from adinsights_orchestration.audit_log.restore.plan import whole_days
+from adinsights_orchestration.audit_log.restore.plan import Wanted
 from adinsights_orchestration.audit_log.restore.run import Order, Restore
 from adinsights_orchestration.audit_log.source import AUDIT_LOG
+from adinsights_orchestration.audit_log.table.statements import midnight
 from benchmarks._audit_rows import FIRST, Bench, filled
 from benchmarks._machine import Cost, peak_memory_mb
 
@@ -38,7 +39,8 @@ def main() -> None:
         _empty(bench)
         floor = _put(bench, lines)
         _empty(bench)
-        order = Order(whole_days(FIRST, last), live=True, hold_until=datetime.now(UTC) + timedelta(days=1), apply=True)
+        wanted = Wanted(midnight(FIRST), midnight(last + timedelta(days=1)), ())
+        order = Order(wanted, live=True, hold_until=datetime.now(UTC) + timedelta(days=1), apply=True)
         with bench.measured() as cost:
             report = Restore(bench.settings, bench.ops, AUDIT_LOG, "benchmark").run(order)
         after = _digest(bench)

@@ -22,7 +22,6 @@ from psycopg import sql
 
 from adinsights_orchestration.audit_log.source import Column, Kind
 
-OLDEST_SERVER_WITH_FAST_DIGEST = 14
 _SEPARATOR = 31
 _NULL = 30
 _SIGN = 1 << 63

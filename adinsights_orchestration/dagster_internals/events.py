@@ -70,8 +70,8 @@ class CheckResult:
     severity: dg.AssetCheckSeverity = dg.AssetCheckSeverity.ERROR
 
 
-def event_cursor(instance: dg.DagsterInstance) -> int:
-    """Returns the event log's highest storage id; 0 for an empty log."""
+def newest_entry(instance: dg.DagsterInstance) -> int:
+    """Returns the number of the newest entry of the event log; 0 where it is empty."""
     return instance.event_log_storage.get_maximum_record_id() or 0
 
 

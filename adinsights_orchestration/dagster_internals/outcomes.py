@@ -19,6 +19,8 @@ from dagster._core.storage.event_log.schema import AssetCheckExecutionsTable
 from dagster._core.storage.event_log.sql_event_log import SqlEventLogStorage
 from dagster._serdes import deserialize_value
 
+from adinsights_orchestration.dagster_internals.events import newest_entry
+
 REREAD = 1000  # rows
 READ_AT_ONCE = 200  # of each kind of end
 _WILL_RETRY = "dagster/will_retry"
@@ -64,11 +66,6 @@ class FailedCheck:
     at: datetime
     run_id: str
     detail: str
-
-
-def newest_entry(instance: dg.DagsterInstance) -> int:
-    """Returns the number of the newest entry of the event log; 0 where it is empty."""
-    return instance.event_log_storage.get_maximum_record_id() or 0
 
 
 def run_ends(instance: dg.DagsterInstance, after: int) -> tuple[list[RunEnd], int]:

@@ -128,7 +128,7 @@ class Reporter:
             return total
         for provider in agenda.begun:
             total += self._recover(provider, now)
-        cursor = events.event_cursor(self.instance)  # before the first batch, and so before every one
+        cursor = events.newest_entry(self.instance)  # before the first batch, and so before every one
         for provider in sorted(agenda.pending | agenda.begun):  # what a killed attempt did not tell waits again
             while (left := limit - total.materialized - total.failed) > 0:
                 if left < limit and clock is not None and clock.left() <= 0:

@@ -19,7 +19,15 @@ import sqlalchemy as sa
 from adinsights_orchestration.clock import utc_now
 from adinsights_orchestration.errors import AdinsightsError
 from adinsights_orchestration.local.interrupts import never_swallowed
-from adinsights_orchestration.local.progress import Say, SyncLines, finished_syncs, rows_of, telling, whole_seconds
+from adinsights_orchestration.local.progress import (
+    Say,
+    SyncLines,
+    finished_syncs,
+    published_since,
+    rows_of,
+    telling,
+    whole_seconds,
+)
 from adinsights_orchestration.ops_store.store import OpsStore
 from adinsights_orchestration.ops_store.tables import dbt_invocation, dbt_model_result
 from adinsights_orchestration.settings import Settings
@@ -168,7 +176,7 @@ def read_result(
         builds=tuple(builds),
         failed_models=tuple(models),
         failed_runs=tuple(run.job for run in runs if not run.succeeded),
-        published=path if _published_since(path, since) else None,
+        published=path if published_since(path, since) else None,
         seconds=seconds,
     )
 
@@ -188,7 +196,3 @@ def _no_sync_row(connection: Connection) -> dict[str, Any]:
     reason = "no sync of it ended: `adinsights local logs service`"
     row = {"partition": connection.partition_key, "provider": connection.provider.value, "status": "unfinished"}
     return {**row, "rows": None, "seconds": None, "reason": reason}
-
-
-def _published_since(path: Path, since: datetime) -> bool:
-    return path.exists() and path.stat().st_mtime >= since.timestamp()

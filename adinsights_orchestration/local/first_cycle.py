@@ -10,14 +10,13 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
 from adinsights_orchestration.clock import utc_now
 from adinsights_orchestration.errors import AdinsightsError, OpsStoreError
-from adinsights_orchestration.local.progress import Pulse, Say, SyncLines, rows_of
+from adinsights_orchestration.local.progress import Pulse, Say, SyncLines, published_since, rows_of
 from adinsights_orchestration.ops_store.store import OpsStore
 from adinsights_orchestration.ops_store.tables import dbt_invocation, sync_intent, sync_job
 from adinsights_orchestration.settings import Settings
@@ -102,7 +101,7 @@ def look(settings: Settings, store: OpsStore, instance: dg.DagsterInstance, sinc
     """
     builds = _builds(store)
     fresh = [build for build in builds if build["started_at"] >= since]
-    if fresh and _published_since(settings.dbt.run_results_path, since):
+    if fresh and published_since(settings.dbt.run_results_path, since):
         return Look("built and published", build=fresh[0])
     parts = [part for part in (_syncing(store), _building(instance)) if part]
     return Look(", ".join(parts)) if parts else _look_at_rest(store, builds, since, now)
@@ -206,7 +205,3 @@ def _nothing_due(registry: Registry, now: datetime) -> str:
 def _built(build: Mapping[str, Any]) -> str:
     outcome = "all well" if build["succeeded"] else "some FAILED, see the UI"
     return f"  dbt: {build['models']} models in {build['elapsed_seconds']:.0f} s, {outcome}; results published"
-
-
-def _published_since(path: Path, since: datetime) -> bool:
-    return path.exists() and path.stat().st_mtime >= since.timestamp()

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
@@ -117,3 +118,8 @@ def whole_seconds(row: Mapping[str, Any]) -> str:
     """A sync's duration as Airbyte knows it, which is in whole seconds."""
     seconds = row["duration_seconds"] or 0
     return "<1" if seconds < 1 else f"{seconds:.0f}"
+
+
+def published_since(path: Path, since: datetime) -> bool:
+    """Whether the file of published run results was written at a moment or later."""
+    return path.exists() and path.stat().st_mtime >= since.timestamp()

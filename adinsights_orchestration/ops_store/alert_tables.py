@@ -5,17 +5,10 @@ Belongs here: shapes, keys and what each row means. Does not belong here: who wr
 
 from __future__ import annotations
 
-from datetime import datetime
-
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB, UUID
 
-from adinsights_orchestration.ops_store.tables import metadata
-
-
-def _moment(name: str, *, nullable: bool = True) -> sa.Column[datetime]:
-    return sa.Column(name, sa.DateTime(timezone=True), nullable=nullable)
-
+from adinsights_orchestration.ops_store.tables import metadata, moment
 
 # One row for every matter that ever was one; `state = 'ok'` keeps its count of episodes.
 alert_incident = sa.Table(
@@ -30,15 +23,15 @@ alert_incident = sa.Table(
     sa.Column("state", sa.Text, nullable=False),
     sa.Column("episode", sa.Integer, nullable=False),
     sa.Column("severity", sa.Text, nullable=False),
-    _moment("since", nullable=False),
-    _moment("pending_since"),
-    _moment("fired_at"),
-    _moment("ended_at"),
-    _moment("absent_since"),
-    _moment("unknown_since"),
+    moment("since", nullable=False),
+    moment("pending_since"),
+    moment("fired_at"),
+    moment("ended_at"),
+    moment("absent_since"),
+    moment("unknown_since"),
     sa.Column("recent", ARRAY(sa.DateTime(timezone=True)), nullable=False),
     sa.Column("acked_by", sa.Text),
-    _moment("acked_at"),
+    moment("acked_at"),
     sa.Column("acked_severity", sa.Text),
     sa.Column("told", sa.Boolean, nullable=False),
     sa.Column("told_severity", sa.Text),
@@ -59,16 +52,16 @@ alert_group = sa.Table(
     sa.Column("episode", sa.Integer, nullable=False),
     sa.Column("seq", sa.Integer, nullable=False),  # of the last outbox row of this episode
     sa.Column("sinks", ARRAY(sa.Text), nullable=False),  # where its message of this episode is
-    _moment("flush_at"),  # when it may speak next; null: it has nothing to say
-    _moment("told_at"),  # when it spoke last
-    _moment("opened_at"),  # when the message of this episode was first to be sent
-    _moment("closed_at"),  # since when nothing of it fires; null while something does
-    _moment("since"),  # when the oldest matter of this episode began
+    moment("flush_at"),  # when it may speak next; null: it has nothing to say
+    moment("told_at"),  # when it spoke last
+    moment("opened_at"),  # when the message of this episode was first to be sent
+    moment("closed_at"),  # since when nothing of it fires; null while something does
+    moment("since"),  # when the oldest matter of this episode began
     sa.Column("title", sa.Text, nullable=False),
     sa.Column("severity", sa.Text, nullable=False),  # the worst of this episode
     sa.Column("most", sa.Integer, nullable=False),  # the most incidents at once in this episode
     sa.Column("escalated", sa.Integer, nullable=False),  # how many further contacts were told
-    _moment("unacked_at"),  # since when its readers know of a page that nobody has taken on
+    moment("unacked_at"),  # since when its readers know of a page that nobody has taken on
     sa.Column("shown", sa.Text, nullable=False),  # the digest of what the message says; empty while none is open
 )
 
@@ -89,12 +82,12 @@ alert_outbox = sa.Table(
     sa.Column("attempts", sa.Integer, nullable=False, server_default="0"),
     sa.Column("refusals", sa.Integer, nullable=False, server_default="0"),
     sa.Column("claim", UUID(as_uuid=True)),  # whose attempt it is; an attempt that lost it may not record anything
-    _moment("created_at", nullable=False),
-    _moment("first_attempt_at"),
-    _moment("last_attempt_at"),
-    _moment("not_before"),
-    _moment("lease_until"),
-    _moment("finished_at"),
+    moment("created_at", nullable=False),
+    moment("first_attempt_at"),
+    moment("last_attempt_at"),
+    moment("not_before"),
+    moment("lease_until"),
+    moment("finished_at"),
     sa.Column("ref", sa.Text),
     sa.Column("last_error", sa.Text),
     sa.Column("reactions", JSONB),  # [emoji, who] of a first message in Slack that have been counted
@@ -115,8 +108,8 @@ alert_channel = sa.Table(
     "alert_channel",
     metadata,
     sa.Column("sink", sa.Text, primary_key=True),
-    _moment("used_until", nullable=False),
-    _moment("not_before"),
+    moment("used_until", nullable=False),
+    moment("not_before"),
     sa.Column("last_error", sa.Text),
 )
 
@@ -125,7 +118,7 @@ alert_event = sa.Table(
     "alert_event",
     metadata,
     sa.Column("id", sa.BigInteger, sa.Identity(), primary_key=True),
-    _moment("at", nullable=False),
+    moment("at", nullable=False),
     sa.Column("kind", sa.Text, nullable=False),
     sa.Column("fingerprint", sa.Text),
     sa.Column("group_key", sa.Text),
@@ -143,12 +136,12 @@ alert_silence = sa.Table(
     metadata,
     sa.Column("id", sa.BigInteger, sa.Identity(), primary_key=True),
     sa.Column("matchers", ARRAY(sa.Text), nullable=False),  # `tenant=acme`, `rule=~connection_.*`
-    _moment("starts_at", nullable=False),
-    _moment("ends_at", nullable=False),
+    moment("starts_at", nullable=False),
+    moment("ends_at", nullable=False),
     sa.Column("author", sa.Text, nullable=False),
     sa.Column("reason", sa.Text, nullable=False),
     sa.Column("kind", sa.Text, nullable=False, server_default="silenced"),
-    _moment("created_at", nullable=False),
+    moment("created_at", nullable=False),
     sa.CheckConstraint("kind in ('silenced','maintenance')", name="kind"),
     sa.CheckConstraint("ends_at >= starts_at", name="ends_after_start"),
 )

@@ -6,17 +6,12 @@ Belongs here: shapes and keys; they are part of the schema that `tables` begins.
 
 from __future__ import annotations
 
-from datetime import datetime
 from decimal import Decimal
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import JSONB, UUID
 
-from adinsights_orchestration.ops_store.tables import metadata
-
-
-def _moment(name: str, *, nullable: bool = True) -> sa.Column[datetime]:
-    return sa.Column(name, sa.DateTime(timezone=True), nullable=nullable)
+from adinsights_orchestration.ops_store.tables import metadata, moment
 
 
 def _sum(name: str) -> sa.Column[Decimal]:
@@ -37,7 +32,7 @@ audit_manifest = sa.Table(
     sa.Column("hash", sa.Text, nullable=False),
     sa.Column("first_day", sa.Date, nullable=False),
     sa.Column("last_day", sa.Date, nullable=False),
-    _moment("written_at", nullable=False),
+    moment("written_at", nullable=False),
 )
 
 # One row per day and revision; `sequence` is that of the manifest that seals it, null until then.
@@ -55,8 +50,8 @@ audit_day = sa.Table(
     sa.Column("columns", JSONB, nullable=False),
     sa.Column("server_major", sa.Integer, nullable=False),
     sa.Column("run_id", sa.Text),
-    _moment("started_at", nullable=False),
-    _moment("sealed_at"),
+    moment("started_at", nullable=False),
+    moment("sealed_at"),
 )
 
 # One row per tenant, day and revision; at most one of them is sealed, deleting or deleted.
@@ -68,7 +63,7 @@ audit_chunk = sa.Table(
     sa.Column("day", sa.Date, primary_key=True),
     sa.Column("revision", sa.Integer, primary_key=True, autoincrement=False),
     sa.Column("state", sa.Text, nullable=False),
-    _moment("changed_at", nullable=False),
+    moment("changed_at", nullable=False),
     # What the archive holds.
     _count("rows"),
     _sum("portable"),
@@ -77,7 +72,7 @@ audit_chunk = sa.Table(
     _sum("left_portable"),
     _sum("left_fast"),
     _count("deleted_rows"),
-    _moment("deleted_at"),
+    moment("deleted_at"),
     # While it is being deleted: what will be left once the rows are gone.
     sa.Column("staying", JSONB),
     sa.Index("ix_audit_chunk_day", "source", "day"),
@@ -101,8 +96,8 @@ audit_run = sa.Table(
     sa.Column("actor", sa.Text, nullable=False),
     sa.Column("run_id", sa.Text),
     sa.Column("dry_run", sa.Boolean, nullable=False, server_default=sa.false()),
-    _moment("started_at", nullable=False),
-    _moment("finished_at"),
+    moment("started_at", nullable=False),
+    moment("finished_at"),
     sa.Column("summary", JSONB, nullable=False, server_default="{}"),
     sa.Column("error", sa.Text),
     sa.Index("ix_audit_run_started_at", "source", "started_at"),
@@ -117,10 +112,10 @@ audit_hold = sa.Table(
     sa.Column("tenant_id", UUID(as_uuid=True)),  # null: everybody's
     sa.Column("first_day", sa.Date, nullable=False),
     sa.Column("last_day", sa.Date, nullable=False),
-    _moment("ends_at", nullable=False),
+    moment("ends_at", nullable=False),
     sa.Column("reason", sa.Text, nullable=False),
     sa.Column("author", sa.Text, nullable=False),
-    _moment("created_at", nullable=False),
+    moment("created_at", nullable=False),
     sa.Index("ix_audit_hold_ends_at", "source", "ends_at"),
 )
 
@@ -141,7 +136,7 @@ audit_removal = sa.Table(
     _count("rows"),
     _count("objects"),
     _count("bytes"),
-    _moment("written_at", nullable=False),
+    moment("written_at", nullable=False),
     sa.Index("ix_audit_removal_run", "source", "run_id"),
 )
 
@@ -154,8 +149,8 @@ audit_gone_object = sa.Table(
     sa.Column("sequence", sa.Integer, nullable=False),
     sa.Column("tenant_id", UUID(as_uuid=True), nullable=False),
     _count("bytes"),
-    _moment("tried_at"),
+    moment("tried_at"),
     sa.Column("refusal", sa.Text),  # why the store kept it, when it was last asked
-    _moment("removed_at"),
+    moment("removed_at"),
     sa.Index("ix_audit_gone_object_pending", "source", "sequence", postgresql_where=sa.text("removed_at is null")),
 )

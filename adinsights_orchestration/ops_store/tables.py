@@ -25,7 +25,8 @@ metadata = sa.MetaData(
 )
 
 
-def _moment(name: str, *, nullable: bool = True) -> sa.Column[datetime]:
+def moment(name: str, *, nullable: bool = True) -> sa.Column[datetime]:
+    """A column of a moment."""
     return sa.Column(name, sa.DateTime(timezone=True), nullable=nullable)
 
 
@@ -37,7 +38,7 @@ registry_snapshot = sa.Table(
     sa.Column("digest", sa.Text, nullable=False),
     sa.Column("source", sa.Text, nullable=False),
     sa.Column("payload", JSONB, nullable=False),
-    _moment("taken_at", nullable=False),
+    moment("taken_at", nullable=False),
 )
 
 # One row in all (id = 1): how the last read went, so that a stale snapshot says so.
@@ -46,8 +47,8 @@ registry_status = sa.Table(
     metadata,
     sa.Column("id", sa.SmallInteger, primary_key=True),
     sa.Column("snapshot_id", sa.BigInteger, sa.ForeignKey(registry_snapshot.c.id)),
-    _moment("attempted_at", nullable=False),
-    _moment("succeeded_at"),
+    moment("attempted_at", nullable=False),
+    moment("succeeded_at"),
     sa.Column("error", sa.Text),
 )
 
@@ -60,8 +61,8 @@ partition_key = sa.Table(
     sa.Column("row_id", UUID(as_uuid=True), nullable=False, unique=True),
     sa.Column("tenant_id", UUID(as_uuid=True), nullable=False),
     sa.Column("connection_name", sa.Text, nullable=False),
-    _moment("first_seen_at", nullable=False),
-    _moment("retired_at"),
+    moment("first_seen_at", nullable=False),
+    moment("retired_at"),
 )
 
 # Every Airbyte connection id that a partition has had; a re-created connection adds one and keeps the history.
@@ -70,7 +71,7 @@ partition_connection = sa.Table(
     metadata,
     sa.Column("connection_id", UUID(as_uuid=True), primary_key=True),
     sa.Column("key", sa.Text, sa.ForeignKey(partition_key.c.key), nullable=False, index=True),
-    _moment("first_seen_at", nullable=False),
+    moment("first_seen_at", nullable=False),
 )
 
 # What the orchestrator wants to run: committed before the POST, so that no POST is ever forgotten or repeated.
@@ -83,7 +84,7 @@ sync_intent = sa.Table(
     sa.Column("id", sa.BigInteger, sa.Identity(), primary_key=True),
     sa.Column("connection_id", UUID(as_uuid=True), nullable=False),
     sa.Column("partition_key", sa.Text, nullable=False),
-    _moment("due_slot", nullable=False),
+    moment("due_slot", nullable=False),
     sa.Column("reason", sa.Text, nullable=False),  # schedule | manual
     sa.Column("job_type", sa.Text, nullable=False, server_default="sync"),  # sync | clear | refresh
     sa.Column("state", sa.Text, nullable=False),
@@ -92,10 +93,10 @@ sync_intent = sa.Table(
     sa.Column("job_id", sa.BigInteger),
     sa.Column("run_id", sa.Text),  # the Dagster run that a person waits in
     sa.Column("requested_by", sa.Text),
-    _moment("not_before"),
-    _moment("posted_at"),
-    _moment("created_at", nullable=False),
-    _moment("updated_at", nullable=False),
+    moment("not_before"),
+    moment("posted_at"),
+    moment("created_at", nullable=False),
+    moment("updated_at", nullable=False),
     sa.Column("last_error", sa.Text),
     sa.UniqueConstraint("connection_id", "due_slot"),
     sa.CheckConstraint(
@@ -132,8 +133,8 @@ sync_job = sa.Table(
     sa.Column("started_by", sa.Text, nullable=False),  # orchestrator | external
     sa.Column("intent_id", sa.BigInteger, sa.ForeignKey(sync_intent.c.id)),
     sa.Column("run_id", sa.Text),  # the run that waits for it and reports it
-    _moment("started_at", nullable=False),
-    _moment("ended_at"),
+    moment("started_at", nullable=False),
+    moment("ended_at"),
     sa.Column("duration_seconds", sa.Float),
     sa.Column("rows_synced", sa.BigInteger),
     sa.Column("bytes_synced", sa.BigInteger),
@@ -142,14 +143,14 @@ sync_job = sa.Table(
     sa.Column("failure_origin", sa.Text),
     sa.Column("failure_type", sa.Text),
     sa.Column("failure_message", sa.Text),
-    _moment("airbyte_updated_at"),
-    _moment("first_observed_at", nullable=False),
-    _moment("end_observed_at"),  # when it was first seen to be over, by our own clock
-    _moment("observed_at", nullable=False),
-    _moment("missing_since"),  # when Airbyte first did not know it; null once it does again
+    moment("airbyte_updated_at"),
+    moment("first_observed_at", nullable=False),
+    moment("end_observed_at"),  # when it was first seen to be over, by our own clock
+    moment("observed_at", nullable=False),
+    moment("missing_since"),  # when Airbyte first did not know it; null once it does again
     sa.Column("report_state", sa.Text, nullable=False, server_default="none"),
     sa.Column("report_batch", UUID(as_uuid=True)),
-    _moment("reported_at"),
+    moment("reported_at"),
     sa.CheckConstraint("report_state in ('none','pending','reporting','reported','skipped')", name="report_state"),
 )
 sa.Index("ix_sync_job_partition_ended", sync_job.c.partition_key, sync_job.c.ended_at.desc())
@@ -200,8 +201,8 @@ report_batch = sa.Table(
     sa.Column("id", UUID(as_uuid=True), primary_key=True),
     sa.Column("provider", sa.Text, nullable=False),
     sa.Column("event_cursor", sa.BigInteger, nullable=False),
-    _moment("started_at", nullable=False),
-    _moment("finished_at"),
+    moment("started_at", nullable=False),
+    moment("finished_at"),
 )
 
 # Where each reader of a foreign log stands, and since when the sender of webhooks is who it is.
@@ -210,7 +211,7 @@ cursor = sa.Table(
     metadata,
     sa.Column("name", sa.Text, primary_key=True),
     sa.Column("value", JSONB, nullable=False),
-    _moment("updated_at", nullable=False),
+    moment("updated_at", nullable=False),
 )
 
 # What the backend was, or need not be, told about a finished job. `posting`: an attempt may be under way, or waits for
@@ -221,8 +222,8 @@ webhook_post = sa.Table(
     sa.Column("job_id", sa.BigInteger, sa.ForeignKey(sync_job.c.job_id), primary_key=True, autoincrement=False),
     sa.Column("state", sa.Text, nullable=False),  # posting | posted | not_needed | failed
     sa.Column("attempts", sa.Integer, nullable=False, server_default="0"),
-    _moment("not_before"),
-    _moment("decided_at"),
+    moment("not_before"),
+    moment("decided_at"),
     sa.Column("last_error", sa.Text),
     sa.CheckConstraint("state in ('posting','posted','not_needed','failed')", name="state"),
 )
@@ -234,7 +235,7 @@ webhook_told = sa.Table(
     metadata,
     sa.Column("connection_id", UUID(as_uuid=True), primary_key=True),
     sa.Column("job_id", sa.BigInteger, nullable=False),
-    _moment("started_at", nullable=False),
+    moment("started_at", nullable=False),
 )
 
 # Something a person should know; open until `cleared_at`. One row per kind and subject while it is open.
@@ -245,9 +246,9 @@ finding = sa.Table(
     sa.Column("kind", sa.Text, nullable=False),
     sa.Column("subject", sa.Text, nullable=False),
     sa.Column("detail", JSONB, nullable=False),
-    _moment("first_seen_at", nullable=False),
-    _moment("last_seen_at", nullable=False),
-    _moment("cleared_at"),
+    moment("first_seen_at", nullable=False),
+    moment("last_seen_at", nullable=False),
+    moment("cleared_at"),
 )
 sa.Index(
     "uq_finding_open", finding.c.kind, finding.c.subject, unique=True, postgresql_where=finding.c.cleared_at.is_(None)
@@ -265,9 +266,9 @@ audit_entry = sa.Table(
     sa.Column("resource_type", sa.Text, nullable=False),
     sa.Column("resource_id", sa.Text, nullable=False),
     sa.Column("detail", JSONB, nullable=False),
-    _moment("created_at", nullable=False),
-    _moment("delivered_at"),
-    _moment("refused_at"),
+    moment("created_at", nullable=False),
+    moment("delivered_at"),
+    moment("refused_at"),
     sa.Column("last_error", sa.Text),
 )
 sa.Index(
@@ -286,8 +287,8 @@ dbt_invocation = sa.Table(
     sa.Column("full_refresh", sa.Boolean, nullable=False),
     sa.Column("completed", sa.Boolean, nullable=False),  # false: killed before dbt wrote its results
     sa.Column("succeeded", sa.Boolean, nullable=False),  # of the build so far: a second pass never is, its first failed
-    _moment("generated_at", nullable=False),
-    _moment("started_at", nullable=False),
+    moment("generated_at", nullable=False),
+    moment("started_at", nullable=False),
     sa.Column("elapsed_seconds", sa.Float, nullable=False),
     sa.Column("models", sa.Integer, nullable=False),
     sa.Column("artifact", JSONB),  # the metadata of dbt's run results, for publishing
@@ -304,8 +305,8 @@ dbt_model_result = sa.Table(
     sa.Column("message", sa.Text),
     sa.Column("execution_seconds", sa.Float, nullable=False),
     sa.Column("result", JSONB, nullable=False),  # dbt's own result object, for publishing
-    _moment("generated_at", nullable=False),
-    _moment("built_at"),  # the last result that did not fail or skip it
+    moment("generated_at", nullable=False),
+    moment("built_at"),  # the last result that did not fail or skip it
 )
 
 # How fresh each connection is, and until when that holds without news: an evaluation looks only at rows whose time
@@ -318,23 +319,23 @@ connection_freshness = sa.Table(
     sa.Column("tenant_id", UUID(as_uuid=True), nullable=False),
     sa.Column("state", sa.Text, nullable=False),
     sa.Column("detail", sa.Text, nullable=False),
-    _moment("since", nullable=False),
-    _moment("expected_since", nullable=False),  # since when this schedule and standing hold
+    moment("since", nullable=False),
+    moment("expected_since", nullable=False),  # since when this schedule and standing hold
     sa.Column("expectation", sa.Text, nullable=False),  # the schedule and standing themselves
-    _moment("valid_until"),
-    _moment("deadline"),  # from when it is late without a success
-    _moment("last_success_at"),
+    moment("valid_until"),
+    moment("deadline"),  # from when it is late without a success
+    moment("last_success_at"),
     sa.Column("last_job_id", sa.BigInteger),
     sa.Column("last_job_status", sa.Text),
     sa.Column("last_job_reason", sa.Text),
-    _moment("last_job_ended_at"),
-    _moment("running_since"),
+    moment("last_job_ended_at"),
+    moment("running_since"),
     sa.Column("failures", sa.Integer, nullable=False, server_default="0"),  # since the last success
     sa.Column("usual_seconds", sa.Float),  # 95th percentile of its own durations
     sa.Column("materialized_job", sa.BigInteger),  # the newest job that Dagster was told of as a materialization
     sa.Column("shown_job", sa.BigInteger),
     sa.Column("shown_state", sa.Text),
-    _moment("evaluated_at", nullable=False),
+    moment("evaluated_at", nullable=False),
 )
 sa.Index("ix_connection_freshness_valid_until", connection_freshness.c.valid_until)
 sa.Index(
@@ -357,9 +358,9 @@ component_health = sa.Table(
     sa.Column("facts", JSONB, nullable=False),
     sa.Column("latency_ms", sa.Float),
     sa.Column("value", sa.Float),
-    _moment("since", nullable=False),
-    _moment("last_ok_at"),
-    _moment("checked_at", nullable=False),
+    moment("since", nullable=False),
+    moment("last_ok_at"),
+    moment("checked_at", nullable=False),
 )
 
 # Readings, counted: a row per component and minute, rolled up to hours and days, pruned.
@@ -392,6 +393,6 @@ topology = sa.Table(
     sa.Column("version", sa.Integer, nullable=False),  # of the payload's shape
     sa.Column("digest", sa.Text, nullable=False),
     sa.Column("payload", JSONB, nullable=False),
-    _moment("published_at", nullable=False),
-    _moment("confirmed_at", nullable=False),  # the last load that said the same
+    moment("published_at", nullable=False),
+    moment("confirmed_at", nullable=False),  # the last load that said the same
 )

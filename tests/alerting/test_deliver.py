@@ -9,7 +9,7 @@ import pytest
 
 from adinsights_orchestration.alerting.bookkeeping import outbox
 from adinsights_orchestration.alerting.bookkeeping.rows import opened_within, save_groups
-from adinsights_orchestration.alerting.channels.sinks import Notice, Outcome, Sinks, Traits, log_only
+from adinsights_orchestration.alerting.channels.sinks import LogSink, Notice, Outcome, Sinks, Traits
 from adinsights_orchestration.alerting.delivery import deliver
 from adinsights_orchestration.alerting.delivery.deliver import Delivered
 from adinsights_orchestration.alerting.matching import Routes
@@ -173,7 +173,7 @@ def test_without_any_channel_alerts_are_lines_of_the_log(ops_store: OpsStore, ca
     world = World(Options(Routes(("log",))))
     with ops_store.begin() as connection:
         outbox.enqueue(connection, world.tick(finding("acme-meta")), NOON)
-    done = deliver.run(ops_store, log_only(), TickClock(NOON, 40.0, lambda: 0.0))
+    done = deliver.run(ops_store, Sinks({"log": LogSink()}, ("log",)), TickClock(NOON, 40.0, lambda: 0.0))
     assert done.counts == {"sent": 1}
 
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
 from uuid import UUID
 
 import sqlalchemy as sa
 
-from adinsights_orchestration.audit_log.restore.plan import Wanted, whole_days
+from adinsights_orchestration.audit_log.restore.plan import Wanted
 from adinsights_orchestration.audit_log.restore.report import RestoreReport
 from adinsights_orchestration.audit_log.restore.run import Order, Restore
 from adinsights_orchestration.audit_log.source import AUDIT_LOG
+from adinsights_orchestration.audit_log.table.statements import midnight
 from adinsights_orchestration.ops_store.tables import audit_entry
 from adinsights_orchestration.tenants.model import Tenant
 from tests.audit_log.archived import World, serve
@@ -21,6 +23,11 @@ RESTORED = "accounts_auditlog_restored"
 LATER = datetime(2025, 6, 1, 7, tzinfo=UTC)  # every row is older than its window
 UNTIL = LATER + timedelta(days=30)
 EVERY_COLUMN = "id, tenant_id, user_id, action, resource_type, resource_id, metadata::text, created_at"
+
+
+def whole_days(first: date, last: date, tenants: Sequence[UUID] = ()) -> Wanted:
+    """All rows from the first day to the last, which is included."""
+    return Wanted(midnight(first), midnight(last + timedelta(days=1)), tuple(tenants))
 
 
 def all_days(*tenants: UUID) -> Wanted:

@@ -71,7 +71,7 @@ def test_more_items_than_one_batch_holds_all_arrive_in_order(postgres_instance: 
 
 def test_what_arrived_since_a_cursor_is_found_by_its_job_id(postgres_instance: dg.DagsterInstance) -> None:
     events.report_materializations(postgres_instance, KEY, [_item("acme/a", 1)])
-    cursor = events.event_cursor(postgres_instance)
+    cursor = events.newest_entry(postgres_instance)
     events.report_materializations(postgres_instance, KEY, [_item("acme/a", 2), _item("acme/b", 3)])
     events.report_materializations(postgres_instance, dg.AssetKey("other"), [_item("acme/a", 4)])
     assert events.materialized_values(postgres_instance, KEY, after=cursor) == {2, 3}

@@ -219,8 +219,3 @@ class LogSink:
             text=plain_text(message),
         )
         return Sent(ref)
-
-
-def log_only() -> Sinks:
-    """The sinks of a deployment that configured none."""
-    return Sinks({LogSink.name: LogSink()}, default=(LogSink.name,))

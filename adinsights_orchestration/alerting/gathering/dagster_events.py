@@ -19,6 +19,7 @@ from adinsights_orchestration.alerting.facts import CheckKey, Events, Failure
 from adinsights_orchestration.alerting.rules.upkeep import DAILY
 from adinsights_orchestration.dagster_internals import outcomes
 from adinsights_orchestration.dagster_internals.connections import keep_connections
+from adinsights_orchestration.dagster_internals.events import newest_entry
 from adinsights_orchestration.dagster_internals.outcomes import RunEnd
 from adinsights_orchestration.topology.model import Topology
 
@@ -196,7 +197,7 @@ def read(
     kept = kept or LogKept()
     try:
         keep_connections(instance)
-        newest = outcomes.newest_entry(instance)
+        newest = newest_entry(instance)
         if kept.holds(newest, topology, seen, now):
             return kept.events, seen
         events, after = _read(instance, topology, seen, newest, now)

@@ -131,7 +131,6 @@ class Reason(StrEnum):
     RESOLVED = "resolved"
     REPEAT = "repeat"
     ESCALATED = "escalated"
-    ROUTED = "routed"
     EDITED = "edited"
     DIGEST = "digest"
 

@@ -8,7 +8,7 @@ read as a whole and written in part.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from uuid import UUID
@@ -18,7 +18,6 @@ from adinsights_orchestration.audit_log.bookkeeping.standing import Removed, rem
 from adinsights_orchestration.audit_log.days import span
 from adinsights_orchestration.audit_log.model import At, Chunk, DataFile
 from adinsights_orchestration.audit_log.source import Column
-from adinsights_orchestration.audit_log.table.statements import midnight
 from adinsights_orchestration.errors import ConfigurationError
 
 _DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
@@ -171,11 +170,6 @@ def portions(parts: Iterable[Part], *, per_tenant: bool) -> Iterator[tuple[Part,
         rows, size = rows + part.chunk.rows, size + its_size
     if portion:
         yield tuple(portion)
-
-
-def whole_days(first: date, last: date, tenants: Sequence[UUID] = ()) -> Wanted:
-    """All rows from the first day to the last, which is included."""
-    return Wanted(midnight(first), midnight(last + timedelta(days=1)), tuple(tenants))
 
 
 def moment_of(text: str, place: str, *, end: bool = False) -> datetime:

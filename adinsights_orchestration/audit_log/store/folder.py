@@ -23,6 +23,7 @@ from adinsights_orchestration.audit_log.store.errors import (
     RefusedError,
     StoreError,
 )
+from adinsights_orchestration.whole_file import sync_folder
 
 _PRIVATE_FILE = 0o600
 _PRIVATE_FOLDER = 0o700
@@ -54,7 +55,7 @@ class Folder:
             finally:
                 with suppress(OSError):
                     unfinished.unlink()
-            _sync(path.parent)
+            sync_folder(path.parent)
         with os.scandir(path.parent) as entries:
             for entry in entries:
                 if entry.name.startswith(f".{path.name}.") and entry.name.endswith(_UNFINISHED):
@@ -80,7 +81,7 @@ class Folder:
         with _translated(key):
             self.path(key).unlink(missing_ok=True)
             if self.path(key).parent.exists():
-                _sync(self.path(key).parent)
+                sync_folder(self.path(key).parent)
 
     def keys(self, prefix: str) -> Iterator[str]:
         """As `Store`."""
@@ -102,7 +103,7 @@ class Folder:
             self._make_folder(folder.parent)
         with suppress(FileExistsError):
             folder.mkdir(mode=_PRIVATE_FOLDER)
-        _sync(folder.parent)
+        sync_folder(folder.parent)
 
 
 def _write_through(path: Path, content: bytes) -> None:
@@ -128,14 +129,6 @@ def _link(unfinished: Path, path: Path) -> None:
             place=path.name,
             next_step="SMB and some FUSE mounts make none: put the archive on another file system, or into a bucket.",
         ) from None
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 _ADVICE = {

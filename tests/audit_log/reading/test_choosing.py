@@ -12,12 +12,11 @@ import sqlalchemy as sa
 from adinsights_orchestration.audit_log.bookkeeping import chain
 from adinsights_orchestration.audit_log.bookkeeping.ledger import ArchiveLedger
 from adinsights_orchestration.audit_log.reading.query import Question, ask
-from adinsights_orchestration.audit_log.restore.plan import whole_days
 from adinsights_orchestration.audit_log.source import AUDIT_LOG
 from adinsights_orchestration.audit_log.store.folder import Folder
 from adinsights_orchestration.ops_store.audit_tables import audit_manifest
 from tests.audit_log.conftest import DAYS, Place
-from tests.audit_log.restoring import empty, restore
+from tests.audit_log.restoring import empty, restore, whole_days
 from tests.audit_log.rows import FIRST, Row, moment
 from tests.cli.conftest import Answer
 

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from adinsights_orchestration.audit_log.bookkeeping.chain import follow
 from adinsights_orchestration.audit_log.reading.verify import verify_range
 from adinsights_orchestration.audit_log.restore.ledger import RestoreLedger
-from adinsights_orchestration.audit_log.restore.plan import Wanted, whole_days
+from adinsights_orchestration.audit_log.restore.plan import Wanted
 from adinsights_orchestration.audit_log.restore.run import Order
 from adinsights_orchestration.audit_log.restore.target import RestoreError
 from adinsights_orchestration.audit_log.restore.writing import Arrival
@@ -36,6 +36,7 @@ from tests.audit_log.restoring import (
     restorer,
     retention,
     rows_of,
+    whole_days,
 )
 from tests.audit_log.rows import FIRST, TABLE, Row, moment
 

@@ -19,7 +19,6 @@ from adinsights_orchestration.audit_log.bookkeeping.manifest import ManifestErro
 from adinsights_orchestration.audit_log.model import DataFile
 from adinsights_orchestration.audit_log.reading.reader import ContentError
 from adinsights_orchestration.audit_log.restore import rows as restore_rows
-from adinsights_orchestration.audit_log.restore.plan import whole_days
 from adinsights_orchestration.audit_log.restore.rows import copy_lines
 from adinsights_orchestration.audit_log.restore.target import RestoreError
 from adinsights_orchestration.audit_log.source import AUDIT_LOG, Column
@@ -36,6 +35,7 @@ from tests.audit_log.restoring import (
     restore,
     restore_live,
     rows_of,
+    whole_days,
 )
 from tests.audit_log.rows import FIRST, TABLE, moment
 from tests.conftest import PostgresServer
