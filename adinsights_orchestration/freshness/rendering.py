@@ -17,13 +17,13 @@ from adinsights_orchestration.freshness.model import ConnectionState, Freshness
 from adinsights_orchestration.freshness.policies import native_policy
 from adinsights_orchestration.freshness.sla import Sla, SlaTable
 from adinsights_orchestration.freshness.watermark import Watermark
+from adinsights_orchestration.owners import DATA_ENG
 from adinsights_orchestration.settings import Settings
 from adinsights_orchestration.tenants.model import Provider
 from adinsights_orchestration.tenants.partitions import PARTITIONS
 
 CHECK = "freshness"
 GROUP = "freshness"
-OWNER = "data-eng@example.com"
 CONNECTIONS = dg.AssetKey(["freshness", "connections"])
 TABLE_ROWS = 100
 _RUNBOOK = "a-connection-is-stale"
@@ -131,7 +131,7 @@ def _watermark_spec(provider: Provider, settings: Settings, sla: SlaTable) -> dg
         watermark_key(provider),
         deps=[dg.AssetKey(provider.asset_path)],
         group_name=GROUP,
-        owners=[OWNER],
+        owners=[DATA_ENG],
         kinds={"airbyte"},
         freshness_policy=native_policy(entry),
         description=(
@@ -149,7 +149,7 @@ def _connections_spec(settings: Settings) -> dg.AssetSpec:
         CONNECTIONS,
         deps=[watermark_key(provider) for provider in Provider],
         group_name=GROUP,
-        owners=[OWNER],
+        owners=[DATA_ENG],
         kinds={"airbyte"},
         description=(
             "Every connection's freshness, the stalest first, in its newest observation: written when a state changes, "

@@ -12,12 +12,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, TypeAlias
 
 from adinsights_orchestration.health.model import Component, Reading
+from adinsights_orchestration.owners import DATA_ENG, PLATFORM_ENG
 from adinsights_orchestration.settings import HealthSettings, Settings
 
 if TYPE_CHECKING:
     from adinsights_orchestration.health.asking import Asking
 
-DATA, PLATFORM = "data-eng@example.com", "platform-eng@example.com"  # runbook: contacts
 Probe: TypeAlias = "Callable[[Asking], Awaitable[Reading]]"
 
 
@@ -57,7 +57,7 @@ def _probe(module: str, name: str) -> Probe:
 CATALOG: Mapping[Component, Entry] = {
     Component.FRONTEND: Entry(
         _probe("web_parts", "frontend"),
-        PLATFORM,
+        PLATFORM_ENG,
         "The frontend's page is served and is the frontend's.",
         "Nobody can open ADinsights.",
         kind="react",
@@ -66,35 +66,35 @@ CATALOG: Mapping[Component, Entry] = {
     ),
     Component.BACKEND: Entry(
         _probe("backend", "backend"),
-        PLATFORM,
+        PLATFORM_ENG,
         "`GET /api/health/` of the backend.",
         "No page of ADinsights has data, no webhook is taken.",
         kind="django",
     ),
     Component.BACKEND_AIRBYTE: Entry(
         _probe("backend", "backend_airbyte"),
-        DATA,
+        DATA_ENG,
         "What the backend's `/api/health/airbyte/` says, beside the ledger. It speaks of the newest sync only.",
         "What the product itself says of its data is wrong, or its syncs are late.",
         kind="django",
     ),
     Component.BACKEND_DBT: Entry(
         _probe("backend", "backend_dbt"),
-        DATA,
+        DATA_ENG,
         "What the backend's `/api/health/dbt/` says of the published run results, beside the recorded builds.",
         "What the product itself says of its models is wrong, or they are.",
         kind="django",
     ),
     Component.API: Entry(
         _probe("api", "api"),
-        PLATFORM,
+        PLATFORM_ENG,
         "The share of API requests that failed in five minutes, from Prometheus or the backend's counters.",
         "Customers see errors.",
         kind="django",
     ),
     Component.DASHBOARDS: Entry(
         _probe("dashboards", "dashboards"),
-        DATA,
+        DATA_ENG,
         "The age of every tenant's dashboard data; the worst tenant decides.",
         "Customers decide on old figures.",
         kind="django",
@@ -103,7 +103,7 @@ CATALOG: Mapping[Component, Entry] = {
     ),
     Component.SUPERSET: Entry(
         _probe("web_parts", "superset"),
-        PLATFORM,
+        PLATFORM_ENG,
         "`GET /health` of Superset.",
         "No dashboard opens.",
         kind="superset",
@@ -112,35 +112,35 @@ CATALOG: Mapping[Component, Entry] = {
     ),
     Component.AIRBYTE: Entry(
         _probe("web_parts", "airbyte"),
-        DATA,
+        DATA_ENG,
         "Both of Airbyte's APIs answer.",
         "No sync is started or observed; running ones go on.",
         kind="airbyte",
     ),
     Component.WEBHOOK: Entry(
         _probe("records", "webhook"),
-        DATA,
+        DATA_ENG,
         "The backend is told of finished jobs, held against the ledger.",
         "The product shows old sync times, and its own alerts miss failures.",
         kind="airbyte",
     ),
     Component.DBT: Entry(
         _probe("records", "dbt"),
-        DATA,
+        DATA_ENG,
         "The recorded builds: the latest completed one, and the newest result of every model.",
         "Dashboards show figures of before the last good build.",
         kind="dbt",
     ),
     Component.WAREHOUSE: Entry(
         _probe("databases", "warehouse"),
-        DATA,
+        DATA_ENG,
         "The warehouse takes our connection and answers a statement.",
         "Nothing is synced, built or shown.",
         kind="postgres",
     ),
     Component.OBJECT_STORE: Entry(
         _probe("databases", "object_store"),
-        PLATFORM,
+        PLATFORM_ENG,
         "The object store answers, or its folder can be written and has room.",
         "The audit log is not archived, so nothing of it may be deleted.",
         kind="s3",
@@ -149,28 +149,28 @@ CATALOG: Mapping[Component, Entry] = {
     ),
     Component.REGISTRY: Entry(
         _probe("records", "registry"),
-        DATA,
+        DATA_ENG,
         "When the registry of tenants and connections was read last.",
         "New tenants and changed schedules wait.",
         kind="postgres",
     ),
     Component.DAGSTER_DAEMONS: Entry(
         _probe("dagster", "dagster_daemons"),
-        PLATFORM,
+        PLATFORM_ENG,
         "The heartbeat of every Dagster daemon.",
         "Nothing is scheduled, observed or queued.",
         kind="dagster",
     ),
     Component.CODE_LOCATIONS: Entry(
         _probe("dagster", "code_locations"),
-        PLATFORM,
+        PLATFORM_ENG,
         "Both code locations are loaded, asked of Dagster's webserver.",
         "The sensors, schedules and freshness of the one that is not stand still.",
         kind="dagster",
     ),
     Component.SCHEDULER: Entry(
         _probe("web_parts", "scheduler"),
-        PLATFORM,
+        PLATFORM_ENG,
         "The old scheduler's heartbeat, while it still exists.",
         "What it still drives stands still.",
         kind="python",

@@ -18,12 +18,12 @@ from adinsights_orchestration.airbyte_pages import AirbytePages
 from adinsights_orchestration.dagster_internals.events import SYNC_ID_KEY, CheckResult, Materialized
 from adinsights_orchestration.ingestion.airbyte_models import StreamCount
 from adinsights_orchestration.ingestion.ledger.job_rows import JobRow
+from adinsights_orchestration.owners import DATA_ENG
 from adinsights_orchestration.settings import Settings
 from adinsights_orchestration.tenants.model import Connection, Provider
 from adinsights_orchestration.tenants.partitions import PARTITIONS
 
 GROUP = "ingestion"
-OWNER = "data-eng@example.com"
 SYNC_CHECK = "sync"
 _FEEDS = {
     Provider.META: "campaign, creative, pacing and parish dashboards",
@@ -47,7 +47,7 @@ def provider_spec(provider: Provider, settings: Settings) -> dg.AssetSpec:
         partitions_def=PARTITIONS[provider],
         skippable=True,  # a sync that fails materializes nothing
         group_name=GROUP,
-        owners=[OWNER],
+        owners=[DATA_ENG],
         kinds={"airbyte", "postgres"},
         tags={"adinsights/provider": provider.value},
         description=(

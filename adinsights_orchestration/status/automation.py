@@ -14,6 +14,7 @@ from adinsights_orchestration.clock import Clock, utc_now
 from adinsights_orchestration.environments import Automation
 from adinsights_orchestration.logs import correlated
 from adinsights_orchestration.ops_store.store import OpsStore
+from adinsights_orchestration.owners import PLATFORM_ENG
 from adinsights_orchestration.settings import Settings
 from adinsights_orchestration.status.links import OVERVIEW_SECTION, Links
 from adinsights_orchestration.unattended import declared, sensor_status
@@ -31,7 +32,7 @@ def _spec(settings: Settings) -> dg.AssetSpec:
     return dg.AssetSpec(
         OVERVIEW,
         group_name="monitoring",
-        owners=["platform-eng@example.com"],
+        owners=[PLATFORM_ENG],
         kinds={"dagster"},
         description=(
             "What on-call opens first: every component, the stalest connections, what else to know, red on top. It is "

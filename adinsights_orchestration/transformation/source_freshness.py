@@ -20,6 +20,7 @@ from adinsights_orchestration.dagster_internals.types import AssetJob
 from adinsights_orchestration.dead_runs import proof_of_life
 from adinsights_orchestration.environments import Automation
 from adinsights_orchestration.ops_store.store import OpsStore
+from adinsights_orchestration.owners import DATA_ENG
 from adinsights_orchestration.settings import Settings
 from adinsights_orchestration.tenants.model import Provider
 from adinsights_orchestration.tenants.nights import nightly
@@ -30,7 +31,6 @@ from adinsights_orchestration.transformation.targets import MAKE_ROOM, Targets
 from adinsights_orchestration.unattended import declared, queue_tags, schedule_status
 
 JOB = "dbt_source_freshness"
-OWNER = "data-eng@example.com"  # of a provider whose sources name nobody
 _ARTIFACT = "sources.json"
 _PASS, _WARN, _ERROR = "pass", "warn", "error"
 _NEVER = "0001-01-01"  # what dbt calls the newest row of an empty table
@@ -117,7 +117,7 @@ def _asset(settings: Settings, project: Project, provider: Provider) -> dg.Asset
         ),
         group_name="raw",
         kinds={"postgres"},
-        owners=list(dagster_meta(props).get("owners") or (OWNER,)),
+        owners=list(dagster_meta(props).get("owners") or (DATA_ENG,)),  # some sources name nobody
         metadata={"runbook": dg.MetadataValue.url(f"{settings.runbook_url}#a-connection-does-not-sync")},
     )
 

@@ -204,6 +204,11 @@ def test_dagster_s_internals_are_imported_in_one_package() -> None:
     assert reaching == []
 
 
+def test_a_team_s_address_stands_in_one_module() -> None:
+    naming = [name for name in _files_with(r"\"[a-z-]+-(eng|ops)@") if name.startswith("adinsights_orchestration/")]
+    assert [name for name in naming if name.endswith(".py")] == ["adinsights_orchestration/owners.py"]
+
+
 def test_monitoring_imports_neither_dbt_nor_the_pipelines() -> None:
     names = _imported(PACKAGE / "locations" / "monitoring.py")
     assert [name for name in names if "dbt" in name or "pipelines" in name] == []

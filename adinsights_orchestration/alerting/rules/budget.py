@@ -14,9 +14,10 @@ from datetime import timedelta
 from adinsights_orchestration.alerting.facts import Availability, Facts
 from adinsights_orchestration.alerting.message import Severity, span
 from adinsights_orchestration.alerting.model import Finding
-from adinsights_orchestration.alerting.rules.rule import PLATFORM_ENG, Rule, Verdict
+from adinsights_orchestration.alerting.rules.rule import Rule, Verdict
 from adinsights_orchestration.freshness.sla import Sla, SlaTable, Threshold
 from adinsights_orchestration.health.model import Component
+from adinsights_orchestration.owners import PLATFORM_ENG
 
 BURNING = "availability_burning"
 _SHORT = 12  # the workbook: the short window is a twelfth of the long one

@@ -11,11 +11,12 @@ from datetime import timedelta
 from adinsights_orchestration.alerting.facts import Facts
 from adinsights_orchestration.alerting.message import Severity
 from adinsights_orchestration.alerting.model import Finding
-from adinsights_orchestration.alerting.rules.rule import PLATFORM_ENG, Rule, Verdict
+from adinsights_orchestration.alerting.rules.rule import Rule, Verdict
 from adinsights_orchestration.freshness.sla import Sla
 from adinsights_orchestration.health.catalog import CATALOG
 from adinsights_orchestration.health.dbt import DbtState
 from adinsights_orchestration.health.model import Component, ComponentState, Health, Reading
+from adinsights_orchestration.owners import PLATFORM_ENG
 from adinsights_orchestration.tenants.model import Provider
 
 HEALTH_SILENT, FRESHNESS_SILENT = "health_not_probed", "freshness_not_evaluated"

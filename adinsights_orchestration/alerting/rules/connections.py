@@ -15,10 +15,11 @@ from zoneinfo import ZoneInfo
 from adinsights_orchestration.alerting.facts import ConnectionFact, Facts, SyncErrors
 from adinsights_orchestration.alerting.message import Severity
 from adinsights_orchestration.alerting.model import Finding
-from adinsights_orchestration.alerting.rules.rule import DATA_ENG, Dated, Rule, Verdict, while_it_holds
+from adinsights_orchestration.alerting.rules.rule import Dated, Rule, Verdict, while_it_holds
 from adinsights_orchestration.freshness.evaluate import overrun_from
 from adinsights_orchestration.freshness.model import Freshness
 from adinsights_orchestration.freshness.sla import LocalTime, Sla, Threshold
+from adinsights_orchestration.owners import DATA_ENG
 from adinsights_orchestration.tenants.model import Provider
 
 STALE, NO_RECENT_SYNC, RUNNING_LONG = "connection_stale", "connection_no_recent_sync", "connection_running_long"

@@ -14,9 +14,10 @@ from adinsights_orchestration.alerting.facts import EMPTY_COUNTED, ConnectionFac
 from adinsights_orchestration.alerting.message import Link, Severity, moment
 from adinsights_orchestration.alerting.model import Finding
 from adinsights_orchestration.alerting.night import night_at
-from adinsights_orchestration.alerting.rules.rule import DATA_ENG, Dated, Rule, Verdict, while_it_holds
+from adinsights_orchestration.alerting.rules.rule import Dated, Rule, Verdict, while_it_holds
 from adinsights_orchestration.freshness.model import Freshness
 from adinsights_orchestration.freshness.sla import LocalTime, Sla
+from adinsights_orchestration.owners import DATA_ENG
 from adinsights_orchestration.tenants.model import Provider, Standing
 
 EMPTY, DISABLED, LATENCY = "sync_empty", "connection_disabled", "source_latency"

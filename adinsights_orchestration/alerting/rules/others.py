@@ -13,8 +13,9 @@ from adinsights_orchestration.alerting.facts import CheckKey, Facts, Failure, Ha
 from adinsights_orchestration.alerting.message import Severity
 from adinsights_orchestration.alerting.model import Finding
 from adinsights_orchestration.alerting.rules.data import NOT_ACTIVE
-from adinsights_orchestration.alerting.rules.rule import DATA_ENG, PLATFORM_ENG, STORM_RULE, Rule, Verdict
+from adinsights_orchestration.alerting.rules.rule import STORM_RULE, Rule, Verdict
 from adinsights_orchestration.alerting.rules.upkeep import AUDIT_PREFIX, is_audit_job
+from adinsights_orchestration.owners import DATA_ENG, PLATFORM_ENG
 
 NOTED, RUN_FAILED, CHECK_FAILED, STOPPED, FAILING, LOG_UNREADABLE = (
     "noted",

@@ -14,10 +14,9 @@ from typing import TypeAlias, TypeVar, cast
 from adinsights_orchestration.alerting.facts import Facts
 from adinsights_orchestration.alerting.message import Severity, clean
 from adinsights_orchestration.alerting.model import Absent, Finding, Incident, Observation, Unknown
+from adinsights_orchestration.owners import PLATFORM_ENG
 
 RULE_FAILED = "alert_rule_failed"
-PLATFORM_ENG = "platform-eng@example.com"  # runbook: contacts
-DATA_ENG = "data-eng@example.com"
 STORM_RULE = "alert_storm"  # the finding that speaks for the groups that are held back
 
 

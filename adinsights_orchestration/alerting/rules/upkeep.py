@@ -9,8 +9,9 @@ from __future__ import annotations
 from adinsights_orchestration.alerting.facts import Disk, Facts, Failure
 from adinsights_orchestration.alerting.message import Severity, moment
 from adinsights_orchestration.alerting.model import Finding
-from adinsights_orchestration.alerting.rules.rule import DATA_ENG, PLATFORM_ENG, Rule, Verdict
+from adinsights_orchestration.alerting.rules.rule import Rule, Verdict
 from adinsights_orchestration.freshness.sla import Sla
+from adinsights_orchestration.owners import DATA_ENG, PLATFORM_ENG
 
 AUDIT_FAILED, AUDIT_LATE, DISK_FULL = "audit_log_failed", "audit_log_late", "disk_full"
 AUDIT_PREFIX = "audit_log/"

@@ -28,13 +28,13 @@ from adinsights_orchestration.dead_runs import proof_of_life
 from adinsights_orchestration.environments import Automation
 from adinsights_orchestration.errors import AdinsightsError
 from adinsights_orchestration.ops_store.store import OpsStore
+from adinsights_orchestration.owners import PLATFORM_ENG
 from adinsights_orchestration.settings import Settings
 from adinsights_orchestration.unattended import Quietly, as_ever, declared, queue_tags, schedule_status
 
 if TYPE_CHECKING:
     from adinsights_orchestration.audit_log.reading.verify import VerifyReport
 
-OWNER = "platform-eng@example.com"  # runbook: contacts
 ALL_ARCHIVED, CHAIN_INTACT = "every_closed_day_archived", "chain_intact"
 _RUNBOOK = "the-audit-log-is-not-archived-or-not-deleted"
 _LOOKED_AT_AGAIN = 3  # closed days that each night looks at again, for rows that were committed late
@@ -175,7 +175,7 @@ def _spec(settings: Settings) -> dg.AssetSpec:
         partitions_def=partitions,
         skippable=True,  # the days are reported one by one, as they are sealed
         group_name="audit_log",
-        owners=[OWNER],
+        owners=[PLATFORM_ENG],
         kinds={"postgres", "parquet"},
         description=(
             "The audit log's closed days, proven archived. While it is late nothing old is deleted, and a tenant that"

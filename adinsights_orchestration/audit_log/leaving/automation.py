@@ -22,6 +22,7 @@ from adinsights_orchestration.dead_runs import proof_of_life
 from adinsights_orchestration.environments import Automation
 from adinsights_orchestration.errors import AdinsightsError
 from adinsights_orchestration.ops_store.store import OpsStore
+from adinsights_orchestration.owners import PLATFORM_ENG
 from adinsights_orchestration.settings import Settings
 from adinsights_orchestration.unattended import declared, queue_tags, schedule_status
 
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from adinsights_orchestration.audit_log.leaving.removing import Archive
 
 LET_GO = "what_left_is_gone"
-OWNER = "platform-eng@example.com"  # runbook: contacts
 _RUNBOOK = "what-leaves-the-audit-logs-archive"
 _SHOWN = 20
 
@@ -67,7 +67,7 @@ def _expiry(settings: Settings, store: OpsStore, clock: Clock) -> dg.AssetsDefin
         output_required=False,  # a dry run is observed, and makes nothing
         deps=[ARCHIVE],
         group_name="audit_log",
-        owners=[OWNER],
+        owners=[PLATFORM_ENG],
         kinds={"parquet"},
         metadata={"runbook": dg.MetadataValue.url(f"{settings.runbook_url}#{_RUNBOOK}")},
         check_specs=[
@@ -104,7 +104,7 @@ def _compaction(settings: Settings, store: OpsStore, clock: Clock) -> dg.AssetsD
         output_required=False,
         deps=[ARCHIVE],
         group_name="audit_log",
-        owners=[OWNER],
+        owners=[PLATFORM_ENG],
         kinds={"parquet"},
         metadata={"runbook": dg.MetadataValue.url(f"{settings.runbook_url}#{_RUNBOOK}")},
         description="Months of the archive whose small objects have become one for each tenant.\n\n**When it is late:**"

@@ -39,10 +39,10 @@ from adinsights_orchestration.dead_runs import proof_of_life
 from adinsights_orchestration.environments import Automation
 from adinsights_orchestration.errors import AdinsightsError
 from adinsights_orchestration.ops_store.store import OpsStore
+from adinsights_orchestration.owners import PLATFORM_ENG
 from adinsights_orchestration.settings import Settings
 from adinsights_orchestration.unattended import Quietly, as_ever, declared, queue_tags, schedule_status
 
-OWNER = "platform-eng@example.com"  # runbook: contacts
 TOO_OLD, VANISHED = "no_row_past_its_window", "no_row_vanished"
 _RUNBOOK = "the-audit-logs-retention"
 _SHOWN = 20
@@ -206,7 +206,7 @@ def _spec(settings: Settings) -> dg.AssetSpec:
         KEY,
         skippable=True,  # a dry run is observed, and makes nothing
         group_name="audit_log",
-        owners=[OWNER],
+        owners=[PLATFORM_ENG],
         kinds={"postgres"},
         description="Audit rows past their window, deleted: a year, or longer where a contract says so, and never while"
         f" a hold is on them.\n\n{_mode(settings)}\n\n**When it is late:** rows are kept for longer than the contracts"
