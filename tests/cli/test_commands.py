@@ -64,6 +64,17 @@ def test_migrating_what_a_newer_release_has_migrated_succeeds_and_says_so(
     assert "Nothing was changed: the ops store's schema is newer (revision 9999, of release 9.9.0)" in answer.err
 
 
+def test_dagster_s_own_storage_is_migrated_by_the_same_command_where_there_is_one(served: Served) -> None:
+    done = served.as_process("migrate", "--dagster")
+    assert (done.code, done.err.splitlines()[-2:]) == (
+        0,
+        ["Dagster's storage is at the newest schema.", "The ops store is at the newest schema."],
+    )
+    nowhere = served.as_process("migrate", "--dagster", DAGSTER_HOME="")
+    assert nowhere.code == 2
+    assert "DAGSTER_HOME: is not set, so there is no Dagster storage to migrate" in nowhere.err
+
+
 def test_connections_show_standing_schedule_and_the_next_time_they_are_due(command: Command) -> None:
     rows = {row["provider"]: row for row in command("connections", "--json").json}
     assert {name: row["standing"] for name, row in rows.items()} == {
