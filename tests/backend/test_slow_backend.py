@@ -20,9 +20,10 @@ from adinsights_orchestration.ops_store.store import OpsStore
 from adinsights_orchestration.settings import Settings
 from tests.backend.backend_tables import Backend, backend_settings
 from tests.backend.silent_server import falling_silent
+from tests.conftest import HANG_SECONDS
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
-SLACK_SECONDS = 1.5  # what a loaded machine may add
+STATEMENT_SECONDS = 60  # beyond HANG_SECONDS: where something hangs, only its budget ends a tick before that
 COUNT = "select count(*), count(distinct id) from accounts_auditlog"
 
 
@@ -33,12 +34,14 @@ def _owe(store: OpsStore, tenant_id: UUID, rows: int) -> None:
             record(connection, entry)
 
 
-def _tick(store: OpsStore, dsn: str, *, minutes: int = 0, budget: float, timeout: float = 10) -> DeliveryReport:
-    """One delivery, which must end within its budget."""
+def _tick(
+    store: OpsStore, dsn: str, *, minutes: int = 0, budget: float, timeout: float = STATEMENT_SECONDS
+) -> DeliveryReport:
+    """One delivery, which its budget must end."""
     began = time.monotonic()
     settings = Settings(backend=backend_settings(dsn, request_timeout_seconds=timeout))
     report = deliver(settings, store, TickClock(NOW + timedelta(minutes=minutes), budget))
-    assert time.monotonic() - began < budget + SLACK_SECONDS
+    assert time.monotonic() - began < HANG_SECONDS
     return report
 
 
@@ -92,7 +95,7 @@ def test_a_locked_audit_log_ends_the_tick_in_time_and_the_next_one_delivers_ever
     for name in ("Acme", "Globex"):
         _owe(ops_store, backend.add_tenant(name), 500)
     with _locked(backend, "lock table accounts_auditlog in access exclusive mode"):
-        for timeout in (0.5, 60):
+        for timeout in (0.5, STATEMENT_SECONDS):
             report = _tick(ops_store, backend.role(), budget=2, timeout=timeout)
             assert (report.delivered, report.owed) == (0, 1000)
             assert "took too long" in (report.error or "")
@@ -143,7 +146,7 @@ def test_a_row_that_the_backend_cannot_hold_costs_none_of_the_portion_it_is_hand
 
 
 def test_no_statement_of_a_session_outlives_what_its_caller_has_left(backend: Backend) -> None:
-    database = BackendDatabase(backend_settings(backend.dsn, request_timeout_seconds=10))
+    database = BackendDatabase(backend_settings(backend.dsn, request_timeout_seconds=STATEMENT_SECONDS))
     clock = TickClock(NOW, 0.5)
     began = time.monotonic()
 
@@ -155,7 +158,7 @@ def test_no_statement_of_a_session_outlives_what_its_caller_has_left(backend: Ba
 
     with pytest.raises(BackendDatabaseError, match="took too long"):
         sleep_for_ever()
-    assert time.monotonic() - began < 0.5 + SLACK_SECONDS
+    assert time.monotonic() - began < HANG_SECONDS
 
 
 def test_a_transaction_that_its_client_abandons_keeps_no_lock_for_long(backend: Backend) -> None:

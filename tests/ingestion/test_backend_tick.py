@@ -17,10 +17,11 @@ from adinsights_orchestration.ingestion.automation import build_ingestion
 from adinsights_orchestration.ops_store.store import OpsStore
 from adinsights_orchestration.settings import Settings, WebhookSender
 from tests.backend.backend_tables import Backend
+from tests.conftest import HANG_SECONDS
 from tests.ingestion.webhook_world import MortalStore, WebhookServer, World
 
 BUDGET_SECONDS = 3
-SLACK_SECONDS = 20  # what a loaded machine may add; what is held up here is so for longer, or for ever
+STATEMENT_SECONDS = 60  # beyond HANG_SECONDS: where something hangs, only its budget ends a tick before that
 ROWS = 1000
 
 
@@ -50,13 +51,13 @@ def _settings(world: World, timeout_seconds: float) -> Settings:
     return settings.model_copy(update=update)
 
 
-def _tick(world: World, timeout_seconds: float = 10) -> str:
+def _tick(world: World, timeout_seconds: float = STATEMENT_SECONDS) -> str:
     definitions = build_ingestion(_settings(world, timeout_seconds), world.store)
     sensor = definitions.resolve_sensor_def("backend_deliver")
     with dg.DagsterInstance.ephemeral() as instance, dg.build_sensor_context(instance=instance) as context:
         began = time.monotonic()
         said = str(sensor.evaluate_tick(context).skip_message)
-        assert time.monotonic() - began < BUDGET_SECONDS + SLACK_SECONDS
+        assert time.monotonic() - began < HANG_SECONDS
     return said
 
 
@@ -79,7 +80,7 @@ def _locked(world: World, table: str) -> Iterator[None]:
         blocker.rollback()
 
 
-@pytest.mark.parametrize("timeout_seconds", [0.5, 10, 60])
+@pytest.mark.parametrize("timeout_seconds", [0.5, 10, STATEMENT_SECONDS])
 def test_a_tick_that_meets_a_locked_backend_ends_in_time_and_says_what_is_owed(
     world: World, timeout_seconds: float
 ) -> None:
@@ -105,7 +106,7 @@ def test_ticks_of_a_backend_that_is_slow_in_everything_end_in_time_and_get_every
 
 def test_a_webhook_that_never_answers_costs_a_tick_no_more_than_its_budget(world: World) -> None:
     world.server.faults.extend(["hold"] * 5)
-    said = _tick(world, timeout_seconds=60)
+    said = _tick(world)
     assert f"{ROWS} audit rows delivered" in said
     assert "40 posts put off" in said
     world.server.release.set()

@@ -70,7 +70,8 @@ def test_a_file_that_is_current_is_left_alone(ops_store: OpsStore, path: Path) -
     publish(ops_store, path, {A})
     before = path.stat()
     assert publish(ops_store, path, {A}) is False
-    assert path.stat() == before
+    after = path.stat()  # it was read, so its time of access may be another
+    assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
 
 
 def test_a_model_that_left_the_project_leaves_the_file_without_a_build(ops_store: OpsStore, path: Path) -> None:
@@ -150,7 +151,6 @@ for number in itertools.count():
     replace_whole(pathlib.Path({str(path)!r}), json.dumps(content).encode())
     print(number, flush=True)
 """
-    written = -1
     for round_ in range(5):
         process = in_another_process(code)
         assert process.stdout is not None
@@ -161,9 +161,8 @@ for number in itertools.count():
         process.communicate()
         content = _content(path)
         assert content["number"] == content["last"] == content["filling"][19_999] >= 2 + round_
-        written = content["number"]
     replace_whole(path, b"{}")
-    assert written >= 0
+    assert _content(path) == {}
     assert [entry.name for entry in path.parent.iterdir()] == [path.name]
 
 
