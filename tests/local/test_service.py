@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -135,6 +137,26 @@ def test_the_index_links_to_what_answers(service: Service) -> None:
 def test_every_part_has_its_knobs(service: Service) -> None:
     areas = service.client.get("/knobs").json()
     assert {"airbyte", "backend", "ads.meta", "ads.tiktok_ads"} <= areas.keys()
+
+
+def test_what_the_readme_says_of_breaking_it_breaks_it_and_mends_it(service: Service) -> None:
+    """The lines as they stand there, apart from the port."""
+    text = (PROJECT_ROOT / "README.md").read_text()
+    down, well = re.findall(r"^curl -X .*$", text.partition("## Break it")[2].partition("\n## ")[0], re.MULTILINE)
+
+    def send(line: str) -> int:
+        words = shlex.split(line, comments=True)
+        path = words[-1].removeprefix("http://127.0.0.1:18000")
+        body = words[words.index("-d") + 1] if "-d" in words else None
+        return service.client.request(words[2], path, content=body).status_code
+
+    health = "/airbyte/api/public/v1/health"
+    assert send(down) == 200
+    try:
+        assert service.client.get(health).status_code == 503
+    finally:
+        assert send(well) == 204
+    assert service.client.get(health).status_code == 200
 
 
 def test_airbyte_asks_for_a_token(service: Service) -> None:
