@@ -6,7 +6,6 @@ Belongs here: whether the control room itself is in order. Does not belong here:
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import httpx
 
@@ -16,10 +15,10 @@ from adinsights_orchestration.doctor.checks.machine import host_of
 from adinsights_orchestration.doctor.model import Verdict, fail, ok, skipped, some, warn
 from adinsights_orchestration.doctor.world import CONNECT_SECONDS, World
 from adinsights_orchestration.environments import Environment
+from adinsights_orchestration.health.code_locations import EXPECTED_LOCATIONS, LOCATIONS_QUERY, locations_of
+from adinsights_orchestration.health.web import Trouble
 
 _CONFIGURATION = "dagster.yaml"
-_LOCATIONS = """{ workspaceOrError { __typename ... on Workspace { locationEntries { name locationOrLoadError {
-    __typename ... on PythonError { message } } } } } }"""
 
 
 def home(world: World) -> Verdict:
@@ -97,31 +96,26 @@ def locations(world: World) -> Verdict:
     entries = _location_entries(world.settings.dagster.asked_url)
     if entries is None:
         return skipped("the UI does not answer")
-    broken = {str(entry["name"]): _load_error(entry) for entry in entries}
-    failed = [f"{name}: {error}" for name, error in broken.items() if error]
+    failed = [f"{name}: {error or 'no message'}" for name, (status, error) in entries.items() if status == "error"]
     if failed:
         return fail(f"not loaded: {some(failed)}", "Mend it and reload the location in the UI (Deployment).")
-    missing = sorted({"pipelines", "monitoring"} - set(broken))
+    missing = sorted(set(EXPECTED_LOCATIONS) - set(entries))
     if missing:
         return warn(f"the workspace does not name {some(missing)}", "Load workspace.yaml, which has both.")
-    return ok(f"{some(broken)} are loaded")
+    loading = [name for name, (status, _) in entries.items() if status == "loading"]
+    if loading:
+        return warn(f"still loading: {some(loading)}", "Ask again in a minute.")
+    return ok(f"{some(entries)} are loaded")
 
 
 def _address(world: World) -> str:
     return f"ADINSIGHTS_DAGSTER__{'API' if world.settings.dagster.api_url else 'UI'}_URL"
 
 
-def _location_entries(url: str) -> list[dict[str, Any]] | None:
+def _location_entries(url: str) -> dict[str, tuple[str, str]] | None:
     try:
-        reply = httpx.post(f"{url}/graphql", json={"query": _LOCATIONS}, timeout=CONNECT_SECONDS, trust_env=False)
-        workspace = reply.json()["data"]["workspaceOrError"]
-        return list(workspace["locationEntries"])
-    except (httpx.HTTPError, httpx.InvalidURL, ValueError, KeyError, TypeError):
+        body = {"query": LOCATIONS_QUERY}
+        found = locations_of(httpx.post(f"{url}/graphql", json=body, timeout=CONNECT_SECONDS, trust_env=False).json())
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError):
         return None
-
-
-def _load_error(entry: dict[str, Any]) -> str:
-    loaded = entry.get("locationOrLoadError") or {}
-    if loaded.get("__typename") != "PythonError":
-        return ""
-    return next(iter(str(loaded.get("message", "")).strip().splitlines()), "no message")
+    return None if isinstance(found, Trouble) else found

@@ -14,12 +14,9 @@ from adinsights_orchestration.dagster_internals.daemons import Heartbeat, heartb
 from adinsights_orchestration.freshness.sla import Sla
 from adinsights_orchestration.health import background
 from adinsights_orchestration.health.asking import Asking, in_words, minutes, refusal
+from adinsights_orchestration.health.code_locations import EXPECTED_LOCATIONS, LOCATIONS_QUERY, locations_of
 from adinsights_orchestration.health.model import Component, Health, Reading
-from adinsights_orchestration.health.web import Trouble, json_of, one_line
-
-EXPECTED_LOCATIONS = ("pipelines", "monitoring")
-_QUERY = """{ workspaceOrError { __typename ... on Workspace { locationEntries { name loadStatus locationOrLoadError {
-    __typename ... on PythonError { message causes { message } } } } } ... on PythonError { message } } }"""
+from adinsights_orchestration.health.web import Trouble, json_of
 
 
 async def dagster_daemons(ask: Asking) -> Reading:
@@ -50,7 +47,9 @@ async def dagster_daemons(ask: Asking) -> Reading:
 async def code_locations(ask: Asking) -> Reading:
     """Both code locations are loaded: sensors, schedules and freshness of one that is not stand still."""
     component = Component.CODE_LOCATIONS
-    reply = await ask.web.ask(f"{ask.settings.dagster.asked_url}/graphql", method="POST", body={"query": _QUERY})
+    reply = await ask.web.ask(
+        f"{ask.settings.dagster.asked_url}/graphql", method="POST", body={"query": LOCATIONS_QUERY}
+    )
     entries = reply if isinstance(reply, Trouble) else refusal(reply) or _entries(json_of(reply))
     if isinstance(entries, Trouble):
         said = f"Dagster's webserver does not tell: {entries.detail}"
@@ -90,26 +89,7 @@ def _judged(ask: Asking, entries: Mapping[str, tuple[str, str]], latency_ms: flo
 
 
 def _entries(body: Mapping[str, Any] | Trouble) -> dict[str, tuple[str, str]] | Trouble:
-    """Each location's status (`loaded`, `loading`, `error`) and error."""
-    if isinstance(body, Trouble):
-        return body
-    try:
-        workspace = body["data"]["workspaceOrError"]
-        if workspace["__typename"] != "Workspace":
-            return Trouble("workspace_error", one_line(workspace.get("message", "no workspace"), 160), 0.0)
-        return {str(entry["name"]): _entry(entry) for entry in workspace["locationEntries"]}
-    except (KeyError, TypeError, AttributeError):
-        return Trouble("not_dagster", "something else than Dagster answers", 0.0)
-
-
-def _entry(entry: Mapping[str, Any]) -> tuple[str, str]:
-    loaded = entry.get("locationOrLoadError") or {}
-    if loaded.get("__typename") == "PythonError":
-        # Dagster's own message says only that loading failed; the innermost cause says why.
-        messages = [loaded.get("message"), *(cause.get("message") for cause in loaded.get("causes") or ())]
-        lines = str(messages[-1] or "").strip().splitlines()
-        return "error", one_line(lines[0] if lines else "", 160)
-    return ("loading", "") if entry.get("loadStatus") == "LOADING" or not loaded else ("loaded", "")
+    return body if isinstance(body, Trouble) else locations_of(body)
 
 
 def _rank(health: Health) -> int:
