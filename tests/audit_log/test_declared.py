@@ -187,9 +187,7 @@ def test_a_name_under_which_nothing_is_archived_is_refused_with_those_that_there
         (("--action", "login", "--resource-type", "user"), "action and resource type"),
     ],
 )
-def test_filters_on_columns_that_it_has_not_are_refused(
-    command: Command, filters: tuple[str, ...], named: str
-) -> None:
+def test_filters_on_columns_that_it_has_not_are_refused(command: Command, filters: tuple[str, ...], named: str) -> None:
     command("archive", *RANGE, *NAMED)
     answer = command("query", *NAMED, *filters)
     assert (answer.code != 0, f"cannot be chosen by {named}" in " ".join(answer.err.split())) == (True, True)

@@ -38,6 +38,7 @@ from tests.audit_log.restoring import (
     rows_of,
     whole_days,
 )
+from tests.audit_log.retention.test_older_ops_store import as_before
 from tests.audit_log.rows import FIRST, TABLE, Row, moment
 
 
@@ -54,6 +55,18 @@ def retain(place: Place, now: datetime = UNTIL + timedelta(hours=1)) -> Retentio
     retention(place)
     again = archive_again(place.settings, place.ops)
     return Retention(place.settings, place.ops, AUDIT_LOG, lambda: now, "a test", again, apply=True).run()
+
+
+def test_a_hold_that_a_dump_of_the_ops_store_does_not_know_is_in_force_again_after_the_same_command(
+    gone: Place,
+) -> None:
+    with as_before(gone.ops):
+        restore_live(gone)
+    assert len(rows_of(gone)) == len(gone.rows), "the table is newer than the dump"
+    restore_live(gone)
+    for _ in range(2):
+        retain(gone, now=LATER)
+    assert len(rows_of(gone)) == len(gone.rows)
 
 
 def test_the_hold_is_of_the_tenants_and_days_that_were_asked_for_and_no_others(gone: Place) -> None:
