@@ -53,6 +53,7 @@ campaigns as (
         accounts.as_of_date,
         accounts.month_start,
         accounts.month_end,
+        coalesce(campaigns.status in ('paused', 'ended'), false) as is_stopped,
         campaigns.start_date,
         campaigns.stop_date,
         campaigns.lifetime_budget,
@@ -84,11 +85,14 @@ flights as (
     from campaigns
 ),
 
--- A lifetime budget is spread evenly over the flight; without both ends of the flight it cannot be.
+-- A lifetime budget is spread evenly over the flight; without both ends of the flight it cannot be. A campaign that was
+-- stopped keeps its budget and, on most platforms, an open flight: it would be behind for ever, and its account's plan
+-- would hold money that nobody means to spend.
 planned as (
     select
         *,
         case
+            when is_stopped then null
             when daily_budget is not null then daily_budget * flight_days_in_month
             when stop_date >= start_date
                 then lifetime_budget * flight_days_in_month / (stop_date - start_date + 1)
@@ -100,7 +104,10 @@ paced as (
     select
         *,
         budget_this_month * flight_days_elapsed / nullif(flight_days_in_month, 0) as expected_spend_month_to_date,
-        spend_month_to_date * flight_days_in_month / nullif(flight_days_elapsed, 0) as projected_spend_this_month
+        case
+            when is_stopped then spend_month_to_date
+            else spend_month_to_date * flight_days_in_month / nullif(flight_days_elapsed, 0)
+        end as projected_spend_this_month
     from planned
 )
 
@@ -128,6 +135,7 @@ select
     {{ amount('projected_spend_this_month - budget_this_month') }} as projected_variance,
     {{ ratio('spend_to_date', 'lifetime_budget') }} as lifetime_budget_used,
     case
+        when is_stopped then 'not_delivering'
         when budget_this_month is null then 'no_budget'
         when coalesce(expected_spend_month_to_date, 0) = 0 then 'not_in_flight'
         when spend_month_to_date > expected_spend_month_to_date * (1 + {{ var('pacing_tolerance') }}) then 'ahead'
