@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 from tests.dbt_project.project import DbtProject
-from tests.dbt_project.raw_data import ACME, ACME_DAYS, SECOND_SYNC, meta_insight
+from tests.dbt_project.raw_data import ACME, ACME_DAYS, FIRST_SYNC, SECOND_SYNC, meta_insight
 from tests.dbt_project.raw_tables import RAW_TABLES, RawWarehouse, Sync
 
 NEXT_SYNC = Sync(701, SECOND_SYNC.extracted_at + timedelta(days=1))
@@ -26,6 +26,51 @@ def test_rows_without_a_valid_tenant_are_reported_and_every_tenant_is_still_buil
         "select tenant_id::text, spend::int from analytics.fct_ad_performance where ad_account_id = '5'"
     )
     assert found == [(ACME, 100 + ACME_DAYS[0].day)]
+
+
+def test_a_tenant_in_two_spellings_counts_once_whatever_the_provider(
+    project: DbtProject, warehouse: RawWarehouse
+) -> None:
+    before = _figures(warehouse)
+    _read_again_in_capitals(warehouse)
+
+    outcome = project.run("build", "--select", "+fct_*", "int_*", "--exclude-resource-type", "unit_test")
+
+    assert outcome.success, str(outcome)
+    assert _figures(warehouse) == before
+
+
+def _read_again_in_capitals(warehouse: RawWarehouse) -> None:
+    """As after connections were set up again with their tenant's id in capitals: to Airbyte these are other rows."""
+    # What the second sync did not find again does not count now, and is not to count again.
+    condition = " where date_start >= %s and tenant_id = %s and _airbyte_meta ->> 'sync_id' = %s"
+    warehouse.execute("delete from raw_meta.ad_insights" + condition, ACME_DAYS[-3], ACME, str(FIRST_SYNC.job_id))
+    for name, table in RAW_TABLES.items():
+        columns = {column: f'"{column}"' for column in table.all_columns}
+        again = {**columns, "tenant_id": "upper(tenant_id)"}
+        again["_airbyte_extracted_at"] = "_airbyte_extracted_at + interval '1 day'"
+        again["_airbyte_meta"] = "jsonb_build_object('sync_id', 900)"
+        warehouse.execute(f"update {name} set tenant_id = translate(tenant_id, '123', 'abc')")
+        warehouse.execute(
+            f"insert into {name} ({', '.join(columns.values())}) select {', '.join(again.values())} from {name}"
+        )
+
+
+_FIGURES = {
+    "analytics.fct_ad_performance": "sum(spend)",
+    "analytics.fct_geo_performance": "sum(spend)",
+    "analytics.fct_web_traffic_daily": "sum(sessions)",
+    "analytics.fct_search_performance_daily": "sum(clicks)",
+    "analytics_intermediate.int_campaigns": "sum(daily_budget)",
+    "analytics_intermediate.int_adsets": "sum(daily_budget)",
+    "analytics_intermediate.int_ads": "count(creative_id)",
+}
+
+
+def _figures(warehouse: RawWarehouse) -> dict[str, list[tuple[object, ...]]]:
+    """How many rows each relation has of each platform, and a figure of theirs."""
+    query = "select source_platform, count(*), {} from {} group by 1 order by 1"
+    return {relation: warehouse.query(query.format(figure, relation)) for relation, figure in _FIGURES.items()}
 
 
 def test_an_account_in_two_currencies_fails_its_test(project: DbtProject, warehouse: RawWarehouse) -> None:

@@ -3,14 +3,14 @@
 with current_rows as (
     {{ current_report_rows(
         source('raw_ga4', 'daily_traffic'),
-        slice=['tenant_id', 'property_id', 'date'],
+        slice=['property_id', 'date'],
         key=['session_source', 'session_medium', 'session_campaign_name']
     ) }}
 )
 
 -- Google reports sessions without a campaign under an empty name and under its own word for it: one row here.
 select
-    {{ tenant_uuid() }} as tenant_id,
+    tenant_uuid as tenant_id,
     'ga4' as source_platform,
     cast(property_id as text) as property_id,
     date as date_day,

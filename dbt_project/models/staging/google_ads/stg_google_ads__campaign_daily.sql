@@ -3,13 +3,13 @@
 with current_rows as (
     {{ current_report_rows(
         source('raw_google_ads', 'campaign_daily'),
-        slice=['tenant_id', google_customer_id(), 'date'],
+        slice=[google_customer_id(), 'date'],
         key=['campaign_id']
     ) }}
 )
 
 select
-    {{ tenant_uuid() }} as tenant_id,
+    tenant_uuid as tenant_id,
     'google_ads' as source_platform,
     {{ google_customer_id() }} as ad_account_id,
     {{ or_none('campaign_id') }} as campaign_id,

@@ -3,23 +3,23 @@
 with current_rows as (
     {{ current_report_rows(
         source('raw_google_ads', 'geographic_view'),
-        slice=['tenant_id', google_customer_id(), 'date'],
+        slice=[google_customer_id(), 'date'],
         key=['campaign_id', 'country_code', 'geo_target_region']
     ) }}
 ),
 
 -- The geographic report does not name a currency; the same customer's campaign report does.
 account_currencies as (
-    select
-        tenant_id,
-        {{ google_customer_id() }} as ad_account_id,
-        max(customer_currency_code) as currency
-    from {{ source('raw_google_ads', 'campaign_daily') }}
-    group by tenant_id, {{ google_customer_id() }}
+    {{ account_currencies(
+        source('raw_google_ads', 'campaign_daily'),
+        raw_account='customer_id',
+        account=google_customer_id(),
+        currency='customer_currency_code'
+    ) }}
 )
 
 select
-    {{ tenant_uuid('current_rows.tenant_id') }} as tenant_id,
+    current_rows.tenant_uuid as tenant_id,
     'google_ads' as source_platform,
     {{ google_customer_id('current_rows.customer_id') }} as ad_account_id,
     {{ or_none('current_rows.campaign_id') }} as campaign_id,
@@ -36,5 +36,5 @@ select
 from current_rows
 left join account_currencies
     on
-        current_rows.tenant_id = account_currencies.tenant_id
+        current_rows.tenant_uuid = account_currencies.tenant_id
         and {{ google_customer_id('current_rows.customer_id') }} = account_currencies.ad_account_id

@@ -3,13 +3,13 @@
 with current_rows as (
     {{ current_report_rows(
         source('raw_linkedin_ads', 'ad_analytics'),
-        slice=['tenant_id', linkedin_id('account_id'), 'date'],
+        slice=[linkedin_id('account_id'), 'date'],
         key=[linkedin_id('creative_id')]
     ) }}
 )
 
 select
-    {{ tenant_uuid() }} as tenant_id,
+    tenant_uuid as tenant_id,
     'linkedin_ads' as source_platform,
     {{ linkedin_id('account_id') }} as ad_account_id,
     {{ linkedin_id('campaign_group_id') }} as campaign_group_id,

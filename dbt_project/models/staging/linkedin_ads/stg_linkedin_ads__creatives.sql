@@ -1,11 +1,11 @@
 {{ config(enabled=provider_enabled('linkedin_ads')) }}
 
 with current_rows as (
-    {{ current_records(source('raw_linkedin_ads', 'creatives'), key=['tenant_id', linkedin_id('id')]) }}
+    {{ current_records(source('raw_linkedin_ads', 'creatives'), key=[linkedin_id('id')]) }}
 )
 
 select
-    {{ tenant_uuid() }} as tenant_id,
+    tenant_uuid as tenant_id,
     'linkedin_ads' as source_platform,
     {{ linkedin_id('account_id') }} as ad_account_id,
     {{ or_none(linkedin_id('campaign_id')) }} as campaign_id,

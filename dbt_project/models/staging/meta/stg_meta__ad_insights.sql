@@ -3,13 +3,13 @@
 with current_rows as (
     {{ current_report_rows(
         source('raw_meta', 'ad_insights'),
-        slice=['tenant_id', meta_account_id(), 'date_start'],
+        slice=[meta_account_id(), 'date_start'],
         key=['ad_id', 'region']
     ) }}
 )
 
 select
-    {{ tenant_uuid() }} as tenant_id,
+    tenant_uuid as tenant_id,
     'meta' as source_platform,
     {{ meta_account_id() }} as ad_account_id,
     {{ or_none('campaign_id') }} as campaign_id,

@@ -1,11 +1,11 @@
 {{ config(enabled=provider_enabled('meta')) }}
 
 with current_rows as (
-    {{ current_records(source('raw_meta', 'ads'), key=['tenant_id', 'id']) }}
+    {{ current_records(source('raw_meta', 'ads'), key=['id']) }}
 )
 
 select
-    {{ tenant_uuid() }} as tenant_id,
+    tenant_uuid as tenant_id,
     'meta' as source_platform,
     {{ meta_account_id() }} as ad_account_id,
     {{ or_none('campaign_id') }} as campaign_id,

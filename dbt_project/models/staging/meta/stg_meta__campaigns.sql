@@ -1,21 +1,21 @@
 {{ config(enabled=provider_enabled('meta')) }}
 
 with current_rows as (
-    {{ current_records(source('raw_meta', 'campaigns'), key=['tenant_id', 'id']) }}
+    {{ current_records(source('raw_meta', 'campaigns'), key=['id']) }}
 ),
 
 -- Meta's campaigns do not name a currency; an account has one for life, and its reports do.
 account_currencies as (
-    select
-        tenant_id,
-        {{ meta_account_id() }} as ad_account_id,
-        max(account_currency) as currency
-    from {{ source('raw_meta', 'ad_insights') }}
-    group by tenant_id, {{ meta_account_id() }}
+    {{ account_currencies(
+        source('raw_meta', 'ad_insights'),
+        raw_account='account_id',
+        account=meta_account_id(),
+        currency='account_currency'
+    ) }}
 )
 
 select
-    {{ tenant_uuid('current_rows.tenant_id') }} as tenant_id,
+    current_rows.tenant_uuid as tenant_id,
     'meta' as source_platform,
     {{ meta_account_id('current_rows.account_id') }} as ad_account_id,
     cast(current_rows.id as text) as campaign_id,
@@ -34,5 +34,5 @@ select
 from current_rows
 left join account_currencies
     on
-        current_rows.tenant_id = account_currencies.tenant_id
+        current_rows.tenant_uuid = account_currencies.tenant_id
         and {{ meta_account_id('current_rows.account_id') }} = account_currencies.ad_account_id

@@ -3,14 +3,14 @@
 with current_rows as (
     {{ current_report_rows(
         source('raw_search_console', 'search_analytics'),
-        slice=['tenant_id', 'site_url', 'date'],
+        slice=['site_url', 'date'],
         key=['query', 'country', 'device']
     ) }}
 )
 
 -- Withheld queries come without a text or with an empty one: one row here.
 select
-    {{ tenant_uuid() }} as tenant_id,
+    tenant_uuid as tenant_id,
     'search_console' as source_platform,
     cast(site_url as text) as site_url,
     date as date_day,

@@ -1,11 +1,11 @@
 {{ config(enabled=provider_enabled('tiktok_ads')) }}
 
 with current_rows as (
-    {{ current_records(source('raw_tiktok_ads', 'ad_groups'), key=['tenant_id', 'adgroup_id']) }}
+    {{ current_records(source('raw_tiktok_ads', 'ad_groups'), key=['adgroup_id']) }}
 )
 
 select
-    {{ tenant_uuid() }} as tenant_id,
+    tenant_uuid as tenant_id,
     'tiktok_ads' as source_platform,
     cast(advertiser_id as text) as ad_account_id,
     {{ or_none('campaign_id') }} as campaign_id,

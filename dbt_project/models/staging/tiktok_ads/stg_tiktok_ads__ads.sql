@@ -1,11 +1,11 @@
 {{ config(enabled=provider_enabled('tiktok_ads')) }}
 
 with current_rows as (
-    {{ current_records(source('raw_tiktok_ads', 'ads'), key=['tenant_id', 'ad_id']) }}
+    {{ current_records(source('raw_tiktok_ads', 'ads'), key=['ad_id']) }}
 )
 
 select
-    {{ tenant_uuid() }} as tenant_id,
+    tenant_uuid as tenant_id,
     'tiktok_ads' as source_platform,
     cast(advertiser_id as text) as ad_account_id,
     {{ or_none('campaign_id') }} as campaign_id,

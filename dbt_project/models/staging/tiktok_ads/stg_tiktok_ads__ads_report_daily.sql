@@ -3,13 +3,13 @@
 with current_rows as (
     {{ current_report_rows(
         source('raw_tiktok_ads', 'ads_report_daily'),
-        slice=['tenant_id', 'advertiser_id', 'stat_time_day'],
+        slice=['advertiser_id', 'stat_time_day'],
         key=['ad_id']
     ) }}
 )
 
 select
-    {{ tenant_uuid() }} as tenant_id,
+    tenant_uuid as tenant_id,
     'tiktok_ads' as source_platform,
     cast(advertiser_id as text) as ad_account_id,
     {{ or_none('campaign_id') }} as campaign_id,

@@ -1,11 +1,11 @@
 {{ config(enabled=provider_enabled('tiktok_ads')) }}
 
 with current_rows as (
-    {{ current_records(source('raw_tiktok_ads', 'campaigns'), key=['tenant_id', 'campaign_id']) }}
+    {{ current_records(source('raw_tiktok_ads', 'campaigns'), key=['campaign_id']) }}
 )
 
 select
-    {{ tenant_uuid() }} as tenant_id,
+    tenant_uuid as tenant_id,
     'tiktok_ads' as source_platform,
     cast(advertiser_id as text) as ad_account_id,
     cast(campaign_id as text) as campaign_id,
