@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from adinsights_orchestration.ops_store.store import OpsStore
     from adinsights_orchestration.settings import Settings
 
-_ASSET = "audit_log/archive"  # `audit_log.archive.showing.KEY`, which imports Dagster
 _DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
 FromOption = Annotated[str, typer.Option("--from", metavar="DAY", help="First day (UTC), YYYY-MM-DD.")]
 ToOption = Annotated[str, typer.Option("--to", metavar="DAY", help="Last day (UTC), included.")]
@@ -49,10 +48,9 @@ def archive(
 ) -> None:
     """Archive closed days, in one scan of the table; all that are missing, unless days are named."""
     from adinsights_orchestration.alerting.operating.maintenance import around
-    from adinsights_orchestration.audit_log.alerts import set_off_by
+    from adinsights_orchestration.audit_log.alerts import archive_asset, set_off_by
     from adinsights_orchestration.audit_log.archive.run import Archiver
     from adinsights_orchestration.audit_log.own_history import archived_table
-    from adinsights_orchestration.audit_log.source import AUDIT_LOG
     from adinsights_orchestration.cli.runs import requester
 
     settings, source = process.settings(), archived_table(table)
@@ -60,13 +58,13 @@ def archive(
     begin, end = range_of(settings, first, last)
     reports: list[ArchiveReport] = []
     try:
-        with around(store, *set_off_by(_ASSET), author=requester(), reason="days are being archived"):
+        with around(store, *set_off_by(archive_asset(source)), author=requester(), reason="days are being archived"):
             report = Archiver(settings, store, source).run(
                 begin, end, actor=requester(), report_to=reports.append, narrower=bool(first or last)
             )
     finally:  # what was sealed before a failure stays sealed
-        if reports and source is AUDIT_LOG:
-            _tell_dagster(settings, store, reports[0])
+        if reports:
+            _tell_dagster(settings, store, source, reports[0])
     if as_json:
         process.print_json({"run": str(report.run), **report.summary()})
         return
@@ -265,17 +263,16 @@ def _shown(value: object) -> str:
     return "" if value is None else str(value)
 
 
-def _tell_dagster(settings: Settings, store: OpsStore, report: ArchiveReport) -> None:
+def _tell_dagster(settings: Settings, store: OpsStore, source: Source, report: ArchiveReport) -> None:
     """Has the UI show the days as materialized."""
     from adinsights_orchestration.audit_log.archive.reporting import tell
     from adinsights_orchestration.audit_log.bookkeeping.ledger import ArchiveLedger
-    from adinsights_orchestration.audit_log.source import AUDIT_LOG
     from adinsights_orchestration.cli.telling import tell_dagster
 
     first, closed = range_of(settings, "", "")
-    ledger = ArchiveLedger(store, AUDIT_LOG.name)
+    ledger = ArchiveLedger(store, source.name)
     tell_dagster(
-        lambda instance: tell(instance, ledger.days(first, closed), utc_now(), report),
+        lambda instance: tell(instance, source, ledger.days(first, closed), utc_now(), report),
         "Its UI does not show these days yet: this command, given again, or the nightly run tells it.",
     )
 

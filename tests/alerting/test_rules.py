@@ -341,6 +341,12 @@ def test_an_archive_that_was_not_made_for_a_day_is_late_and_one_that_never_was_c
     assert plant.tick().changes == {"resolved": 2}
 
 
+def test_the_archive_of_another_table_is_made_daily_too() -> None:
+    daily = ("audit_log/archive", "audit_log/notes/archive", "audit_log/retention", "audit_log/expiry")
+    assert all(map(upkeep.is_daily, daily))
+    assert not any(map(upkeep.is_daily, ("audit_log/compaction", "marts/archive")))
+
+
 @pytest.mark.parametrize(("free", "severity"), [(10.5, None), (9.5, Severity.WARN), (4.9, Severity.PAGE)])
 def test_a_disk_with_little_room_is_told(free: float, severity: Severity | None) -> None:
     found = said(upkeep.disks, Facts(NOON, SLA, PLACES, disks=[Disk("/state", free)]))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import date, timedelta
 
 import dagster as dg
 import pytest
@@ -11,24 +11,28 @@ import sqlalchemy as sa
 
 from adinsights_orchestration.audit_log import own_history
 from adinsights_orchestration.audit_log.archive.automation import ALL_ARCHIVED, CHAIN_INTACT, build_archive
+from adinsights_orchestration.audit_log.archive.showing import KEY, key_of
 from adinsights_orchestration.audit_log.reading.verify import verify_range
 from adinsights_orchestration.audit_log.restore.run import Order, Restore
 from adinsights_orchestration.audit_log.retention.again import archive_again, not_held_any_more
 from adinsights_orchestration.audit_log.retention.automation import build_retention
+from adinsights_orchestration.audit_log.source import AUDIT_LOG, Source
 from adinsights_orchestration.audit_log.source import Place as Where
-from adinsights_orchestration.audit_log.source import Source
 from adinsights_orchestration.clock import utc_now
 from adinsights_orchestration.environments import Automation
 from adinsights_orchestration.tenants.model import Tenant
+from adinsights_orchestration.unattended import Quietly, as_ever
 from tests.audit_log.archived import serve
-from tests.audit_log.conftest import LAST, Place
+from tests.audit_log.conftest import DAYS, LAST, Place
 from tests.audit_log.restoring import LATER, all_days, retention
 from tests.audit_log.rows import FIRST, moment
 from tests.cli.conftest import Answer
+from tests.quiet import Windows
 
 NOTES = Source("notes", "notes", "at", ("id",), place=Where.OPS_STORE, window_days=90)
 RANGE, NAMED = ("--from", str(FIRST), "--to", str(LAST)), ("--table", "notes")
 Command = Callable[..., Answer]
+OF_NOTES = key_of(NOTES)
 APPLY = {"ops": {"audit_log__retention": {"config": {"dry_run": False}}}}
 
 
@@ -53,11 +57,33 @@ def notes(place: Place, table: str = "notes") -> list[tuple[object, ...]]:
         return [tuple(row) for row in connection.execute(sa.text(f"select id, words from {table} order by id"))]
 
 
-def archive(place: Place, instance: dg.DagsterInstance) -> dg.ExecuteInProcessResult:
-    definitions = build_archive(place.settings, place.ops, [NOTES], clock=lambda: place.now)
-    tags = {"dagster/asset_partition_range_start": str(FIRST), "dagster/asset_partition_range_end": str(LAST)}
+def archive(
+    place: Place,
+    instance: dg.DagsterInstance,
+    *chosen: dg.AssetKey,
+    first: date = FIRST,
+    last: date = LAST,
+    quietly: Quietly = as_ever,
+) -> dg.ExecuteInProcessResult:
+    """A run of the nightly job, or of some of its assets, as a backfill in the UI starts it."""
+    definitions = build_archive(place.settings, place.ops, [NOTES], clock=lambda: place.now, quietly=quietly)
+    tags = {"dagster/asset_partition_range_start": str(first), "dagster/asset_partition_range_end": str(last)}
     job = definitions.get_repository_def().get_job("audit_log_archive")
-    return job.execute_in_process(instance=instance, tags=tags, raise_on_error=False)
+    return job.execute_in_process(
+        instance=instance, tags=tags, raise_on_error=False, asset_selection=list(chosen) or None
+    )
+
+
+def checks_of(result: dg.ExecuteInProcessResult) -> dict[tuple[dg.AssetKey, str], bool]:
+    return {(each.asset_key, each.check_name): each.passed for each in result.get_asset_check_evaluations()}
+
+
+def newest(instance: dg.DagsterInstance, key: dg.AssetKey) -> dict[str, object]:
+    """The metadata of its newest materialization."""
+    event = instance.get_latest_materialization_event(key)
+    assert event is not None
+    assert event.asset_materialization is not None
+    return {name: value.value for name, value in event.asset_materialization.metadata.items()}
 
 
 def prune(place: Place) -> dg.ExecuteInProcessResult:
@@ -81,9 +107,8 @@ def test_it_is_archived_in_the_same_run_goes_once_that_is_proven_and_comes_back(
     before = notes(noted)
     result = archive(noted, postgres_instance)
     assert result.success
-    assert {each.check_name: each.passed for each in result.get_asset_check_evaluations()} == {
-        ALL_ARCHIVED: True,
-        CHAIN_INTACT: True,
+    assert checks_of(result) == {
+        (key, check): True for key in (KEY, OF_NOTES) for check in (ALL_ARCHIVED, CHAIN_INTACT)
     }
     assert verify_range(noted.store, NOTES, FIRST, LAST).rows == len(before)
     assert prune(noted).success
@@ -120,9 +145,57 @@ def test_a_day_of_it_that_is_missing_or_altered_fails_the_checks(
         path for path in noted.folder.rglob("*.parquet") if "/notes/" in str(path) and f"dt={LAST}" in str(path)
     ]
     altered.write_bytes(altered.read_bytes()[:-1] + b"x")
-    evaluated = {each.check_name: each for each in archive(noted, postgres_instance).get_asset_check_evaluations()}
-    assert not evaluated[CHAIN_INTACT].passed
-    assert str(evaluated[CHAIN_INTACT].description).startswith("notes: ")
+    result = archive(noted, postgres_instance, first=LAST)
+    assert {check for check, passed in checks_of(result).items() if not passed} == {(OF_NOTES, CHAIN_INTACT)}
+    (broken,) = [each for each in result.get_asset_check_evaluations() if not each.passed]
+    assert altered.name in str(broken.description)
+
+
+def test_it_is_followed_by_an_asset_of_its_own(noted: Place, postgres_instance: dg.DagsterInstance) -> None:
+    assert archive(noted, postgres_instance).success
+    assert len(postgres_instance.get_materialized_partitions(OF_NOTES)) == DAYS
+    of_notes, of_the_audit_log = newest(postgres_instance, OF_NOTES), newest(postgres_instance, KEY)
+    assert set(of_notes) == set(of_the_audit_log)
+    assert (of_notes["archived rows"], of_the_audit_log["archived rows"]) == (len(notes(noted)), len(noted.rows))
+    assert "data:image/svg+xml" in str(of_notes["rows per day"])
+    assert "note 1" not in str(of_notes)
+
+
+def test_a_backfill_of_it_is_one_run_that_leaves_the_audit_log_alone(
+    noted: Place, postgres_instance: dg.DagsterInstance
+) -> None:
+    windows = Windows()
+    result = archive(noted, postgres_instance, OF_NOTES, last=LAST - timedelta(days=1), quietly=windows)
+    assert result.success
+    assert len(postgres_instance.get_materialized_partitions(OF_NOTES)) == DAYS - 1
+    assert postgres_instance.get_materialized_partitions(KEY) == set()
+    assert not noted.folder.joinpath("audit/v1/accounts_auditlog").exists()
+    assert checks_of(result) == {(OF_NOTES, ALL_ARCHIVED): False, (OF_NOTES, CHAIN_INTACT): True}
+    assert windows.cover(rule="audit_log_late", resource="audit_log/notes/archive")
+    assert windows.cover(rule="audit_log_failed", resource=f"audit_log/notes/archive:{ALL_ARCHIVED}")
+    assert not windows.cover(rule="audit_log_late", resource="audit_log/archive")
+    archive(noted, postgres_instance, quietly=windows)
+    assert windows.cover(rule="audit_log_late", resource="audit_log/archive")
+    assert windows.cover(rule="audit_log_late", resource="audit_log/notes/archive")
+
+
+@pytest.mark.parametrize("failing", [NOTES, AUDIT_LOG], ids=["it", "the audit log"])
+def test_a_table_that_fails_keeps_no_other_waiting(
+    noted: Place, postgres_instance: dg.DagsterInstance, failing: Source
+) -> None:
+    if failing is NOTES:
+        with noted.ops.begin() as connection:
+            connection.execute(sa.text("alter table notes rename to elsewhere"))
+    else:
+        noted.backend.execute("alter table accounts_auditlog rename to elsewhere")
+    (fine,) = {AUDIT_LOG, NOTES} - {failing}
+    result = archive(noted, postgres_instance)
+    assert not result.success
+    assert failing.table in str(result.get_run_failure_event().event_specific_data)
+    assert len(postgres_instance.get_materialized_partitions(key_of(fine))) == DAYS
+    assert postgres_instance.get_materialized_partitions(key_of(failing)) == set()
+    checks = checks_of(result)
+    assert (checks[key_of(fine), ALL_ARCHIVED], checks[key_of(failing), ALL_ARCHIVED]) == (True, False)
 
 
 @pytest.fixture
@@ -147,6 +220,16 @@ def test_the_commands_archive_prove_and_read_it_by_its_name(noted: Place, comman
     lost.unlink()
     assert command("mend", *RANGE, *NAMED, "--apply", "--json").json["damaged"] == []
     assert command("verify", *RANGE, *NAMED).code == 0
+
+
+def test_what_the_command_archives_of_it_is_shown_as_materialized_too(
+    noted: Place, command: Command, postgres_instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DAGSTER_HOME", postgres_instance.root_directory)
+    assert command("archive", *RANGE, *NAMED).code == 0
+    assert len(postgres_instance.get_materialized_partitions(OF_NOTES)) == DAYS
+    assert newest(postgres_instance, OF_NOTES)["archived rows"] == len(notes(noted))
+    assert postgres_instance.get_materialized_partitions(KEY) == set()
 
 
 def test_the_commands_delete_it_and_bring_it_back_by_its_name(noted: Place, command: Command) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 import dagster as dg
 
 from adinsights_orchestration.alerting.facts import CheckKey, Events, Failure
-from adinsights_orchestration.alerting.rules.upkeep import DAILY
+from adinsights_orchestration.alerting.rules.upkeep import is_daily
 from adinsights_orchestration.dagster_internals import outcomes
 from adinsights_orchestration.dagster_internals.connections import keep_connections
 from adinsights_orchestration.dagster_internals.events import newest_entry
@@ -236,7 +236,7 @@ def _read(
         )
         for one in outcomes.failed_checks(instance, checks)
     }
-    known = [asset.key for asset in (topology.assets if topology else ()) if asset.key in DAILY]
+    known = [asset.key for asset in (topology.assets if topology else ()) if is_daily(asset.key)]
     made = outcomes.last_materialized(instance, known)
     daily = {key: min(after.daily.get(key, now), now) for key in known}
     after = replace(after, daily=daily, checks={f"{key.asset}:{key.check}": one.since for key, one in failed.items()})

@@ -15,8 +15,13 @@ from adinsights_orchestration.owners import DATA_ENG, PLATFORM_ENG
 
 AUDIT_FAILED, AUDIT_LATE, DISK_FULL = "audit_log_failed", "audit_log_late", "disk_full"
 AUDIT_PREFIX = "audit_log/"
-DAILY = ("audit_log/archive", "audit_log/retention", "audit_log/expiry")  # each is made once a day
+_DAILY = ("audit_log/archive", "audit_log/retention", "audit_log/expiry")
 _SECTION = "the-audit-log-is-not-archived-or-not-deleted"
+
+
+def is_daily(asset: str) -> bool:
+    """Whether an asset is made once a day: these, and the archives of other tables."""
+    return asset in _DAILY or (asset.startswith(AUDIT_PREFIX) and asset.endswith("/archive"))
 
 
 def is_audit_job(job: str) -> bool:

@@ -1,21 +1,21 @@
-"""The archive in Dagster: the asset `audit_log/archive`, a partition per UTC day, its checks, its job, its schedule.
+"""The archive in Dagster: an asset for each table with a partition per UTC day and two checks; one job, one schedule.
 
 Belongs here: runs, their metadata, and when they start. Does not belong here: archiving (`run`), proving
 (`reading.verify`). A backfill of any range is one run, because a range is one scan of the table. The days that a run
-has sealed are reported even when it fails on a later one.
+has sealed are reported even when it fails on a later one. A table that fails keeps no other one waiting.
 """
 
 # No postponed annotations: Dagster reads the type of an asset's context.
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from datetime import date, timedelta
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from adinsights_orchestration.audit_log.alerts import set_off_by
+from adinsights_orchestration.audit_log.alerts import archive_asset, set_off_by
 from adinsights_orchestration.audit_log.archive import reporting, showing
 from adinsights_orchestration.audit_log.archive.report import ArchiveReport
-from adinsights_orchestration.audit_log.archive.showing import KEY
+from adinsights_orchestration.audit_log.archive.showing import key_of
 from adinsights_orchestration.audit_log.archive.turns import read_back
 from adinsights_orchestration.audit_log.bookkeeping.ledger import ArchivedDay, ArchiveLedger
 from adinsights_orchestration.audit_log.days import last_closed, missing
@@ -39,7 +39,6 @@ ALL_ARCHIVED, CHAIN_INTACT = "every_closed_day_archived", "chain_intact"
 _RUNBOOK = "the-audit-log-is-not-archived-or-not-deleted"
 _LOOKED_AT_AGAIN = 3  # closed days that each night looks at again, for rows that were committed late
 _TOLD_EVERY_SECONDS = 10.0
-_SET_OFF = set_off_by(KEY.to_user_string())
 
 
 def build_archive(
@@ -50,12 +49,12 @@ def build_archive(
     clock: Clock = utc_now,
     quietly: Quietly = as_ever,
 ) -> dg.Definitions:
-    """Builds the asset, its checks and job, and the schedule where the environment declares one.
+    """Builds the assets, their checks and job, and the schedule where the environment declares one.
 
     Args:
         settings: Addresses and limits.
         store: The ops store.
-        besides: Other tables that are declared to be archived: the same days, in the same run.
+        besides: Other tables that are declared to be archived: an asset each, the same days in the same nightly run.
         clock: The present moment.
         quietly: Keeps quiet, while days are archived, that they are late to be.
     """
@@ -63,7 +62,7 @@ def build_archive(
     archive_days = _asset(settings, store, sources, clock, quietly)
     job = dg.define_asset_job(
         Automation.ARCHIVE.value,
-        selection=dg.AssetSelection.assets(KEY),
+        selection=dg.AssetSelection.assets(*map(key_of, sources)),
         description="Archives closed days of the audit log. When it does not run, nothing old may be deleted.",
         tags={"adinsights/kind": "audit_log", **queue_tags(settings, Automation.ARCHIVE)},
         executor_def=dg.in_process_executor,
@@ -81,45 +80,52 @@ def _asset(
     @dg.multi_asset(
         name="audit_log_archive_days",
         description="Archives the range's days in one scan of the table, and proves what it wrote from the store.",
-        specs=[_spec(settings)],
-        check_specs=[
-            dg.AssetCheckSpec(ALL_ARCHIVED, asset=KEY, description="Every closed day is archived."),
-            dg.AssetCheckSpec(
-                CHAIN_INTACT,
-                asset=KEY,
-                description="The manifests are a chain without a gap; days that are read back are as they were sealed.",
-            ),
-        ],
+        specs=[_spec(settings, source) for source in sources],
+        check_specs=[each for source in sources for each in _check_specs(source)],
         can_subset=True,
         backfill_policy=dg.BackfillPolicy.single_run(),
     )
     def archive_days(context: dg.AssetExecutionContext) -> Iterator[dg.AssetMaterialization | dg.AssetCheckResult]:
-        reports: list[ArchiveReport] = []
         problems: list[str] = []
         with proof_of_life(context.op_execution_context, store):
             # Whoever executes the checks alone names no day, and asks for nothing to be archived.
-            if context.selected_asset_keys:
-                with quietly(*_SET_OFF, author=actor_of(context.run.tags), reason="days are being archived"):
-                    for source in sources:  # one that fails keeps no other waiting
-                        try:
-                            _archive(context, settings, store, clock, source, reports if source is AUDIT_LOG else [])
-                        except AdinsightsError as error:
-                            problems.append(_about(source, str(error)))
-                archived = _archived(settings, store, clock)
-                ran = {day.day for report in reports for day in report.days}
-                others = {day: each for day, each in archived.items() if day not in ran}
-                reporting.tell(context.instance, others, clock())  # before this run's own: the last one is the newest
-                yield from _materializations(reports, archived)
+            if chosen := [source for source in sources if key_of(source) in context.selected_asset_keys]:
+                set_off = set_off_by(*map(archive_asset, chosen))
+                with quietly(*set_off, author=actor_of(context.run.tags), reason="days are being archived"):
+                    for source in chosen:
+                        yield from _archived_days(context, settings, store, clock, source, problems)
             # A check that depended on the asset's output would be skipped: the days are reported without one.
-            try:
-                asked = {key.name for key in context.selected_asset_check_keys}
-                yield from (result for result in _checks(settings, store, sources, clock) if result.check_name in asked)
-            except AdinsightsError as error:
-                problems.append(str(error))
+            for source in sources:
+                asked = {each.name for each in context.selected_asset_check_keys if each.asset_key == key_of(source)}
+                try:
+                    yield from _checks(settings, store, source, clock, asked)
+                except AdinsightsError as error:
+                    problems.append(_about(source, str(error)))
         if problems:
             raise dg.Failure("\n".join(dict.fromkeys(problems)), allow_retries=False)
 
     return archive_days
+
+
+def _archived_days(
+    context: dg.AssetExecutionContext,
+    settings: Settings,
+    store: OpsStore,
+    clock: Clock,
+    source: Source,
+    problems: list[str],
+) -> Iterator[dg.AssetMaterialization]:
+    """Archives the run's days of a table, and reports them; what fails is added to the problems."""
+    reports: list[ArchiveReport] = []
+    try:
+        _archive(context, settings, store, clock, source, reports)
+    except AdinsightsError as error:
+        problems.append(_about(source, str(error)))
+    archived = _archived(settings, store, source, clock)
+    ran = {day.day for report in reports for day in report.days}
+    others = {day: each for day, each in archived.items() if day not in ran}
+    reporting.tell(context.instance, source, others, clock())  # before this run's own: the last one is the newest
+    yield from _materializations(source, reports, archived)
 
 
 def _archive(
@@ -163,24 +169,25 @@ def _about(source: Source, what: str) -> str:
     return what if source is AUDIT_LOG else f"{source.name}: {what}"
 
 
-def _archived(settings: Settings, store: OpsStore, clock: Clock) -> dict[date, ArchivedDay]:
-    """All that the archive holds, day by day."""
-    return ArchiveLedger(store, AUDIT_LOG.name).days(settings.audit_log.first_day, _closed(settings, clock))
+def _archived(settings: Settings, store: OpsStore, source: Source, clock: Clock) -> Mapping[date, ArchivedDay]:
+    """All that the archive holds of a table, day by day."""
+    return ArchiveLedger(store, source.name).days(settings.audit_log.first_day, _closed(settings, clock))
 
 
-def _spec(settings: Settings) -> dg.AssetSpec:
+def _spec(settings: Settings, source: Source) -> dg.AssetSpec:
     partitions = dg.DailyPartitionsDefinition(start_date=settings.audit_log.first_day.isoformat(), timezone="UTC")
+    late = "While it is late nothing old of it is deleted."
+    if source is AUDIT_LOG:
+        late = "While it is late nothing old is deleted, and a tenant that is deleted takes its unarchived rows along."
+    what = "The audit log's closed days" if source is AUDIT_LOG else f"The closed days of {source.table}"
     return dg.AssetSpec(
-        KEY,
+        key_of(source),
         partitions_def=partitions,
         skippable=True,  # the days are reported one by one, as they are sealed
         group_name="audit_log",
         owners=[PLATFORM_ENG],
         kinds={"postgres", "parquet"},
-        description=(
-            "The audit log's closed days, proven archived. While it is late nothing old is deleted, and a tenant that"
-            " is deleted takes its unarchived rows along."
-        ),
+        description=f"{what}, proven archived. {late}",
         metadata={"runbook": dg.MetadataValue.url(f"{settings.runbook_url}#{_RUNBOOK}")},
     )
 
@@ -190,24 +197,42 @@ def _closed(settings: Settings, clock: Clock) -> date:
 
 
 def _materializations(
-    reports: list[ArchiveReport], archived: dict[date, ArchivedDay]
+    source: Source, reports: Sequence[ArchiveReport], archived: Mapping[date, ArchivedDay]
 ) -> Iterator[dg.AssetMaterialization]:
     for report in reports:
         for day in report.days:
             metadata: dict[str, Any] = showing.of_day(day)
             if day is report.days[-1]:
                 metadata |= showing.of_run(report, {each.day: each.rows for each in archived.values()})
-            yield dg.AssetMaterialization(KEY, partition=day.day.isoformat(), metadata=metadata)
+            yield dg.AssetMaterialization(key_of(source), partition=day.day.isoformat(), metadata=metadata)
+
+
+def _check_specs(source: Source) -> Iterator[dg.AssetCheckSpec]:
+    key = key_of(source)
+    yield dg.AssetCheckSpec(ALL_ARCHIVED, asset=key, description="Every closed day is archived.")
+    yield dg.AssetCheckSpec(
+        CHAIN_INTACT,
+        asset=key,
+        description="The manifests are a chain without a gap; days that are read back are as they were sealed.",
+    )
 
 
 def _checks(
-    settings: Settings, store: OpsStore, sources: Sequence[Source], clock: Clock
+    settings: Settings, store: OpsStore, source: Source, clock: Clock, asked: Container[str]
 ) -> Iterator[dg.AssetCheckResult]:
+    """Those of a table's checks that were asked for."""
+    if ALL_ARCHIVED in asked:
+        yield _all_archived(settings, store, source, clock)
+    if CHAIN_INTACT in asked:
+        yield _chain_intact(settings, store, source, clock)
+
+
+def _all_archived(settings: Settings, store: OpsStore, source: Source, clock: Clock) -> dg.AssetCheckResult:
     first, closed = settings.audit_log.first_day, _closed(settings, clock)
-    gaps = _gaps(settings, store, sources, closed)
-    rows = {day.day: day.rows for day in _archived(settings, store, clock).values()}
-    yield dg.AssetCheckResult(
-        asset_key=KEY,
+    archived = _archived(settings, store, source, clock)
+    gaps = missing(first, closed, archived)
+    return dg.AssetCheckResult(
+        asset_key=key_of(source),
         check_name=ALL_ARCHIVED,
         passed=not gaps,
         description=f"{len(gaps)} closed days are not archived" if gaps else f"all to {closed} are archived",
@@ -215,32 +240,26 @@ def _checks(
             "closed days": (closed - first).days + 1,
             "not archived": len(gaps),
             "the first of them": str(gaps[0]) if gaps else "none",
-            "rows per day": dg.MetadataValue.md(showing.picture(rows)),
+            "rows per day": dg.MetadataValue.md(showing.picture({day: each.rows for day, each in archived.items()})),
         },
     )
-    reports = {source: _read_back(settings, store, source, clock) for source in sources}
-    problems = [_about(source, problem) for source, report in reports.items() for problem in report.problems]
-    manifests = sum(report.manifests for report in reports.values())
-    yield dg.AssetCheckResult(
-        asset_key=KEY,
+
+
+def _chain_intact(settings: Settings, store: OpsStore, source: Source, clock: Clock) -> dg.AssetCheckResult:
+    report = _read_back(settings, store, source, clock)
+    return dg.AssetCheckResult(
+        asset_key=key_of(source),
         check_name=CHAIN_INTACT,
-        passed=not problems,
-        description=problems[0] if problems else f"{manifests} manifests hold",
+        passed=not report.problems,
+        description=report.problems[0] if report.problems else f"{report.manifests} manifests hold",
         metadata={
-            "manifests": manifests,
-            "head": reports[AUDIT_LOG].head,
-            "rows read back": sum(report.rows for report in reports.values()),
-            "objects read back": sum(report.objects for report in reports.values()),
-            "problems": dg.MetadataValue.json(problems[:100]),
+            "manifests": report.manifests,
+            "head": report.head,
+            "rows read back": report.rows,
+            "objects read back": report.objects,
+            "problems": dg.MetadataValue.json(report.problems[:100]),
         },
     )
-
-
-def _gaps(settings: Settings, store: OpsStore, sources: Sequence[Source], closed: date) -> list[date]:
-    """The closed days of which a table is not archived."""
-    first = settings.audit_log.first_day
-    ledgers = [ArchiveLedger(store, source.name) for source in sources]
-    return sorted({day for each in ledgers for day in missing(first, closed, each.days(first, closed))})
 
 
 def _read_back(settings: Settings, store: OpsStore, source: Source, clock: Clock) -> "VerifyReport":
@@ -264,8 +283,9 @@ def _schedules(
         first, closed = settings.audit_log.first_day, _closed(settings, clock)
         if closed < first:
             return dg.SkipReason(f"no day since {first} is closed yet")
-        gaps = _gaps(settings, store, sources, closed)
-        begin = min([*gaps[:1], max(first, closed - timedelta(days=_LOOKED_AT_AGAIN - 1))])
+        archived = [_archived(settings, store, source, clock) for source in sources]
+        gaps = [day for each in archived for day in missing(first, closed, each)[:1]]
+        begin = min([*gaps, max(first, closed - timedelta(days=_LOOKED_AT_AGAIN - 1))])
         return dg.RunRequest(
             run_key=f"{closed}",
             tags={

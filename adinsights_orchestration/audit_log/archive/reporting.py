@@ -16,11 +16,13 @@ import dagster as dg
 from adinsights_orchestration.audit_log.archive import showing
 from adinsights_orchestration.audit_log.archive.report import ArchiveReport
 from adinsights_orchestration.audit_log.bookkeeping.ledger import ArchivedDay
+from adinsights_orchestration.audit_log.source import Source
 from adinsights_orchestration.dagster_internals.events import Materialized, report_materializations
 
 
 def tell(
     instance: dg.DagsterInstance,
+    source: Source,
     archived: Mapping[date, ArchivedDay],
     now: datetime,
     report: ArchiveReport | None = None,
@@ -29,11 +31,13 @@ def tell(
 
     Args:
         instance: Whom to tell.
+        source: The table.
         archived: What is archived, from the asset's first day on.
         now: The moment of telling.
         report: A run outside Dagster; the days that it sealed are told again, with what it did.
     """
-    known = instance.get_materialized_partitions(showing.KEY)
+    key = showing.key_of(source)
+    known = instance.get_materialized_partitions(key)
     ran = {day.day: day for day in report.days} if report else {}
     sealed = {day for day, each in ran.items() if each.changed}
     days = sorted(day for day in archived if day in sealed or day.isoformat() not in known)
@@ -43,4 +47,4 @@ def tell(
         if report is not None and day == days[-1]:
             metadata |= showing.of_run(report, {each.day: each.rows for each in archived.values()})
         items.append(Materialized(day.isoformat(), now, metadata))
-    return report_materializations(instance, showing.KEY, items)
+    return report_materializations(instance, key, items)

@@ -12,12 +12,21 @@ from typing import Any
 
 import dagster as dg
 
+from adinsights_orchestration.audit_log.alerts import archive_asset
 from adinsights_orchestration.audit_log.archive.report import ArchiveReport, DayReport
 from adinsights_orchestration.audit_log.bookkeeping.ledger import ArchivedDay
+from adinsights_orchestration.audit_log.source import AUDIT_LOG, Source
 
-KEY = dg.AssetKey(["audit_log", "archive"])
 _KEPT = 20
 _WIDTH, _HEIGHT, _MARGIN = 640, 160, 24
+
+
+def key_of(source: Source) -> dg.AssetKey:
+    """The asset of a table's archive."""
+    return dg.AssetKey(archive_asset(source).split("/"))
+
+
+KEY = key_of(AUDIT_LOG)
 
 
 def of_day(day: DayReport) -> dict[str, Any]:
