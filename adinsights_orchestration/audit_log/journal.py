@@ -42,14 +42,13 @@ def open_run(
     actor: str,
     now: datetime,
     run_id: str | None = None,
-    dry_run: bool = False,
 ) -> UUID:
     """Opens a run's entry in the journal and returns its id."""
     run = uuid.uuid4()
     with store.begin() as connection:
         connection.execute(
             sa.insert(audit_run).values(
-                id=run, source=source, kind=kind, actor=actor, run_id=run_id, dry_run=dry_run, started_at=now
+                id=run, source=source, kind=kind, actor=actor, run_id=run_id, started_at=now
             )
         )
     return run

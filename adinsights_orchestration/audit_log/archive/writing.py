@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 
 from adinsights_orchestration.audit_log.archive.encoding import Encoded
 from adinsights_orchestration.audit_log.archive.intake import Ready
@@ -63,7 +64,7 @@ class Writer:
         chunks = [ready.chunk for ready in group]
         self.ledger.plan(chunks, self.reading, self.clock())
         with ThreadPoolExecutor(self.at_once) as pool:
-            files = list(pool.map(self._put, (encoded for ready in group for encoded in ready.objects)))
+            files = list(pool.map(partial(put, self.store), (encoded for ready in group for encoded in ready.objects)))
         renamed = {
             encoded.file.key: file.key
             for encoded, file in zip((each for ready in group for each in ready.objects), files, strict=True)
@@ -76,15 +77,18 @@ class Writer:
             encoded.forget()
         return Written(tuple(chunks), tuple(files))
 
-    def _put(self, encoded: Encoded) -> DataFile:
-        file = encoded.file
-        stem = file.key.removesuffix(".parquet")
-        for number in range(1, _KEYS_TRIED):
-            try:
-                create_same(self.store, file.key, encoded.content)
-            except ObjectExistsError:
-                # Something damaged an object of this content; it stays as evidence, and the content gets another key.
-                file = replace(file, key=f"{stem}.{number}.parquet")
-            else:
-                return file
-        raise ContentError("the store holds other bytes under every key of this content", place=file.key)
+
+def put(store: Store, encoded: Encoded) -> DataFile:
+    """Writes an object; where a damaged one lies under its key, which stays as evidence, under another.
+
+    Raises:
+        ContentError: Damaged ones lie under all of its keys.
+    """
+    file, stem = encoded.file, encoded.file.key.removesuffix(".parquet")
+    for key in (file.key, *(f"{stem}.{number}.parquet" for number in range(1, _KEYS_TRIED))):
+        try:
+            create_same(store, key, encoded.content)
+        except ObjectExistsError:
+            continue
+        return replace(file, key=key)
+    raise ContentError("the store holds other bytes under every key of this content", place=file.key)

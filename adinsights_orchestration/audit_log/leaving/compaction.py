@@ -15,12 +15,13 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, date, timedelta
 from uuid import UUID
 
+from adinsights_orchestration.audit_log.archive.writing import put
 from adinsights_orchestration.audit_log.bookkeeping import removal_ledger
 from adinsights_orchestration.audit_log.bookkeeping.links import Links
 from adinsights_orchestration.audit_log.bookkeeping.standing import Standing, month_of
 from adinsights_orchestration.audit_log.days import span
 from adinsights_orchestration.audit_log.leaving.removing import Archive, Leaving, RemovalError, Swept
-from adinsights_orchestration.audit_log.leaving.rewriting import Input, inputs_of, put, rewrite
+from adinsights_orchestration.audit_log.leaving.rewriting import Input, inputs_of, rewrite
 from adinsights_orchestration.audit_log.model import Cause, Chunk, DataFile
 from adinsights_orchestration.audit_log.reading.proving import verify
 from adinsights_orchestration.audit_log.source import Column

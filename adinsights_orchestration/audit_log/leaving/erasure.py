@@ -21,15 +21,17 @@ from typing import TypeVar
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from adinsights_orchestration.audit_log.archive.writing import put
 from adinsights_orchestration.audit_log.bookkeeping import chain
 from adinsights_orchestration.audit_log.bookkeeping.ledger import InForce
 from adinsights_orchestration.audit_log.bookkeeping.standing import Standing, month_of
 from adinsights_orchestration.audit_log.leaving import preflight
 from adinsights_orchestration.audit_log.leaving.matching import Conditions, Key, Subject, has_key, keys_of, matches
 from adinsights_orchestration.audit_log.leaving.removing import Archive, Leaving, RemovalError, Swept, by_month, unnamed
-from adinsights_orchestration.audit_log.leaving.rewriting import Rewrite, decoded, inputs_of, put, rewrite
+from adinsights_orchestration.audit_log.leaving.rewriting import Rewrite, inputs_of, rewrite
 from adinsights_orchestration.audit_log.model import At, Cause, Chunk, DataFile, Digest
 from adinsights_orchestration.audit_log.reading import reader
+from adinsights_orchestration.audit_log.reading.decoding import decoded
 from adinsights_orchestration.audit_log.reading.proving import verify
 from adinsights_orchestration.audit_log.reading.reader import ContentError
 from adinsights_orchestration.audit_log.source import Source
@@ -257,7 +259,7 @@ def _search(
 
     def look(file: DataFile) -> tuple[DataFile, _Seen | ContentError]:
         try:
-            return file, see(decoded(reader.fetch(store, file), file))
+            return file, see(decoded(file, reader.fetch(store, file)))
         except ContentError as error:
             return file, error
 

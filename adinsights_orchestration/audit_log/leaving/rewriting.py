@@ -1,6 +1,6 @@
 """The same rows in other objects, some of them left out: what compaction and erasure are made of.
 
-Belongs here: decoding objects, leaving rows out, encoding the others anew, and telling the content of both. Does not
+Belongs here: leaving rows out of objects, encoding the others anew, and telling the content of both. Does not
 belong here: which objects, and why (`compaction`, `erasure`, `offboarding`), or proving the outcome
 (`reading.proving`). An object may hold rows that are in force no longer, because a day of its month was archived anew
 since: those are never taken along.
@@ -8,15 +8,14 @@ since: those are never taken along.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date, datetime, timedelta
+from datetime import date, datetime
 from typing import Any
 from uuid import UUID
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from adinsights_orchestration.audit_log.archive.encoding import Encoded
 from adinsights_orchestration.audit_log.archive.export import moment_of
@@ -26,15 +25,11 @@ from adinsights_orchestration.audit_log.bookkeeping.manifest import hash_of
 from adinsights_orchestration.audit_log.bookkeeping.standing import Standing
 from adinsights_orchestration.audit_log.model import At, DataFile, Digest
 from adinsights_orchestration.audit_log.reading import reader
-from adinsights_orchestration.audit_log.reading.reader import ContentError
+from adinsights_orchestration.audit_log.reading.decoding import decoded, of_day
 from adinsights_orchestration.audit_log.source import Column, Source
-from adinsights_orchestration.audit_log.store.contract import Store, create_same
-from adinsights_orchestration.audit_log.store.errors import ObjectExistsError
-from adinsights_orchestration.audit_log.table.statements import midnight
+from adinsights_orchestration.audit_log.store.contract import Store
 
 Doomed = Callable[[pa.Table], Any]
-_MICROSECONDS = 1_000_000
-_KEYS_TRIED = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +93,7 @@ def rewrite(
     (columns,) = {each.file.columns for each in inputs}
     kept, left_out = list[pa.Table](), list[pa.Table]()
     for each in inputs:
-        rows = decoded(reader.fetch(store, each.file), each.file)
+        rows = decoded(each.file, reader.fetch(store, each.file))
         rows = pa.concat_tables([rows.slice(0, 0), *(of_day(source, rows, day) for day in sorted(each.days))])
         chosen = doomed(rows) if doomed is not None else pa.array([False] * rows.num_rows, pa.bool_())
         kept.append(rows.filter(pc.invert(chosen)))
@@ -114,41 +109,6 @@ def rewrite(
     if any(table.num_rows for table in left_out):
         found.left_out = _contents(source, columns, encode(pa.concat_tables(left_out).to_batches()))
     return found
-
-
-def put(store: Store, encoded: Encoded) -> DataFile:
-    """Writes an object; where a damaged one lies under its key, which stays as evidence, under another."""
-    file = encoded.file
-    for key in _names(file.key):
-        try:
-            create_same(store, key, encoded.content)
-        except ObjectExistsError:
-            continue
-        return DataFile(key, file.sha256, file.size, file.rows, file.columns)
-    raise ContentError("the store holds other bytes under every key of this content", place=file.key)
-
-
-def decoded(content: bytes, file: DataFile) -> pa.Table:
-    """An object's rows, with the columns that it was sealed with."""
-    try:
-        table = pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True).read(use_threads=False)
-    except (pa.ArrowException, OSError) as error:
-        raise ContentError(f"the object cannot be read ({type(error).__name__})", place=file.key) from None
-    return table
-
-
-def of_day(source: Source, table: pa.Table, day: date) -> pa.Table:
-    """The rows of a day."""
-    start, end = (int(midnight(each).timestamp()) * _MICROSECONDS for each in (day, day + timedelta(days=1)))
-    times = table.column(source.time).cast(pa.int64())
-    return table.filter(pc.and_(pc.greater_equal(times, start), pc.less(times, end)))
-
-
-def _names(key: str) -> Iterator[str]:
-    yield key
-    stem = key.removesuffix(".parquet")
-    for number in range(1, _KEYS_TRIED):
-        yield f"{stem}.{number}.parquet"
 
 
 def _encoded(source: Source, tenant: UUID, columns: tuple[Column, ...], period: str, rows: pa.Table) -> Encoded:

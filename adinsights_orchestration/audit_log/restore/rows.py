@@ -1,6 +1,6 @@
 """From an archived object to what a COPY of Postgres takes, with the object proven on the way.
 
-Belongs here: fetching, decoding, and Postgres's text format for COPY. Does not belong here: choosing (`plan`) and
+Belongs here: fetching, and Postgres's text format for COPY. Does not belong here: choosing (`plan`) and
 writing (`writing`). Every value is written as Postgres's own text for its type, which is how the archive keeps whatever
 Arrow has no type for, so that no type needs a converter of its own. Columns are encoded whole, by Arrow, and not row by
 row.
@@ -13,19 +13,18 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from datetime import date, timedelta
+from datetime import date
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from adinsights_orchestration.audit_log.model import DataFile
+from adinsights_orchestration.audit_log.reading.decoding import decoded, of_day
 from adinsights_orchestration.audit_log.reading.reader import ContentError, fetch
 from adinsights_orchestration.audit_log.restore.plan import Part
 from adinsights_orchestration.audit_log.source import Column, Kind, Source
 from adinsights_orchestration.audit_log.store.contract import Store
-from adinsights_orchestration.audit_log.table.statements import midnight
 
 _NULL = "\\N"
 _READY_BYTES = 64 << 20  # decoded rows of one portion; as lines they are about as large
@@ -75,7 +74,7 @@ class _Fetched:
     table: pa.Table | None
 
     def rows(self) -> pa.Table:
-        return self.table if self.table is not None else _decoded(self.file, self.content)
+        return self.table if self.table is not None else _rows(self.file, self.content)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +87,7 @@ class _Later:
 
     def __iter__(self) -> Iterator[bytes]:
         try:
-            yield from copy_lines(_of_day(self.source, self.day, self.fetched.rows()), self.fetched.file.columns)
+            yield from copy_lines(of_day(self.source, self.fetched.rows(), self.day), self.fetched.file.columns)
         except (pa.ArrowException, OverflowError) as error:
             problem = f"its values cannot be written ({type(error).__name__})"
             raise ContentError(problem, place=self.fetched.file.key) from None
@@ -120,17 +119,14 @@ def _fetch(store: Store, file: DataFile, room: _Room) -> _Fetched | ContentError
         content = fetch(store, file)
         if not room.take(0):
             return _Fetched(file, content, None)
-        table = _decoded(file, content)
+        table = _rows(file, content)
     except ContentError as error:
         return error
     return _Fetched(file, content, table if room.take(table.nbytes) else None)
 
 
-def _decoded(file: DataFile, content: bytes) -> pa.Table:
-    try:
-        table = pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True).read(use_threads=False)
-    except (pa.ArrowException, OSError) as error:
-        raise ContentError(f"the object cannot be read ({type(error).__name__})", place=file.key) from None
+def _rows(file: DataFile, content: bytes) -> pa.Table:
+    table = decoded(file, content)
     wanted = [column.name for column in file.columns]
     if table.num_rows != file.rows or set(wanted) - set(table.column_names):
         raise ContentError("the object holds other rows or columns than were sealed", place=file.key)
@@ -149,16 +145,6 @@ def _load(source: Source, part: Part, objects: Mapping[str, _Fetched | ContentEr
         except ContentError as error:
             return Loaded(part, {}, str(error))
     return Loaded(part, lines)
-
-
-def _of_day(source: Source, day: date, table: pa.Table) -> pa.Table:
-    """A file of a month holds other days of the tenant too."""
-    times = table.column(source.time).cast(pa.int64())
-    first, end = (int(midnight(each).timestamp()) * 1_000_000 for each in (day, day + timedelta(days=1)))
-    limits = pc.min_max(times).as_py()
-    if limits["min"] is None or (limits["min"] >= first and limits["max"] < end):
-        return table
-    return table.filter(pc.and_(pc.greater_equal(times, first), pc.less(times, end)))
 
 
 def _bounded(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:

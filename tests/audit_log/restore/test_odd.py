@@ -210,14 +210,14 @@ def test_an_object_that_cannot_be_decoded_while_it_is_written_stops_its_day_alon
     full: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = min(full.folder.rglob("*.parquet"))
-    decoded = restore_rows._decoded
+    decoded = restore_rows._rows
 
     def refuse(file: DataFile, content: bytes) -> pa.Table:
         if file.key.endswith(path.name):
             raise ContentError("the object cannot be read", place=file.key)
         return decoded(file, content)
 
-    monkeypatch.setattr(restore_rows, "_decoded", refuse)
+    monkeypatch.setattr(restore_rows, "_rows", refuse)
     monkeypatch.setattr(restore_rows, "_READY_BYTES", -1)
     report = restore(full)
     assert [path.name in problem and "cannot be read" in problem for problem in report.problems] == [True]
