@@ -37,6 +37,19 @@ def test_reading_without_an_ops_store_is_journaled_beside_the_archive(
     assert verify_range(place.store, AUDIT_LOG, FIRST, LAST).problems == [], "no part of the chain"
 
 
+def test_where_the_archive_is_not_mounted_reading_makes_nothing(
+    place: Place, audit_command: Callable[..., Answer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mount_point = place.folder.parent / "unmounted"
+    mount_point.mkdir()
+    monkeypatch.setenv("ADINSIGHTS_AUDIT_LOG__ARCHIVE_URL", (mount_point / "archive").as_uri())
+    monkeypatch.setenv("ADINSIGHTS_OPS_STORE__DSN", "postgresql://nobody@127.0.0.1:9/nothing")
+    for command in ("verify", "query"):
+        answer = audit_command(command, *RANGE)
+        assert (answer.code != 0, "this is in no journal" in " ".join(answer.err.split())) == (True, True)
+    assert list(mount_point.iterdir()) == []
+
+
 def test_a_query_that_fails_is_journaled_too(place: Place, audit_command: Callable[..., Answer]) -> None:
     place.archive()
     assert audit_command("query", "--sql", "copy (select 42) to 'x'").code != 0
