@@ -24,6 +24,8 @@ from adinsights_orchestration.ops_store.store import OpsStore
 
 ARCHIVED = "audit_log_archived"
 RESOURCE = "audit_log"
+_FROM_UI = "dagster/from_ui"  # on whatever the UI starts, backfills and what is executed again included
+_BY_ITSELF = frozenset(("dagster/schedule_name", "dagster/sensor_name"))
 
 
 def actor_of(tags: Mapping[str, str]) -> str:
@@ -32,6 +34,11 @@ def actor_of(tags: Mapping[str, str]) -> str:
     The person first: a run that somebody executes again keeps the tags of the one that the schedule had started.
     """
     return tags.get("user") or tags.get("dagster/schedule_name") or "the Dagster UI"
+
+
+def asked_in_the_ui(tags: Mapping[str, str]) -> bool:
+    """Whether a person chose in the UI what a run is about; what began by itself and is executed again, nobody did."""
+    return _FROM_UI in tags and _BY_ITSELF.isdisjoint(tags)
 
 
 def open_run(
@@ -47,9 +54,7 @@ def open_run(
     run = uuid.uuid4()
     with store.begin() as connection:
         connection.execute(
-            sa.insert(audit_run).values(
-                id=run, source=source, kind=kind, actor=actor, run_id=run_id, started_at=now
-            )
+            sa.insert(audit_run).values(id=run, source=source, kind=kind, actor=actor, run_id=run_id, started_at=now)
         )
     return run
 

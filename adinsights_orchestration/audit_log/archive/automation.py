@@ -19,7 +19,7 @@ from adinsights_orchestration.audit_log.archive.showing import key_of
 from adinsights_orchestration.audit_log.archive.turns import read_back
 from adinsights_orchestration.audit_log.bookkeeping.ledger import ArchivedDay, ArchiveLedger
 from adinsights_orchestration.audit_log.days import last_closed, missing
-from adinsights_orchestration.audit_log.journal import actor_of
+from adinsights_orchestration.audit_log.journal import actor_of, asked_in_the_ui
 from adinsights_orchestration.audit_log.source import AUDIT_LOG, Source
 from adinsights_orchestration.audit_log.store.opening import open_store
 from adinsights_orchestration.audit_log.telling import telling
@@ -157,7 +157,7 @@ def _archive(
             actor=actor_of(context.run.tags),
             run_id=context.run.run_id,
             report_to=reports.append,
-            narrower="dagster/schedule_name" not in context.run.tags,
+            narrower=asked_in_the_ui(context.run.tags),
         )
     if kept := reports[-1].kept:
         (_, day), why = min(kept.items(), key=lambda each: each[0][1])

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import base64
+import importlib.metadata
 import threading
+from collections.abc import Mapping
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -14,6 +17,8 @@ from adinsights_orchestration.audit_log.archive import automation as archive_aut
 from adinsights_orchestration.audit_log.archive.automation import ALL_ARCHIVED, CHAIN_INTACT, build_archive
 from adinsights_orchestration.audit_log.archive.run import Archiver
 from adinsights_orchestration.audit_log.archive.showing import KEY
+from adinsights_orchestration.audit_log.bookkeeping.ledger import ArchiveLedger
+from adinsights_orchestration.audit_log.journal import _FROM_UI
 from adinsights_orchestration.audit_log.reading.verify import verify_range
 from adinsights_orchestration.audit_log.source import AUDIT_LOG
 from adinsights_orchestration.unattended import Quietly, as_ever
@@ -29,12 +34,17 @@ def settled(place: Place) -> Place:
 
 
 def run_range(
-    place: Place, instance: dg.DagsterInstance, first: str, last: str, quietly: Quietly = as_ever
+    place: Place,
+    instance: dg.DagsterInstance,
+    first: str,
+    last: str,
+    quietly: Quietly = as_ever,
+    tags: Mapping[str, str] | None = None,
 ) -> dg.ExecuteInProcessResult:
     definitions = build_archive(place.settings, place.ops, clock=lambda: place.now, quietly=quietly)
-    tags = {"dagster/asset_partition_range_start": first, "dagster/asset_partition_range_end": last}
+    days = {"dagster/asset_partition_range_start": first, "dagster/asset_partition_range_end": last}
     job = definitions.get_repository_def().get_job("audit_log_archive")
-    return job.execute_in_process(instance=instance, tags=tags, raise_on_error=False)
+    return job.execute_in_process(instance=instance, tags={**days, **(tags or {})}, raise_on_error=False)
 
 
 def checks_of(result: dg.ExecuteInProcessResult) -> dict[str, bool]:
@@ -138,6 +148,31 @@ def test_a_long_run_says_how_far_it_is(
     assert run_range(settled, postgres_instance, str(FIRST), str(LAST)).success
     said = [each.user_message for each in postgres_instance.all_logs(run_id()) if "so far" in each.user_message]
     assert said[-1] == f"{DAYS} of {DAYS} days sealed so far"
+
+
+def test_only_days_that_a_person_chose_in_the_ui_are_archived_without_a_column_that_was_dropped(
+    settled: Place, postgres_instance: dg.DagsterInstance
+) -> None:
+    settled.backend.execute("alter table accounts_auditlog add column region text default 'eu'")
+    settled.archive()
+    settled.backend.execute("alter table accounts_auditlog drop column region")
+
+    def sealed_anew(tags: Mapping[str, str]) -> bool:
+        before = ArchiveLedger(settled.ops, AUDIT_LOG.name).head()
+        assert run_range(settled, postgres_instance, str(FIRST), str(LAST), tags=tags).success
+        return ArchiveLedger(settled.ops, AUDIT_LOG.name).head() != before
+
+    night, ui = {"dagster/schedule_name": "audit_log_archive_nightly"}, {"dagster/from_ui": "true"}
+    assert not sealed_anew({}), "a client of the API"
+    assert not sealed_anew(night)
+    assert not sealed_anew({"dagster/sensor_name": "somebody_s"})
+    assert not sealed_anew({**night, **ui}), "the night, executed again"
+    assert sealed_anew(ui)
+
+
+def test_the_ui_of_this_release_marks_what_a_person_starts() -> None:
+    scripts = [file for file in importlib.metadata.files("dagster-webserver") or () if file.suffix == ".js"]
+    assert any(_FROM_UI in Path(file.locate()).read_text() for file in scripts)
 
 
 def test_a_gap_fails_its_check(settled: Place, postgres_instance: dg.DagsterInstance) -> None:
