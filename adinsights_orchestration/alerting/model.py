@@ -185,7 +185,7 @@ class Incident:
         acked_severity: How urgent it was then.
         told: Whether the readers of its group's message think that it is firing.
         told_severity: The severity that they know of.
-        suppressed_by: What keeps it from them, in words; empty while nothing does.
+        suppressed_by: What keeps it from them, as `telling.quiet` writes and reads it; empty while nothing does.
     """
 
     fingerprint: str

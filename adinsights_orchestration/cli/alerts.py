@@ -187,6 +187,7 @@ def _of_alert_file(settings: Settings, now: datetime) -> list[Silence]:
 
 def _row(incident: Incident) -> dict[str, Any]:
     from adinsights_orchestration.alerting.audience import owner_name
+    from adinsights_orchestration.alerting.telling.quiet import kind_of
 
     finding = incident.finding
     return {
@@ -194,7 +195,7 @@ def _row(incident: Incident) -> dict[str, Any]:
         "group": finding.group_key,
         "severity": incident.severity.value,
         "state": incident.state.value,
-        "quiet": incident.suppressed_by.split(":")[0],
+        "quiet": kind_of(incident.suppressed_by),
         "since": finding.since,
         "title": finding.title,
         "detail": finding.detail,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -17,13 +18,13 @@ from adinsights_orchestration.alerting.matching import Hours, Matcher
 from adinsights_orchestration.alerting.message import Severity, plain_text
 from adinsights_orchestration.alerting.operating import maintenance
 from adinsights_orchestration.alerting.operating.hands import silences
-from adinsights_orchestration.alerting.telling.digest import Digest
+from adinsights_orchestration.alerting.telling.digest import KEPT_AS, Digest, Told
 from adinsights_orchestration.alerting.telling.grouping import Options, Timing
 from adinsights_orchestration.errors import ConfigurationError
 from adinsights_orchestration.ops_store.store import OpsStore
 from adinsights_orchestration.settings import PROJECT_ROOT, OpsStoreSettings
 from tests.alerting.plant import MINUTE, Plant
-from tests.alerting.support import World
+from tests.alerting.support import NOON, World
 from tests.alerting.test_notify import MAIN, stale
 from tests.conftest import free_port
 
@@ -233,6 +234,15 @@ def test_a_clock_that_is_set_back_across_a_digest_s_moment_neither_tells_it_twic
     assert "1 began" in _digests(plant)[1], "what began while the clock stood before that moment"
 
 
+def test_what_the_releases_before_kept_of_digests_in_two_maps_is_read_as_what_is_kept_now() -> None:
+    looked = {"main": (NOON + HOUR).isoformat(), "new": NOON.isoformat()}
+    told = {"main": Told(NOON + HOUR, NOON), "new": Told(NOON)}
+    assert Told.all_from({"digests": looked, "digests_told": {"main": NOON.isoformat()}}) == told
+    kept = json.loads(json.dumps({sink: each.to_json() for sink, each in told.items()}))
+    assert Told.all_from({KEPT_AS: kept, "digests": {}}) == told
+    assert Told.all_from({}) == {}
+
+
 def test_a_digest_whose_moment_came_once_before_while_the_clock_was_days_ahead_is_told_then(plant: Plant) -> None:
     _with_digest(plant, "rule=component_down")
     plant.component("warehouse", "down")
@@ -249,5 +259,5 @@ def test_a_digest_comes_by_the_clock_on_the_wall_when_clocks_change() -> None:
     digest = Digest("main", (), time(8), "America/New_York")
     winter, summer = (datetime(2026, 3, day, 20, tzinfo=UTC) for day in (7, 8))
     assert [digest.last_due(each).hour for each in (winter, summer)] == [13, 12]
-    assert digest.since(summer, summer) is None, "it was told"
-    assert digest.since(summer, winter) == winter
+    assert digest.since(summer, Told(summer)) is None, "it was told"
+    assert digest.since(summer, Told(winter)) == winter

@@ -17,6 +17,7 @@ from adinsights_orchestration.alerting.model import Finding, Incident, Observati
 from adinsights_orchestration.alerting.telling import notify
 from adinsights_orchestration.alerting.telling.flush import is_recovering
 from adinsights_orchestration.alerting.telling.grouping import Group, Options, Order
+from adinsights_orchestration.alerting.telling.quiet import cause_of
 
 _AT_ONCE = Policy()
 
@@ -202,7 +203,7 @@ def _touched(before: Mapping[str, Incident], after: Mapping[str, Incident]) -> s
             continue
         for one in (each, *((known,) if known else ())):
             keys.add(one.finding.group_key)
-            cause = after.get(one.suppressed_by.partition(":")[2])
+            cause = after.get(cause_of(one.suppressed_by) or "")
             if cause is not None:
                 keys.add(cause.finding.group_key)
     return keys

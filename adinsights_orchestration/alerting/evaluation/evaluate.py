@@ -33,7 +33,7 @@ from adinsights_orchestration.alerting.gathering.standing import Known, Standing
 from adinsights_orchestration.alerting.model import Finding, Incident, Policy
 from adinsights_orchestration.alerting.rules.rule import Judged, Rule, judge
 from adinsights_orchestration.alerting.telling import digest, notify
-from adinsights_orchestration.alerting.telling.digest import Digest
+from adinsights_orchestration.alerting.telling.digest import KEPT_AS, Digest, Told
 from adinsights_orchestration.alerting.telling.grouping import Op, Options
 from adinsights_orchestration.alerting.windows import Window, in_force
 from adinsights_orchestration.ops_store.connecting import lock_key
@@ -146,8 +146,9 @@ def _evaluate(
     if after.incidents or not mark:
         mark = uuid4().hex
     _write(connection, after, now)
-    digested = _digests(connection, policies.digests, memory, now)
-    remembered = {**remembered, "held": list(after.held), **digested, "mark": mark}
+    told = _digests(connection, policies.digests, Told.all_from(memory), now)
+    digests = {sink: each.to_json() for sink, each in told.items()}
+    remembered = {**remembered, "held": list(after.held), KEPT_AS: digests, "mark": mark}
     rows.save_memory(connection, remembered, now)
     changes = Counter(each.change.value for each in after.transitions)
     done = Evaluation("", after.firing, changes, len(after.orders), len(after.held))
@@ -186,25 +187,21 @@ def _advance(
 
 
 def _digests(
-    connection: sa.Connection, digests: Sequence[Digest], memory: Memory, now: datetime
-) -> dict[str, dict[str, str]]:
-    """Puts the digests that are due into the outbox; returns up to when each has told, and for which moment."""
-    kept, told = memory.get("digests", {}), memory.get("digests_told", {})
-    until: dict[str, str] = {}
-    told_for: dict[str, str] = {}
+    connection: sa.Connection, digests: Sequence[Digest], told: Mapping[str, Told], now: datetime
+) -> dict[str, Told]:
+    """Puts the digests that are due into the outbox; returns what the newest of each channel covered."""
+    after: dict[str, Told] = {}
     for each in digests:
-        # The clock may have been set back.
-        last = min(datetime.fromisoformat(kept[each.sink]), now) if each.sink in kept else now
-        before = datetime.fromisoformat(told[each.sink]) if each.sink in told else None
-        since = each.since(now, last, before) if each.sink in kept else None
-        if since is not None:
-            last, before = now, each.last_due(now)
-            order = digest.order(each, rows.load_lately(connection, since, now), since, now)
-            outbox.enqueue(connection, [outbox.numbered(connection, order)] if order else [], now)
-        until[each.sink] = last.isoformat()
-        if before is not None:
-            told_for[each.sink] = before.isoformat()
-    return {"digests": until, "digests_told": told_for}
+        covered = told.get(each.sink, Told(now))
+        since = each.since(now, covered)
+        if since is None:
+            # The clock may have been set back.
+            after[each.sink] = replace(covered, until=min(covered.until, now))
+            continue
+        order = digest.order(each, rows.load_lately(connection, since, now), since, now)
+        outbox.enqueue(connection, [outbox.numbered(connection, order)] if order else [], now)
+        after[each.sink] = Told(now, each.last_due(now))
+    return after
 
 
 def _incidents(connection: sa.Connection, found: Mapping[str, Finding], known: Known | None) -> dict[str, Incident]:

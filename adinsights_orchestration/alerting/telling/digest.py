@@ -7,20 +7,51 @@ wall; one that was missed, because nothing ran, is made up for once, and covers 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, time, timedelta
+from typing import Any
 from zoneinfo import ZoneInfo
 
 from adinsights_orchestration.alerting.matching import Matcher, all_match
 from adinsights_orchestration.alerting.message import Message, Severity, Standing, moment
 from adinsights_orchestration.alerting.model import Incident
 from adinsights_orchestration.alerting.telling import wording
-from adinsights_orchestration.alerting.telling.flush import OUT_OF_HOURS
 from adinsights_orchestration.alerting.telling.grouping import Op, Order, Reason
+from adinsights_orchestration.alerting.telling.quiet import OUT_OF_HOURS
 
 GROUP = "digest"
+KEPT_AS = "told_digests"  # in what an evaluation remembers
 _SHOWN = 50  # incidents of a digest
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What the newest digest of a channel covered.
+
+    Attributes:
+        until: Up to when it told; before the first, when the digest was first looked at.
+        due: The moment at which it was due; None before the first.
+    """
+
+    until: datetime
+    due: datetime | None = None
+
+    @classmethod
+    def all_from(cls, memory: Mapping[str, Any]) -> dict[str, Told]:
+        """Returns what an evaluation remembers, by channel; the releases before kept the two moments apart."""
+        kept = memory.get(KEPT_AS)
+        if kept is None:
+            untils, dues = memory.get("digests", {}), memory.get("digests_told", {})
+            kept = {sink: (until, dues.get(sink)) for sink, until in untils.items()}
+        return {
+            sink: cls(datetime.fromisoformat(until), datetime.fromisoformat(due) if due else None)
+            for sink, (until, due) in kept.items()
+        }
+
+    def to_json(self) -> tuple[str, str | None]:
+        """What is kept of it."""
+        return self.until.isoformat(), self.due.isoformat() if self.due is not None else None
 
 
 @dataclass(frozen=True)
@@ -47,17 +78,16 @@ class Digest:
         moments = (datetime.combine(day, self.at, zone).astimezone(UTC) for day in days)
         return next(each for each in moments if each <= now)
 
-    def since(self, now: datetime, last: datetime, told_for: datetime | None = None) -> datetime | None:
+    def since(self, now: datetime, told: Told) -> datetime | None:
         """From when on a digest that is due now has to tell; None where none is due.
 
         Args:
             now: The moment.
-            last: Up to when the last one told; before the first, when the digest was first looked at.
-            told_for: The moment at which the last one was due; None before the first.
+            told: What the last one covered.
         """
-        told_until, due = min(last, now), self.last_due(now)  # the clock may have been set back
+        told_until, due = min(told.until, now), self.last_due(now)  # the clock may have been set back
         # Across this very moment: it was told. By days: what is due before that moment comes again is not left out.
-        was_told = told_for is not None and due <= told_for < due + timedelta(days=1)
+        was_told = told.due is not None and due <= told.due < due + timedelta(days=1)
         return None if was_told or told_until >= due else told_until
 
 

@@ -13,15 +13,13 @@ from adinsights_orchestration.alerting.message import Severity, Standing
 from adinsights_orchestration.alerting.model import Incident
 from adinsights_orchestration.alerting.telling import wording
 from adinsights_orchestration.alerting.telling.grouping import Escalation, Group, Reason, Timing, needs_update
+from adinsights_orchestration.alerting.telling.quiet import OUT_OF_HOURS, cause_of, recovery_of
 from adinsights_orchestration.alerting.telling.wording import Matter
-
-OUT_OF_HOURS = "out of hours"
-RECOVERING = "recovering:"
 
 
 def is_recovering(incident: Incident) -> bool:
     """Whether it is kept quiet because its cause is only just over."""
-    return incident.suppressed_by.startswith(RECOVERING)
+    return recovery_of(incident.suppressed_by) is not None
 
 
 class Flush:
@@ -64,13 +62,13 @@ class Flush:
 
     def is_known(self, hidden: Incident) -> bool:
         """Whether the readers go on knowing of what is kept quiet: what explains it stands in the same message."""
-        if hidden.suppressed_by == OUT_OF_HOURS or is_recovering(hidden):
-            return True
-        kind, _, cause = hidden.suppressed_by.partition(":")
-        found = (
-            next((each for each in self.members if each.fingerprint == cause), None) if kind == "explained" else None
-        )
-        return found is not None and (not found.suppressed_by or self.is_known(found))
+        members = {each.fingerprint: each for each in self.members}
+        one: Incident | None = hidden
+        while one is not None and one.suppressed_by:
+            if one.suppressed_by == OUT_OF_HOURS or is_recovering(one):
+                return True
+            one = members.get(cause_of(one.suppressed_by) or "")
+        return one is not None
 
     def decide(self, timing: Timing, escalation: Sequence[Escalation]) -> None:
         """Finds out whether the group speaks."""

@@ -17,21 +17,21 @@ from datetime import datetime, timedelta
 
 from adinsights_orchestration.alerting.inhibition import Graph, inhibited
 from adinsights_orchestration.alerting.matching import Silence
-from adinsights_orchestration.alerting.message import Message, Severity, to_json
+from adinsights_orchestration.alerting.message import Message, to_json
 from adinsights_orchestration.alerting.model import Incident
 from adinsights_orchestration.alerting.rules.rule import STORM_RULE
 from adinsights_orchestration.alerting.telling import wording
-from adinsights_orchestration.alerting.telling.flush import OUT_OF_HOURS, RECOVERING, Flush, is_recovering
+from adinsights_orchestration.alerting.telling.flush import Flush
 from adinsights_orchestration.alerting.telling.grouping import Group, Op, Options, Order, Plan, Reason
+from adinsights_orchestration.alerting.telling.quiet import OUT_OF_HOURS, Recovery, cause_of, explained, recovery_of
 
 
 def suppressions(
     incidents: Iterable[Incident], graph: Graph, silences: Sequence[Silence], options: Options, now: datetime
 ) -> dict[str, str]:
-    """Returns what keeps each quiet incident quiet.
+    """Returns what keeps each quiet incident quiet, in the forms of `quiet`.
 
-    `explained:<fingerprint>`, `out of hours`, `silenced:<id>`, `maintenance:<name>`, or
-    `recovering:<until>:<severity>`: its cause is over, and it may be soon; what gets worse meanwhile is told.
+    Where its cause is over, it may be soon: that is waited for, but what gets worse meanwhile is told.
 
     Args:
         incidents: All that fire, or were told and are over.
@@ -41,7 +41,7 @@ def suppressions(
         now: The moment.
     """
     found = list(incidents)
-    quiet = {fp: f"explained:{cause}" for fp, cause in inhibited(found, graph, options.inhibitions).items()}
+    quiet = {fp: explained(cause) for fp, cause in inhibited(found, graph, options.inhibitions).items()}
     in_force = [silence for silence in silences if silence.starts_at <= now < silence.ends_at]
     for each in found:
         if each.fingerprint in quiet:
@@ -57,24 +57,22 @@ def suppressions(
     firing = {each.fingerprint for each in found if each.is_firing}
     for each in found:
         if each.fingerprint not in quiet and each.suppressed_by and options.grace:
-            recovering = _recovering(each, firing, options.grace, now)
-            if recovering:
-                quiet[each.fingerprint] = recovering
+            recovery = _recovery(each, firing, options.grace, now)
+            if recovery is not None:
+                quiet[each.fingerprint] = str(recovery)
     return quiet
 
 
-def _recovering(incident: Incident, firing: Collection[str], grace: timedelta, now: datetime) -> str:
-    kind, _, rest = incident.suppressed_by.partition(":")
+def _recovery(incident: Incident, firing: Collection[str], grace: timedelta, now: datetime) -> Recovery | None:
+    cause, known = cause_of(incident.suppressed_by), recovery_of(incident.suppressed_by)
     longest = round((now + grace).timestamp())
-    if kind == "explained":
+    if cause is not None:
         # A cause that goes on and is only less urgent now explains nothing: that is told at once.
-        return "" if rest in firing else f"{RECOVERING}{longest}:{incident.severity.value}"
-    if not is_recovering(incident):
-        return ""
-    until, _, severity = rest.partition(":")
-    worse = incident.severity.rank > Severity(severity).rank
-    kept = min(int(until), longest)  # the clock may have been set back
-    return "" if worse or now.timestamp() >= kept else f"{RECOVERING}{kept}:{severity}"
+        return Recovery(longest, incident.severity) if cause not in firing else None
+    if known is None or incident.severity.rank > known.severity.rank:
+        return None
+    kept = replace(known, until=min(known.until, longest))  # the clock may have been set back
+    return kept if now.timestamp() < kept.until else None
 
 
 def plan(
@@ -140,8 +138,9 @@ class _Planner:
         self._explained: dict[str, list[str]] = defaultdict(list)
         for each in incidents:
             self._members[each.finding.group_key].append(each)
-            if each.is_firing and each.suppressed_by.startswith("explained:"):
-                self._explained[each.suppressed_by.partition(":")[2]].append(each.finding.rule)
+            cause = cause_of(each.suppressed_by)
+            if each.is_firing and cause is not None:
+                self._explained[cause].append(each.finding.rule)
         self._kept: list[Group] = []
         self._changed: list[Incident] = []
         self._orders: list[Order] = []

@@ -23,6 +23,7 @@ from adinsights_orchestration.alerting.message import (
     span,
 )
 from adinsights_orchestration.alerting.model import Incident
+from adinsights_orchestration.alerting.telling.quiet import explained, kind_of
 from adinsights_orchestration.redaction import redact
 
 SHOWN = 10  # incidents of a message: more than a person reads, and well inside Slack's limits
@@ -233,7 +234,7 @@ def _lines(matter: Matter) -> Iterable[str]:
     who = sorted({each.acked_by for each in matter.visible if each.acked_by})
     if who:
         yield f"Acknowledged by {', '.join(clean(each, 80) for each in who)}."
-    own = {f"explained:{each.fingerprint}" for each in matter.visible}
+    own = {explained(each.fingerprint) for each in matter.visible}
     quiet = [each for each in matter.hidden if each.suppressed_by not in own]  # the others are counted below
     if quiet:
         yield f"{kept_quiet(quiet)}."
@@ -243,7 +244,7 @@ def _lines(matter: Matter) -> Iterable[str]:
 
 def kept_quiet(hidden: Sequence[Incident]) -> str:
     """How many go on of which people are not told, and why: `2 kept quiet: silenced`."""
-    return f"{len(hidden):,} kept quiet: {', '.join(sorted({each.suppressed_by.split(':')[0] for each in hidden}))}"
+    return f"{len(hidden):,} kept quiet: {', '.join(sorted({kind_of(each.suppressed_by) for each in hidden}))}"
 
 
 def _facts(incident: Incident, now: datetime | None) -> Iterable[tuple[str, str]]:
