@@ -41,6 +41,24 @@
     regexp_replace(cast({{ column }} as text), '^act_', '')
 {%- endmacro %}
 
+{#-
+  The account's own day of a Meta campaign's `start_time` or `stop_time`, in whose text Meta writes the account's offset.
+  The raw table keeps the moment alone, so the connector writes the day beside it (`start_date`, `stop_date`). Raw tables
+  of connectors that do not have no such column; there the day is that of the variable `account_timezone`.
+  which: `start` or `stop`.
+-#}
+{% macro meta_local_date(which, rows='current_rows') -%}
+    coalesce(
+        cast(to_jsonb({{ rows }}) ->> '{{ which }}_date' as date),
+        cast({{ rows }}.{{ which }}_time at time zone '{{ var("account_timezone") }}' as date)
+    )
+{%- endmacro %}
+
+{#- The moment at which an account's day is over; as a timestamp first, so that the session's timezone has no part in it. -#}
+{% macro end_of_day(day) -%}
+    cast({{ day }} + 1 as timestamp) at time zone '{{ var("account_timezone") }}'
+{%- endmacro %}
+
 {#- Google shows a customer as `123-456-7890` and reports it as `1234567890`. -#}
 {% macro google_customer_id(column='customer_id') -%}
     replace(cast({{ column }} as text), '-', '')

@@ -64,7 +64,8 @@ _TABLES = (
     _table(
         "raw_meta.campaigns",
         "id",
-        "id account_id name status objective daily_budget:n lifetime_budget:n start_time:t stop_time:t updated_time:t",
+        "id account_id name status objective daily_budget:n lifetime_budget:n start_time:t start_date:d stop_time:t"
+        " stop_date:d updated_time:t",
     ),
     _table("raw_meta.adsets", "id", "id account_id campaign_id name status daily_budget:n updated_time:t"),
     _table("raw_meta.ads", "id", "id account_id campaign_id adset_id name status creative:j updated_time:t"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 from tests.dbt_project.project import DbtProject
 from tests.dbt_project.raw_data import ACME, ACME_DAYS, FIRST_SYNC, SECOND_SYNC, meta_insight
@@ -71,6 +71,20 @@ def _figures(warehouse: RawWarehouse) -> dict[str, list[tuple[object, ...]]]:
     """How many rows each relation has of each platform, and a figure of theirs."""
     query = "select source_platform, count(*), {} from {} group by 1 order by 1"
     return {relation: warehouse.query(query.format(figure, relation)) for relation, figure in _FIGURES.items()}
+
+
+def test_a_connector_that_does_not_write_the_days_of_a_flight_leaves_them_to_the_moments(
+    project: DbtProject, warehouse: RawWarehouse
+) -> None:
+    warehouse.execute("alter table raw_meta.campaigns drop column start_date cascade, drop column stop_date cascade")
+    evening = datetime(2025, 3, 1, 3, tzinfo=UTC)  # of the day before, in Jamaica
+    warehouse.execute("update raw_meta.campaigns set start_time = %s, stop_time = null", evening)
+
+    outcome = project.run("run", "--select", "stg_meta__campaigns")
+
+    assert outcome.success, str(outcome)
+    flights = "select distinct start_date, stop_date from analytics_staging.stg_meta__campaigns"
+    assert warehouse.query(flights) == [(date(2025, 2, 28), None)]
 
 
 def test_an_account_in_two_currencies_fails_its_test(project: DbtProject, warehouse: RawWarehouse) -> None:

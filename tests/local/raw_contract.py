@@ -14,7 +14,7 @@ raw_meta.ad_insights [account_id ad_id date_start region]
     inline_link_clicks:int spend:num actions:json action_values:json
 raw_meta.campaigns [id]
     id:text account_id:text name:text status:text objective:text daily_budget:num lifetime_budget:num
-    start_time:time stop_time:time updated_time:time
+    start_time:time start_date:date stop_time:time stop_date:date updated_time:time
 raw_meta.adsets [id]
     id:text account_id:text campaign_id:text name:text status:text daily_budget:num updated_time:time
 raw_meta.ads [id]

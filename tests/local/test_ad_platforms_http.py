@@ -185,6 +185,16 @@ def test_meta_lists_campaigns_with_budgets_in_minor_units(platforms: Platforms) 
     assert datetime.strptime(listed["data"][0]["updated_time"], "%Y-%m-%dT%H:%M:%S%z") <= NOW
 
 
+def test_meta_writes_times_as_the_accounts_own_clock_shows_them(platforms: Platforms) -> None:
+    account = platforms.account(Provider.META)
+    listed = platforms.get(account, f"/v23.0/act_{account.id}/campaigns").json()["data"]
+    campaigns = platforms.world.campaigns(account)
+    assert account.tenant.timezone == "America/Jamaica"
+    assert {one["stop_time"] for one in listed if "stop_time" in one} == {"2030-12-31T23:59:59-0500"}
+    assert [datetime.fromisoformat(one["start_time"]) for one in listed] == [one.starts for one in campaigns]
+    assert all(one[name].endswith("-0500") for one in listed for name in ("start_time", "updated_time"))
+
+
 def test_google_whole_numbers_are_strings_and_regions_sum_to_campaigns(platforms: Platforms) -> None:
     account = platforms.account(Provider.GOOGLE_ADS)
     path = f"/v21/customers/{account.id}/googleAds:search"

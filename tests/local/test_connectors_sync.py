@@ -90,7 +90,8 @@ def test_every_row_carries_its_tenant_and_airbytes_four_columns(
     assert len({row["_airbyte_meta"]["sync_id"] for row in rows}) == 1
     columns = [name for name in rows[0] if name not in META_COLUMNS]
     empty = {name for name in columns if all(row[name] is None for row in rows)}
-    assert empty <= {"stop_time", "action_values"}  # a platform leaves these out where there is nothing to say
+    # A platform leaves these out where there is nothing to say.
+    assert empty <= {"stop_time", "stop_date", "action_values"}
 
 
 def test_the_warehouse_holds_what_the_platform_says(stack: Stack, first_syncs: dict[Provider, Connection]) -> None:
@@ -118,6 +119,13 @@ def test_reports_carry_the_accounts_currency_where_the_platform_gives_it_elsewhe
     linkedin, ga4 = first_syncs[Provider.LINKEDIN_ADS], first_syncs[Provider.GA4]
     assert {row["account_currency"] for row in stack.rows(linkedin, "ad_analytics")} == {"GBP"}
     assert {row["currency_code"] for row in stack.rows(ga4, "daily_traffic")} == {"JMD"}
+
+
+def test_a_flight_keeps_the_days_that_the_account_counts(stack: Stack, first_syncs: dict[Provider, Connection]) -> None:
+    connection = first_syncs[Provider.META]
+    stored = {row["id"]: (row["start_date"], row["stop_date"]) for row in stack.rows(connection, "campaigns")}
+    campaigns = [c for account in stack.accounts(connection) for c in stack.world.campaigns(account)]
+    assert stored == {c.id: (c.starts.astimezone(c.account.zone).date(), c.ends) for c in campaigns}
 
 
 def test_names_survive_whatever_alphabet_they_are_in(stack: Stack, first_syncs: dict[Provider, Connection]) -> None:

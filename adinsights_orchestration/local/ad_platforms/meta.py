@@ -1,22 +1,22 @@
 """Meta's Graph API: insights by region, campaigns, ad sets, ads, with cursor paging.
 
 Belongs here: the Graph API's paths, fields, paging and error codes. Does not belong here: figures. Insights carry
-numbers as strings and leave out what is zero, budgets are strings in minor units, and errors carry a code of their
-own (17: too many calls, 190: the token is no longer valid).
+numbers as strings and leave out what is zero, budgets are strings in minor units, times carry the account's offset, and
+errors carry a code of their own (17: too many calls, 190: the token is no longer valid).
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from datetime import date, datetime
+from datetime import date, datetime, time
 from typing import Any
 from urllib.parse import urlencode, urlsplit, urlunsplit
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from adinsights_orchestration.local.ad_platforms.accounts import Ad, Campaign, Group
+from adinsights_orchestration.local.ad_platforms.accounts import Account, Ad, Campaign, Group
 from adinsights_orchestration.local.ad_platforms.endpoint import (
     Call,
     Dialect,
@@ -74,8 +74,8 @@ def _amount(micros: int) -> str:
     return f"{micros / 1_000_000:.2f}"
 
 
-def _when(moment: datetime) -> str:
-    return moment.strftime("%Y-%m-%dT%H:%M:%S%z")
+def _when(moment: datetime, account: Account) -> str:
+    return moment.astimezone(account.zone).strftime("%Y-%m-%dT%H:%M:%S%z")
 
 
 def _actions(metrics: Metrics) -> Json:
@@ -130,19 +130,19 @@ def _insights(call: Call) -> Rows:
 
 
 def _campaign(call: Call, campaign: Campaign) -> Json:
-    status = call.world.status(campaign, call.now)
-    ends = {"stop_time": f"{campaign.ends.isoformat()}T23:59:59+0000"} if campaign.ends else {}
+    account, status = campaign.account, call.world.status(campaign, call.now)
+    ends = None if campaign.ends is None else datetime.combine(campaign.ends, time(23, 59, 59), account.zone)
     return {
         "id": campaign.id,
-        "account_id": campaign.account.id,
+        "account_id": account.id,
         "name": campaign.name,
         "status": "ACTIVE" if status.active else "PAUSED",
         "objective": campaign.objective,
         "daily_budget": str(status.daily_budget),
         "lifetime_budget": "0",
-        "start_time": _when(campaign.starts),
-        "updated_time": _when(status.changed_at),
-        **ends,
+        "start_time": _when(campaign.starts, account),
+        "updated_time": _when(status.changed_at, account),
+        **({"stop_time": _when(ends, account)} if ends else {}),
     }
 
 
@@ -155,7 +155,7 @@ def _adset(call: Call, group: Group) -> Json:
         "name": group.name,
         "status": "ACTIVE" if status.active else "PAUSED",
         "daily_budget": str(status.daily_budget),
-        "updated_time": _when(status.changed_at),
+        "updated_time": _when(status.changed_at, group.campaign.account),
     }
 
 
@@ -175,7 +175,7 @@ def _ad(_: Call, ad: Ad) -> Json:
         "name": ad.name,
         "status": "ACTIVE",
         "creative": creative,
-        "updated_time": _when(ad.campaign.starts),
+        "updated_time": _when(ad.campaign.starts, ad.campaign.account),
     }
 
 

@@ -65,5 +65,5 @@ left join budget_versions
         and daily.source_platform = budget_versions.source_platform
         and daily.ad_account_id = budget_versions.ad_account_id
         and daily.campaign_id = budget_versions.campaign_id
-        and (daily.date_day + 1) at time zone 'UTC' > budget_versions.valid_from
-        and (daily.date_day + 1) at time zone 'UTC' <= budget_versions.valid_to
+        and {{ end_of_day('daily.date_day') }} > budget_versions.valid_from
+        and {{ end_of_day('daily.date_day') }} <= budget_versions.valid_to

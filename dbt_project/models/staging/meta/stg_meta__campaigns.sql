@@ -27,8 +27,8 @@ select
     {{ from_meta_minor_units('nullif(current_rows.daily_budget, 0)', 'account_currencies.currency') }} as daily_budget,
     {{ from_meta_minor_units('nullif(current_rows.lifetime_budget, 0)', 'account_currencies.currency') }}
         as lifetime_budget,
-    cast(current_rows.start_time at time zone 'UTC' as date) as start_date,
-    cast(current_rows.stop_time at time zone 'UTC' as date) as stop_date,
+    {{ meta_local_date('start') }} as start_date,
+    {{ meta_local_date('stop') }} as stop_date,
     current_rows.updated_time as platform_updated_at,
     current_rows._airbyte_extracted_at as extracted_at
 from current_rows
