@@ -19,7 +19,8 @@ with daily as (
 ),
 
 -- Versions do not overlap, so at most one is valid at the end of a day. The first one known also stands for the time
--- before: a platform does not tell what a budget was before it was first read.
+-- before: a platform does not tell what a budget was before it was first read. Meta's budgets cannot be read before a
+-- report has named the account's currency; a version from before that knows nothing.
 budget_versions as (
     select
         tenant_id,
@@ -37,6 +38,7 @@ budget_versions as (
         end as valid_from,
         coalesce(dbt_valid_to, 'infinity') as valid_to
     from {{ ref('snap_campaigns') }}
+    where source_platform <> 'meta' or currency is not null
 )
 
 select
