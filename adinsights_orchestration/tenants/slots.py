@@ -12,7 +12,15 @@ from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 from adinsights_orchestration.tenants.cron import first_after, last_until, parse_cron
-from adinsights_orchestration.tenants.model import Connection, Schedule, ScheduleType
+from adinsights_orchestration.tenants.model import (
+    DEFAULT_TIMEZONE,
+    Connection,
+    Provider,
+    Registry,
+    Schedule,
+    ScheduleType,
+    Standing,
+)
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -73,6 +81,18 @@ class SlotTable:
         if key not in self._crons:
             self._crons[key] = slots(schedule, timezone, self._now, connection.connection_id)
         return self._crons[key]
+
+
+def first_planned(registry: Registry, provider: Provider, after: datetime) -> datetime | None:
+    """Returns the first slot after `after` of any of the provider's active connections; None where there is none."""
+    timezones = {tenant.id: tenant.timezone for tenant in registry.tenants}
+    table = SlotTable(after)
+    following = (
+        table.of(one, timezones.get(one.tenant_id, DEFAULT_TIMEZONE)).following
+        for one in registry.connections
+        if one.provider is provider and one.standing is Standing.ACTIVE
+    )
+    return min((moment for moment in following if moment is not None), default=None)
 
 
 # ------------------------------------------------------------------------------------------------------------ interval

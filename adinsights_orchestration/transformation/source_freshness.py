@@ -10,7 +10,7 @@ dbt once more for it.
 # No postponed annotations: Dagster reads the type of an op's context.
 import json
 from collections.abc import Iterator, Mapping
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +19,14 @@ import dagster as dg
 from adinsights_orchestration.dagster_internals.types import AssetJob
 from adinsights_orchestration.dead_runs import proof_of_life
 from adinsights_orchestration.environments import Automation
+from adinsights_orchestration.freshness.evaluate import CLOCK_SKEW
 from adinsights_orchestration.ops_store.store import OpsStore
 from adinsights_orchestration.owners import DATA_ENG
 from adinsights_orchestration.settings import Settings
-from adinsights_orchestration.tenants.model import Provider
+from adinsights_orchestration.tenants.model import Provider, Registry
 from adinsights_orchestration.tenants.nights import nightly
+from adinsights_orchestration.tenants.slots import first_planned
+from adinsights_orchestration.tenants.store import load_registry
 from adinsights_orchestration.transformation.command import Command, default_providers, parse_key, providers_argument
 from adinsights_orchestration.transformation.process import DbtError, DbtProcess, Event
 from adinsights_orchestration.transformation.project import Project, Props, dagster_meta
@@ -34,6 +37,7 @@ JOB = "dbt_source_freshness"
 _ARTIFACT = "sources.json"
 _PASS, _WARN, _ERROR = "pass", "warn", "error"
 _NEVER = "0001-01-01"  # what dbt calls the newest row of an empty table
+_UNPLANNED = ", counted from the next planned sync where that is further off"
 
 
 def build_source_freshness(settings: Settings, store: OpsStore, project: Project) -> dg.Definitions:
@@ -80,9 +84,12 @@ def _checks(
         wanted = {uid: spec for uid, spec in specs.items() if spec.key in context.selected_asset_check_keys}
         with proof_of_life(context.op_execution_context, store):
             verdicts = _run(settings, [_selector(watched[unique_id]) for unique_id in wanted])
+        registry = load_registry(store)
         for unique_id, spec in wanted.items():
             verdict = verdicts.get(unique_id, {"error": "dbt did not look at it"})
-            yield _result(spec, verdict, watched[unique_id]["freshness"], allowed)
+            limits = watched[unique_id]["freshness"]
+            provider = Provider(spec.asset_key.path[-1])
+            yield _result(spec, verdict, limits, allowed or _without_a_plan(registry, provider, verdict, limits))
 
     return dbt_source_freshness
 
@@ -93,7 +100,7 @@ def _spec(project: Project, unique_id: str, props: Props, allowed: timedelta) ->
         name=f"freshness_{props['name']}",
         asset=_key(provider),
         description=f"The newest row of {props['source_name']}.{props['name']} {_limits(props['freshness'])}"
-        + (", each a day later here: connections sync once a night." if allowed else "."),
+        + (", each a day later here: connections sync once a night." if allowed else f"{_UNPLANNED}."),
     )
 
 
@@ -163,12 +170,35 @@ def _verdicts(folder: Path, process: DbtProcess) -> dict[str, Props]:
     return {verdict["unique_id"]: verdict for verdict in content["results"] if "max_loaded_at" in verdict}
 
 
+def _without_a_plan(registry: Registry, provider: Provider, verdict: Props, limits: Props) -> timedelta:
+    """Returns how long after its newest row no sync was to bring a table another; zero where its limits allow for that.
+
+    Limits are meant for the hours in which syncs are planned: connections that rest from 22:00 to 06:00 are no reason
+    to call a table of two hours late at midnight. With a registry that was never read the limits hold as they are.
+    """
+    if not registry.connections or not _has_rows(verdict):
+        return timedelta()
+    newest = datetime.fromisoformat(str(verdict["max_loaded_at"]))
+    newest = newest if newest.tzinfo else newest.replace(tzinfo=UTC)
+    planned = first_planned(registry, provider, newest + CLOCK_SKEW)
+    resting = _age(verdict) if planned is None else planned - newest
+    return timedelta() if _status(resting, limits) == _PASS else resting
+
+
+def _has_rows(verdict: Props) -> bool:
+    return "max_loaded_at" in verdict and not str(verdict["max_loaded_at"]).startswith(_NEVER)
+
+
+def _age(verdict: Props) -> timedelta:
+    return timedelta(seconds=round(float(verdict["max_loaded_at_time_ago_in_s"])))
+
+
 def _result(spec: dg.AssetCheckSpec, verdict: Props, limits: Props, allowed: timedelta) -> dg.AssetCheckResult:
-    if "max_loaded_at" not in verdict or str(verdict["max_loaded_at"]).startswith(_NEVER):
+    if not _has_rows(verdict):
         # A table that Airbyte has not created yet, or one without rows: nothing arrived, but nothing is late either.
         reason = str(verdict.get("error") or "There is no row yet.")
         return _verdict(spec, passed=False, severity=dg.AssetCheckSeverity.WARN, description=reason)
-    age = timedelta(seconds=round(float(verdict["max_loaded_at_time_ago_in_s"])))
+    age = _age(verdict)
     status = _status(age - allowed, limits) if allowed else verdict["status"]
     return _verdict(
         spec,

@@ -286,6 +286,14 @@ def test_a_fresh_deployment_whose_first_reading_is_bad_does_not_burn_a_month() -
     assert said(budget.burning, Facts(NOON, SLA, PLACES, availability=seen)) == []
 
 
+def test_a_check_of_raw_rows_links_what_to_do_about_connections_and_any_other_what_to_do_about_models() -> None:
+    failed = Failure(NOON, "The newest row is 5:00:00 old.", "run-1")
+    checks = {CheckKey("raw/meta", "freshness_ads"): failed, CheckKey("marts/x", "unique"): failed}
+    found = said(others.failed_checks, Facts(NOON, SLA, PLACES, events=Events(checks=checks)))
+    sections = {one.asset: one.links[-1].url.partition("#")[2] for one in found}
+    assert sections == {"raw/meta": "a-connection-does-not-sync", "marts/x": "a-dbt-model-fails"}
+
+
 def test_failed_runs_and_checks_of_the_audit_log_have_a_rule_of_their_own() -> None:
     failed = Failure(NOON, "the object store refuses", "run-1")
     events = Events(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from datetime import datetime, timedelta
+from functools import partial
 from uuid import UUID, uuid4
 from zoneinfo import ZoneInfo
 
@@ -12,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from adinsights_orchestration.tenants.cron import parse_cron
-from adinsights_orchestration.tenants.model import Schedule, ScheduleType
-from adinsights_orchestration.tenants.slots import SlotTable, latest_slot, next_slot, slots
+from adinsights_orchestration.tenants.model import Connection, Provider, Registry, Schedule, ScheduleType
+from adinsights_orchestration.tenants.slots import SlotTable, first_planned, latest_slot, next_slot, slots
 from tests.tenants.schedules import (
     EXPRESSIONS,
     JAMAICA,
@@ -26,6 +27,7 @@ from tests.tenants.schedules import (
     connection,
     cron,
     hourly,
+    tenant,
     utc,
 )
 
@@ -193,6 +195,23 @@ def test_the_slot_table_agrees_with_computing_each_connection_by_itself() -> Non
             assert table.of(held, zone) == slots(held.schedule, zone, NOW, held.connection_id)
     interval = connection(hourly(), connection_id=uuid4())
     assert table.of(interval, JAMAICA) == slots(interval.schedule, JAMAICA, NOW, interval.connection_id)
+
+
+def test_the_first_planned_sync_is_the_earliest_of_a_providers_active_connections_each_in_its_own_timezone() -> None:
+    acme, globex = tenant(JAMAICA), tenant(LONDON)
+    nightly = partial(connection, cron("15 2 * * *"))
+    others = [
+        nightly(tenant_id=globex.id, provider=Provider.GA4),
+        connection(hourly(), tenant_id=acme.id, is_active=False),
+        connection(Schedule(ScheduleType.MANUAL), tenant_id=acme.id),
+    ]
+
+    def planned(*connections: Connection) -> datetime | None:
+        return first_planned(Registry((acme, globex), (*others, *connections), "test", NOW), Provider.META, NOW)
+
+    assert planned(nightly(tenant_id=acme.id)) == utc("2026-11-24T07:15")
+    assert planned(nightly(tenant_id=acme.id), nightly(tenant_id=globex.id)) == utc("2026-11-24T02:15")
+    assert planned() is None
 
 
 def test_local_times_are_what_people_read_on_the_wall() -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
+from functools import partial
 
 import dagster as dg
 import pytest
@@ -10,8 +11,11 @@ import pytest
 from adinsights_orchestration.environments import Environment
 from adinsights_orchestration.ops_store.store import OpsStore
 from adinsights_orchestration.settings import Driver, Settings
+from adinsights_orchestration.tenants.model import Connection, Provider, Registry, Tenant
+from adinsights_orchestration.tenants.store import NEVER_READ, write_snapshot, write_success
 from adinsights_orchestration.transformation import source_freshness
 from adinsights_orchestration.transformation.definitions import build_transformation
+from tests.tenants.schedules import JAMAICA, connection, cron, tenant, utc
 from tests.transformation.support import Warehouse
 
 pytestmark = pytest.mark.usefixtures("warm_dbt")
@@ -84,6 +88,79 @@ def test_where_connections_sync_once_a_night_a_table_may_be_a_day_older(
     assert not source_freshness._result(spec, verdict, limits, timedelta()).passed
 
 
+LIMITS = {"warn_after": {"count": 2, "period": "hour"}, "error_after": {"count": 4, "period": "hour"}}
+RESTING_AT_NIGHT = "0 6-22 * * *"
+LAST_OF_THE_DAY = utc("2026-03-02T03:00:40")  # ten in the evening in Jamaica
+OF_NOON = utc("2026-03-02T17:00:40")
+
+
+def _registry(*connections: Connection, tenant: Tenant) -> Registry:
+    return Registry((tenant,), connections, "test", LAST_OF_THE_DAY)
+
+
+def _severity(registry: Registry, newest: datetime, age: timedelta) -> str:
+    """What a table whose newest row is so old shows, in the words of dbt."""
+    verdict = {"status": "?", "max_loaded_at": newest.isoformat(), "max_loaded_at_time_ago_in_s": age.total_seconds()}
+    verdict["status"] = source_freshness._status(age, LIMITS)
+    allowed = source_freshness._without_a_plan(registry, Provider.META, verdict, LIMITS)
+    found = source_freshness._result(dg.AssetCheckSpec("freshness_ads", asset=META), verdict, LIMITS, allowed)
+    return "pass" if found.passed else found.severity.name
+
+
+@pytest.mark.parametrize(
+    ("newest", "hours", "severity"),
+    [
+        (LAST_OF_THE_DAY, 2.1, "pass"),
+        (LAST_OF_THE_DAY, 7.5, "pass"),
+        (LAST_OF_THE_DAY, 9.9, "pass"),
+        (LAST_OF_THE_DAY, 10.1, "WARN"),
+        (LAST_OF_THE_DAY, 12.1, "ERROR"),
+        (OF_NOON, 1.9, "pass"),
+        (OF_NOON, 2.1, "WARN"),
+        (OF_NOON, 4.1, "ERROR"),
+    ],
+)
+def test_a_night_without_planned_syncs_makes_no_table_late_and_no_day_more_patient(
+    newest: datetime, hours: float, severity: str
+) -> None:
+    acme = tenant(JAMAICA)
+    one = connection(cron(RESTING_AT_NIGHT), tenant_id=acme.id)
+    assert _severity(_registry(one, tenant=acme), newest, timedelta(hours=hours)) == severity
+
+
+def test_only_the_providers_own_active_connections_say_when_its_next_sync_is() -> None:
+    acme, half_a_night = tenant(JAMAICA), timedelta(hours=5)
+    resting = connection(cron(RESTING_AT_NIGHT), tenant_id=acme.id)
+    awake = partial(connection, cron("0 * * * *"), tenant_id=acme.id)
+    of_another = awake(provider=Provider.GOOGLE_ADS)
+    assert _severity(_registry(resting, of_another, tenant=acme), LAST_OF_THE_DAY, half_a_night) == "pass"
+    assert _severity(_registry(resting, awake(is_active=False), tenant=acme), LAST_OF_THE_DAY, half_a_night) == "pass"
+    assert _severity(_registry(resting, awake(), tenant=acme), LAST_OF_THE_DAY, half_a_night) == "ERROR"
+
+
+def test_nothing_is_late_where_nothing_is_planned_and_the_limits_hold_where_no_registry_was_read() -> None:
+    acme, a_week = tenant(JAMAICA), timedelta(days=7)
+    paused = connection(cron(RESTING_AT_NIGHT), tenant_id=acme.id, is_active=False)
+    assert _severity(_registry(paused, tenant=acme), LAST_OF_THE_DAY, a_week) == "pass"
+    assert _severity(NEVER_READ, LAST_OF_THE_DAY, timedelta(hours=5)) == "ERROR"
+
+
+def test_a_table_that_waits_for_a_sync_that_is_far_off_passes_whatever_dbt_says(
+    settings: Settings, ops_store: OpsStore, warehouse: Warehouse
+) -> None:
+    acme = tenant(JAMAICA)
+    registry = _registry(connection(cron("0 0 0 1 1 ? 2150"), tenant_id=acme.id), tenant=acme)
+    with ops_store.begin() as session:
+        snapshot = write_snapshot(session, "1", registry, None)
+        write_success(session, snapshot, LAST_OF_THE_DAY)
+    warehouse.execute("update raw_meta.ads set _airbyte_extracted_at = now() - interval '5 hours'")
+    job = build_transformation(settings, ops_store).resolve_job_def("dbt_source_freshness")
+    with dg.DagsterInstance.ephemeral() as instance:
+        result = job.execute_in_process(instance=instance)
+    found = {(e.asset_key, e.check_name): e for e in result.get_asset_check_evaluations()}
+    assert found[META, "freshness_ads"].passed
+
+
 def test_only_where_there_are_nights_is_a_day_allowed(settings: Settings, ops_store: OpsStore) -> None:
     def said(**changes: object) -> str | None:
         defs = build_transformation(settings.model_copy(update=changes), ops_store)
@@ -98,4 +175,7 @@ def test_only_where_there_are_nights_is_a_day_allowed(settings: Settings, ops_st
 def test_the_description_of_a_check_states_its_limits(settings: Settings, ops_store: OpsStore) -> None:
     graph = build_transformation(settings, ops_store).resolve_asset_graph()
     spec = graph.get_check_spec(dg.AssetCheckKey(META, "freshness_ads"))
-    assert spec.description == "The newest row of raw_meta.ads warns after 2 hours, fails after 4 hours."
+    assert spec.description == (
+        "The newest row of raw_meta.ads warns after 2 hours, fails after 4 hours,"
+        " counted from the next planned sync where that is further off."
+    )

@@ -29,6 +29,7 @@ NOTED, RUN_FAILED, CHECK_FAILED, STOPPED, FAILING, LOG_UNREADABLE = (
 _TOLD_ELSEWHERE = frozenset(("registry_unreadable", NOT_ACTIVE))
 # Jobs about Dagster and the watching itself, not about data.
 _OF_THE_PLATFORM = frozenset(("history_prune", "evaluate_freshness", "run_alert_evaluation"))
+_RAW = "raw/"  # the assets that hold source freshness
 _PROBED_WITHIN = timedelta(seconds=90)  # three probes
 _PAGED = frozenset(("alert_undeliverable", "registry_shrunk"))
 _NOT_MADE = frozenset(("channel_not_found", "not_in_channel"))  # Slack's words
@@ -191,6 +192,7 @@ def _run(job: str, failure: Failure, facts: Facts) -> Finding:
 
 def _check(key: CheckKey, failure: Failure, facts: Facts) -> Finding:
     of = f" ({key.partition})" if key.partition else ""
+    section = "a-connection-does-not-sync" if key.asset.startswith(_RAW) else "a-dbt-model-fails"
     return Finding(
         rule=CHECK_FAILED,
         resource=f"{key.asset}:{key.check}{f':{key.partition}' if key.partition else ''}",
@@ -202,6 +204,6 @@ def _check(key: CheckKey, failure: Failure, facts: Facts) -> Finding:
         group=("checks", key.asset),
         owner=DATA_ENG,
         next_step="Open the asset's checks; a failing dbt test names its rows there.",
-        links=(facts.places.asset(key.asset), facts.places.runbook("a-dbt-model-fails")),
+        links=(facts.places.asset(key.asset), facts.places.runbook(section)),
         asset=key.asset,
     )
