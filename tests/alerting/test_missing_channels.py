@@ -61,9 +61,11 @@ def test_what_was_told_in_a_channel_that_is_gone_is_told_whole_where_its_route_l
     world = World(Options(Routes(("old",))))
     world.tick(finding("a"))
     _route_to(world, "new")
-    (post,) = world.tick(finding("a"))
+    post, farewell = world.tick(finding("a"))
     assert (post.op, post.sink, post.message.note) == (Op.POST, "new", "Here because old is not configured any more.")
     assert "a is late" in plain_text(post.message)
+    assert (farewell.op, farewell.sink) == (Op.UPDATE, "old")
+    assert farewell.message.note == "From now on told in new; this message stays as it is."
     assert world.tick(finding("a")) == []
 
     told = world.tick(finding("a", Severity.PAGE))
@@ -133,6 +135,87 @@ def test_a_channel_that_comes_back_shows_how_things_stand(office: Office, old: C
     assert plain_text(shown.message) == plain_text(replace(other.message, note=""))
 
 
+def _leave(office: Office, old: Channel, new: Channel) -> None:
+    """The file has the new channel alone from now on; of the old one there still is a way to edit its messages."""
+    _rename(office, new)
+    office.sinks = replace(office.sinks, former=lambda name: old if name == "old" else None)
+
+
+def test_a_message_in_a_channel_that_is_not_configured_any_more_says_once_where_it_is_told_now(
+    office: Office, old: Channel, new: Channel
+) -> None:
+    office.tick("a", severity=Severity.PAGE)
+    office.deliver()
+    _leave(office, old, new)
+    office.tick("a", severity=Severity.PAGE)
+    assert office.deliver().counts == {"sent": 2}
+    shown = plain_text(old.posts[0].message)
+    assert "From now on told in new; this message stays as it is." in shown
+    assert "From now on" not in plain_text(new.posts[0].message)
+    office.tick("a", "b", after=5 * MINUTE, severity=Severity.PAGE)
+    office.tick(after=5 * MINUTE)
+    office.tick(after=5 * MINUTE)
+    office.deliver()
+    assert "RESOLVED" in plain_text(new.posts[0].message)
+    assert plain_text(old.posts[0].message) == shown, "whoever took it out of the file wants nothing more in it"
+    assert (len(old.posts), old.posts[0].replies) == (1, [])
+
+
+@pytest.mark.parametrize("fault", [Fault.REJECTED, Fault.GONE])
+def test_a_channel_that_is_really_gone_is_asked_once_and_nobody_is_told_of_it(
+    office: Office, ops_store: OpsStore, old: Channel, new: Channel, fault: Fault
+) -> None:
+    office.tick("a")
+    office.deliver()
+    _leave(office, old, new)
+    old.fault = lambda: fault
+    office.tick("a")
+    office.deliver()
+    calls = old.calls
+    office.deliver(MINUTE)
+    assert (old.calls, len(old.posts), len(new.posts)) == (calls, 1, 1)
+    with ops_store.begin() as connection:
+        assert open_findings(connection, UNDELIVERABLE) == ()
+
+
+def test_what_was_never_said_in_a_channel_is_not_said_there_once_it_is_taken_out(
+    office: Office, old: Channel, new: Channel
+) -> None:
+    old.fault = lambda: Fault.REFUSED
+    office.tick("a")
+    office.deliver()
+    _leave(office, old, new)
+    old.fault = lambda: Fault.NONE
+    office.tick("a")
+    office.deliver(MINUTE)
+    office.deliver(MINUTE)
+    assert old.posts == []
+    _rename(office, old, new)
+    office.deliver(MINUTE)
+    assert plain_text(old.posts[0].message) == plain_text(replace(new.posts[0].message, note=""))
+
+
+def test_an_edit_that_waited_for_a_channel_becomes_its_farewell(office: Office, old: Channel, new: Channel) -> None:
+    office.tick("a")
+    office.deliver()
+    old.fault = lambda: Fault.REFUSED
+    office.tick("a", "b", after=5 * MINUTE)
+    office.deliver()
+    _leave(office, old, new)
+    old.fault = lambda: Fault.NONE
+    office.tick("a", "b")
+    office.deliver(MINUTE)
+    assert "From now on told in new" in plain_text(old.posts[0].message)
+
+
+def test_only_a_channel_in_slack_says_where_it_went_and_only_while_there_is_a_token() -> None:
+    sinks = build_sinks(_moved("#new"), load_alerts())
+    assert sinks.former("mail:ann@example.com") is None
+    (made,) = filter(None, [sinks.former("slack:#old")])
+    assert made.name == "slack:#old"
+    assert build_sinks(Settings(), load_alerts()).former("slack:#old") is None
+
+
 def _moved(channel: str) -> Settings:
     return Settings(slack=SlackSettings(token=SecretStr("xoxb-1"), channel=channel))
 
@@ -144,7 +227,7 @@ def test_moving_the_main_channel_tells_what_is_open_in_the_new_one() -> None:
     (post,) = world.tick(asked)
     assert post.sink == "slack:#old"
     world.around = replace(world.around, options=after)
-    (again,) = world.tick(asked)
+    again, _ = world.tick(asked)
     assert (again.op, again.sink) == (Op.POST, "slack:#new")
     assert again.message.note == "Here because slack:#old is not configured any more."
 

@@ -20,7 +20,7 @@ from sqlalchemy.dialects.postgresql import insert
 
 from adinsights_orchestration.alerting.channels.sinks import Traits
 from adinsights_orchestration.alerting.message import Message, from_json, to_json
-from adinsights_orchestration.alerting.telling.grouping import Op, Order
+from adinsights_orchestration.alerting.telling.grouping import FAREWELL, Op, Order
 from adinsights_orchestration.ops_store.alert_tables import alert_channel, alert_outbox
 from adinsights_orchestration.ops_store.compiling import compiled_once
 
@@ -71,27 +71,34 @@ class Claimed:
     created_at: datetime
 
 
-def _next() -> sa.Select[Any]:
-    """The next row of the sink `of` at the moment `now`, locked."""
+def _next(*wanted: sa.ColumnElement[bool], behind: Collection[Op] = tuple(Op)) -> sa.Select[Any]:
+    """The next row of the sink `of` at the moment `now`, locked; one of those wanted, behind nothing of these kinds."""
     earlier = alert_outbox.alias("earlier")
     unsent_before = sa.exists().where(
         earlier.c.group_key == _ROWS.group_key,
         earlier.c.episode == _ROWS.episode,
         earlier.c.sink == _ROWS.sink,
         earlier.c.seq < _ROWS.seq,
+        earlier.c.op.in_([op.value for op in behind]),
         earlier.c.state.in_(UNSENT),
     )
     is_free = sa.or_(_ROWS.state == "pending", _ROWS.lease_until <= _now)
     is_due = sa.or_(_ROWS.not_before.is_(None), _ROWS.not_before <= _now)
     new_page = sa.and_(_ROWS.op == Op.POST.value, _ROWS.message["severity"].astext == "page")
     query = sa.select(alert_outbox).where(_ROWS.sink == _of, _ROWS.state.in_(UNSENT), is_free, is_due)
-    query = query.where(sa.not_(unsent_before)).order_by(new_page.desc(), _ROWS.created_at, _ROWS.seq).limit(1)
+    query = query.where(sa.not_(unsent_before), *wanted).order_by(new_page.desc(), _ROWS.created_at, _ROWS.seq).limit(1)
     return query.with_for_update(skip_locked=True)
 
 
 # Made once: a delivery executes them for every row, and making them anew each time was a third of its CPU.
 _of, _now = sa.bindparam("of", type_=sa.Text), sa.bindparam("now", type_=_ROWS.created_at.type)
 _NEXT = _next()
+# Whatever lines of its story were not taken, a message can say where it is told from now on.
+_FAREWELL = _next(
+    _ROWS.op == Op.UPDATE.value,
+    _ROWS.message["note"].astext.startswith(FAREWELL),
+    behind=(Op.POST, Op.UPDATE),
+)
 _KNOW = compiled_once(insert(alert_channel).values(sink=_of, used_until=_now).on_conflict_do_nothing())
 _LOCKED = sa.select(alert_channel).where(alert_channel.c.sink == _of).with_for_update()
 _USE = sa.update(alert_channel).where(alert_channel.c.sink == _of).values(used_until=sa.bindparam("until"))
@@ -180,7 +187,9 @@ def lease(traits: Traits) -> timedelta:
     return timedelta(seconds=2 * traits.deadline_seconds + traits.settle_seconds)
 
 
-def claim(connection: sa.Connection, sink: str, traits: Traits, now: datetime) -> Claimed | None:
+def claim(
+    connection: sa.Connection, sink: str, traits: Traits, now: datetime, *, only_farewells: bool = False
+) -> Claimed | None:
     """Claims the next row of a sink, and a place in its allowance; None where there is none of either.
 
     Args:
@@ -188,11 +197,12 @@ def claim(connection: sa.Connection, sink: str, traits: Traits, now: datetime) -
         sink: Whose.
         traits: Its allowance and deadlines.
         now: The moment.
+        only_farewells: Whether it is only to be said in its messages where they are told from now on.
     """
     used_until = _allowance(connection, sink, traits, now)
     if used_until is None:
         return None
-    row = connection.execute(_NEXT, {"of": sink, "now": now}).one_or_none()
+    row = connection.execute(_FAREWELL if only_farewells else _NEXT, {"of": sink, "now": now}).one_or_none()
     if row is None:
         return None
     until = now + lease(traits)
@@ -282,8 +292,12 @@ def _replace(connection: sa.Connection, order: Order) -> bool:
     ops = (Op.POST.value, Op.UPDATE.value)
     newest = sa.select(_ROWS.notice_id).where(same, _ROWS.state == "pending", _ROWS.op.in_(ops))
     newest = newest.order_by(_ROWS.seq.desc()).limit(1)
-    # `note` says how it came here, and stays.
-    merged = sa.func.jsonb_build_object("note", _ROWS.message["note"])
+    # `note` says how it came here, or where it went, and stays; what is not there yet goes nowhere.
+    note: sa.ColumnElement[Any] = _ROWS.message["note"]
+    if order.message.note:
+        left = sa.func.to_jsonb(sa.cast(order.message.note, sa.Text))
+        note = sa.case((_ROWS.op == Op.UPDATE.value, left), else_=note)
+    merged = sa.func.jsonb_build_object("note", note)
     fresh = sa.bindparam("fresh", to_json(order.message), type_=_ROWS.message.type)
     replaced = (
         sa.update(alert_outbox)

@@ -8,7 +8,7 @@ sleeps, and never sends a request a second time by itself: only the outbox knows
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Protocol, TypeAlias
@@ -171,6 +171,8 @@ class Sinks:
         fallback_after: How long a sink may not have taken a message before its fallback says it.
         origin: The environment that messages name; empty for production.
         main: Where the main channel really is: another place makes it another sink.
+        former: Makes a sink of a channel that is not configured any more, so that its messages can say where they are
+            told now; None where that cannot be.
     """
 
     by_name: Mapping[str, Sink]
@@ -179,6 +181,7 @@ class Sinks:
     fallback_after: timedelta = FALLBACK_AFTER
     origin: str = ""
     main: str = MAIN_CHANNEL
+    former: Callable[[str], Sink | None] = field(default=lambda _: None, compare=False)
 
     def real(self, name: str) -> str:
         """The name of the sink that the alert file names so."""

@@ -35,7 +35,7 @@ from adinsights_orchestration.alerting.channels.sinks import (
 )
 from adinsights_orchestration.alerting.contacts import IS_MAIN
 from adinsights_orchestration.alerting.delivery import takeover
-from adinsights_orchestration.alerting.telling.grouping import Op
+from adinsights_orchestration.alerting.telling.grouping import FAREWELL, Op
 from adinsights_orchestration.clock import TickClock
 from adinsights_orchestration.ops_store.findings import clear_finding, open_finding
 from adinsights_orchestration.ops_store.store import OpsStore
@@ -114,16 +114,17 @@ class _Delivery:
 
     def one(self, name: str) -> bool:
         """Sends the next row of a sink; returns False when there is none, or the time is over."""
-        sink = self._sinks.by_name.get(name)
+        is_there = name in self._sinks.by_name
+        sink = self._sinks.by_name[name] if is_there else self._sinks.former(name)
         if sink is None:  # for who brings it back; told elsewhere meanwhile (`notify`)
             return False
         if self._clock.left() < 2 * sink.traits.deadline_seconds:
             self.done.left = True
             return False
         with self._store.begin() as connection:
-            row = outbox.claim(connection, name, sink.traits, self._clock.now())
-            orphaned = row is not None and self._is_orphaned(connection, row)
-            if row is not None and orphaned and (whole := _adopted(connection, row)) is not None:
+            row = outbox.claim(connection, name, sink.traits, self._clock.now(), only_farewells=not is_there)
+            orphaned = row is not None and self._is_orphaned(connection, row, is_there=is_there)
+            if row is not None and orphaned and is_there and (whole := _adopted(connection, row)) is not None:
                 row, orphaned = whole, False
         if row is None:
             return False
@@ -132,11 +133,13 @@ class _Delivery:
             self._record(connection, sink, row, outcome)
         return True
 
-    def _is_orphaned(self, connection: sa.Connection, row: Claimed) -> bool:
-        return row.op is not Op.POST and row.root is None and outbox.has_dead_root(connection, row)
+    def _is_orphaned(self, connection: sa.Connection, row: Claimed, *, is_there: bool) -> bool:
+        return row.op is not Op.POST and row.root is None and (not is_there or outbox.has_dead_root(connection, row))
 
     def _attempt(self, sink: Sink, row: Claimed) -> Outcome | Found:
         message = replace(row.message, origin=self._sinks.origin)
+        if message.note.startswith(FAREWELL) and sink.name in self._sinks.by_name:  # it has come back
+            message = replace(message, note="")
         traits, notice = sink.traits, Notice(row.notice_id, message, row.attempt)
         if (row.op is Op.UPDATE and not traits.edits) or (row.op is Op.REPLY and not traits.threads):
             return _Left(row.root or "")
@@ -170,7 +173,9 @@ class _Delivery:
                 return ("found" if isinstance(outcome, Found) else "sent"), outbox.sent(connection, row, ref, now)
             case Refused(reason, permanent=True):
                 mine = outbox.dead(connection, row, reason, now)
-                if mine and outcome is not _ORPHANED:  # of what is refused for its message a person was told before
+                if (
+                    mine and outcome is not _ORPHANED and sink.name in self._sinks.by_name
+                ):  # of what is refused for its message a person was told before
                     detail = {**_undeliverable(row, reason), IS_MAIN: row.sink == self._sinks.main}
                     open_finding(connection, UNDELIVERABLE, row.sink, detail, now)
                 if mine:

@@ -62,7 +62,10 @@ def build_sinks(settings: Settings, config: AlertConfig) -> Sinks:
     kinds = makers(settings, config)
     names = [none.real(name) for name in config.channels if kind_of(name) in kinds]
     by_name: dict[str, Sink] = {name: kinds[kind_of(name)](name) for name in (*names, LOG)}
-    sinks = replace(none, by_name=by_name)
+    slack = kinds.get(SLACK)  # edits, so what is told elsewhere now can say so
+    sinks = replace(
+        none, by_name=by_name, former=lambda name: slack(name) if slack and kind_of(name) == SLACK else None
+    )
     there = [name for name in config.channels if name != LOG and sinks.real(name) in by_name]
     return replace(sinks, fallback={sinks.real(name): _stand_in(name, config, sinks) for name in there})
 

@@ -16,6 +16,8 @@ from adinsights_orchestration.alerting.matching import Hours, Routes
 from adinsights_orchestration.alerting.message import Message, Severity
 from adinsights_orchestration.alerting.model import Incident
 
+FAREWELL = "From now on told in "  # how the note begins that a message gets where it is edited no more
+
 
 @dataclass(frozen=True, slots=True)
 class Timing:

@@ -22,7 +22,7 @@ from adinsights_orchestration.alerting.model import Incident
 from adinsights_orchestration.alerting.rules.rule import STORM_RULE
 from adinsights_orchestration.alerting.telling import wording
 from adinsights_orchestration.alerting.telling.flush import Flush
-from adinsights_orchestration.alerting.telling.grouping import Group, Op, Options, Order, Plan, Reason
+from adinsights_orchestration.alerting.telling.grouping import FAREWELL, Group, Op, Options, Order, Plan, Reason
 from adinsights_orchestration.alerting.telling.quiet import OUT_OF_HOURS, Recovery, cause_of, explained, recovery_of
 
 
@@ -282,6 +282,9 @@ class _Planner:
             if instead:
                 note = f"Here because {' and '.join(missing)} is not configured any more."
                 group = self._order(group, Op.POST, reason, replace(message, note=note), instead)
+                # A message that nobody edits any more would be taken for what still is so.
+                left = f"{FAREWELL}{' and '.join(instead)}; this message stays as it is."
+                group = self._order(group, Op.UPDATE, reason, replace(message, note=left), missing)
             if new:
                 note = flush.words(reason, group) if reason is Reason.ESCALATED else ""
                 group = self._order(group, Op.POST, reason, replace(message, note=note), new)
