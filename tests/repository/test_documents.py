@@ -35,6 +35,18 @@ def test_the_page_of_the_command_line_has_every_command() -> None:
     assert {name for name in _commands() if f"adinsights {name}" not in page} == set()
 
 
+def test_the_page_of_alerts_names_only_settings_and_commands_that_there_are() -> None:
+    page = " ".join((ROOT / "docs" / "alerts.md").read_text().split())
+    named = set(re.findall(r"ADINSIGHTS_\w+", page))
+    assert named - set(setting_names()) == {"ADINSIGHTS_REWRITE_SNAPSHOT"}
+    commands = {*_commands(), *COMMANDS}
+    typed = re.findall(r"`adinsights ([a-z]+)(?: ([a-z]+))?", page)
+    assert len(typed) > 10
+    assert [words for words in typed if not {words[0], " ".join(words)} & commands] == []
+    groups = {name.partition(" ")[0] for name in commands if " " in name}
+    assert [words for words in typed if words[0] in groups and words[1] and " ".join(words) not in commands] == []
+
+
 def _commands() -> Iterator[str]:
     for name in COMMANDS:
         command = load(name)
