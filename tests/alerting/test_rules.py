@@ -379,12 +379,7 @@ def test_a_night_explains_nothing_and_is_explained_by_a_warehouse_that_is_down(p
 
 @pytest.mark.parametrize(
     ("levels", "severity"),
-    [
-        ({}, Severity.PAGE),
-        ({"page": 50}, Severity.WARN),
-        ({"warn": 40, "page": 50}, None),
-        ({"page": 25}, Severity.PAGE),
-    ],
+    [({}, Severity.PAGE), ({"page": 50}, Severity.WARN), ({"warn": 40, "page": 50}, None), ({"page": 25}, Severity.PAGE)],
 )
 def test_from_what_share_of_late_tenants_on_it_is_told_and_wakes_somebody_says_the_table(
     levels: dict[str, float], severity: Severity | None
