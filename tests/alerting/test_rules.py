@@ -80,9 +80,8 @@ def test_a_dbt_build_that_fails_is_one_message_and_another_job_is_one_of_its_own
     plant.component("backend_dbt", "degraded", "failing")
     plant.tick()
     assert list(plant.shown()) == ["dbt_failing"]
-    build_failed, other = Failure(NOON, "Steps failed"), Failure(NOON, "Steps failed")
-    events = Events(jobs={"dbt_refresh": build_failed, "nightly": other})
-    facts = Facts(NOON + MINUTE, SLA, PLACES, events=events)
+    failed = Failure(NOON, "Steps failed")
+    facts = Facts(NOON + MINUTE, SLA, PLACES, events=Events(jobs={"dbt_refresh": failed, "nightly": failed}))
     assert [each.resource for each in said(others.failed_runs, facts)] == ["nightly"], "the probe names models soon"
     runs = said(others.failed_runs, replace(facts, now=NOON + 2 * MINUTE))
     world = World(Options(Routes(("main",)), inhibitions=INHIBITIONS))
@@ -90,7 +89,7 @@ def test_a_dbt_build_that_fails_is_one_message_and_another_job_is_one_of_its_own
     assert {item.title for post in posts for item in post.message.items} == {"The job nightly failed", "dbt is late"}
     posts = World(Options(Routes(("main",)), inhibitions=INHIBITIONS)).tick(*runs)
     assert [len(post.message.items) for post in posts] == [2], "a build that dies without results is told as a run"
-    again = Events(jobs={"dbt_refresh": replace(build_failed, at=NOON + HOUR, first_at=NOON)})
+    again = Events(jobs={"dbt_refresh": replace(failed, at=NOON + HOUR, first_at=NOON)})
     (run,) = said(others.failed_runs, replace(facts, now=NOON + HOUR + MINUTE, events=again))
     assert run.since == NOON, "the next one that dies is the same matter"
 
@@ -379,7 +378,12 @@ def test_a_night_explains_nothing_and_is_explained_by_a_warehouse_that_is_down(p
 
 @pytest.mark.parametrize(
     ("levels", "severity"),
-    [({}, Severity.PAGE), ({"page": 50}, Severity.WARN), ({"warn": 40, "page": 50}, None), ({"page": 25}, Severity.PAGE)],
+    [
+        ({}, Severity.PAGE),
+        ({"page": 50}, Severity.WARN),
+        ({"warn": 40, "page": 50}, None),
+        ({"page": 25}, Severity.PAGE),
+    ],
 )
 def test_from_what_share_of_late_tenants_on_it_is_told_and_wakes_somebody_says_the_table(
     levels: dict[str, float], severity: Severity | None
