@@ -20,7 +20,7 @@ from adinsights_orchestration.health.states import load as load_components
 from adinsights_orchestration.ops_store.store import OpsStore
 from adinsights_orchestration.ops_store.tables import connection_freshness, finding
 from adinsights_orchestration.tenants.model import Provider, Tenant
-from adinsights_orchestration.tenants.store import RegistryHealth, load_registry, registry_health
+from adinsights_orchestration.tenants.store import RegistryHealth, load_tenants, registry_health
 from adinsights_orchestration.topology.store import LoadedTopology, load_topology
 
 _ROWS = connection_freshness.c
@@ -108,7 +108,7 @@ def load_facts(
     Raises:
         OpsStoreError: The ops store does not answer, or is not migrated.
     """
-    registry, served = registry_health(store, now), load_registry(store).tenants
+    registry, served = registry_health(store, now), load_tenants(store)
     expired = sa.func.coalesce(_ROWS.valid_until < expired_before, sa.false()).label("expired")
     with store.begin() as connection:
         place = load_place(connection)

@@ -70,6 +70,7 @@ class _Payload:
 
 
 _PAYLOADS = TypeAdapter(_Payload)
+_TENANTS, _PROBLEMS = TypeAdapter(tuple[Tenant, ...]), TypeAdapter(tuple[RegistryProblem, ...])
 # A snapshot never changes once it is written, so each process parses each of them once.
 _parsed: WeakKeyDictionary[OpsStore, tuple[int, Registry]] = WeakKeyDictionary()
 
@@ -81,11 +82,19 @@ def load_registry(store: OpsStore) -> Registry:
     return snapshot.registry if snapshot else NEVER_READ
 
 
+def load_tenants(store: OpsStore) -> tuple[Tenant, ...]:
+    """Returns the last good registry's tenants, retired ones included, without reading its connections."""
+    with store.begin() as connection:
+        status = _status(connection)
+        found = _part(store, connection, status, "tenants")
+    return found if isinstance(found, tuple) else _TENANTS.validate_python(found)
+
+
 def registry_health(store: OpsStore, now: datetime) -> RegistryHealth:
     """Returns how old the served registry is and what was wrong with the last read of its source."""
     with store.begin() as connection:
         status = _status(connection)
-        snapshot = last_snapshot(store, connection)
+        problems = _part(store, connection, status, "problems")
     if status is None:
         return RegistryHealth(None, None, None, None, ())
     return RegistryHealth(
@@ -93,7 +102,7 @@ def registry_health(store: OpsStore, now: datetime) -> RegistryHealth:
         succeeded_at=status.succeeded_at,
         error=status.error,
         age=now - status.succeeded_at if status.succeeded_at else None,
-        problems=snapshot.registry.problems if snapshot else (),
+        problems=problems if isinstance(problems, tuple) else _PROBLEMS.validate_python(problems),
     )
 
 
@@ -194,6 +203,17 @@ def _status(connection: sa.Connection) -> sa.Row[Any] | None:
     joined = registry_status.outerjoin(registry_snapshot)
     query = sa.select(*columns).select_from(joined).where(registry_status.c.id == _STATUS_ID)
     return connection.execute(query).one_or_none()
+
+
+def _part(store: OpsStore, connection: sa.Connection, status: sa.Row[Any] | None, name: str) -> Any:
+    """One part of the served snapshot: as it was parsed, or its list in JSON, without the thousands of connections."""
+    if status is None or status.snapshot_id is None:
+        return ()
+    known = _parsed.get(store)
+    if known is not None and known[0] == status.snapshot_id:
+        return getattr(known[1], name)
+    query = sa.select(registry_snapshot.c.payload[name]).where(registry_snapshot.c.id == status.snapshot_id)
+    return connection.execute(query).scalar_one()
 
 
 def _write_status(connection: sa.Connection, **values: object) -> None:

@@ -14,7 +14,8 @@ from adinsights_orchestration.settings import Settings
 from adinsights_orchestration.status.facts import Count, Facts, load_facts
 from adinsights_orchestration.status.model import Overall
 from adinsights_orchestration.status.reading import take_status
-from adinsights_orchestration.tenants.model import Provider
+from adinsights_orchestration.tenants import store as registry_store
+from adinsights_orchestration.tenants.model import Provider, Registry, RegistryProblem, Tenant
 from tests.status.world import HOUR, NOON, World, id_of, late, state_of
 
 
@@ -105,3 +106,17 @@ def test_a_component_that_only_another_release_watches_is_passed_over(ops_store:
     with ops_store.begin() as connection:
         connection.execute(sa.update(component_health).values(component="of_tomorrow"))
     assert _load(ops_store).components == []
+
+
+def test_tenants_and_problems_are_read_without_parsing_the_connections(ops_store: OpsStore) -> None:
+    tenant = Tenant(id_of("acme"), "Acme", "acme")
+    problem = RegistryProblem("acme/meta", "no schedule")
+    registry = Registry((tenant,), (), "a test", NOON, (problem,))
+    with ops_store.begin() as connection:
+        registry_store.write_success(connection, registry_store.write_snapshot(connection, "1", registry, None), NOON)
+    facts = _load(ops_store)
+    assert ops_store not in registry_store._parsed
+    assert (facts.tenants, facts.registry.problems) == ([tenant], (problem,))
+    assert registry_store.load_registry(ops_store).tenants == (tenant,)
+    again = _load(ops_store)  # from what this process has parsed by now
+    assert (again.tenants, again.registry) == (facts.tenants, facts.registry)
