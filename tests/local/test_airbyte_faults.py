@@ -46,6 +46,12 @@ def test_a_proxy_answers_html(airbyte: AirbyteServer) -> None:
     assert reply.headers["content-type"].startswith("text/html")
 
 
+def test_a_gateway_that_lost_its_way_answers_404_in_json_of_its_own(airbyte: AirbyteServer) -> None:
+    airbyte.set("no_route", True)
+    reply = airbyte.public("GET", "/health")
+    assert (reply.status_code, reply.json()) == (404, {"message": "no Route matched with those values"})
+
+
 def test_the_configuration_api_can_be_down_alone(airbyte: AirbyteServer) -> None:
     airbyte.set("config_api_down", True)
     assert airbyte.config("/jobs/list", {"configTypes": ["sync"]}).status_code == 503
