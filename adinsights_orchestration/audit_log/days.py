@@ -35,3 +35,11 @@ def ranges(days: list[date]) -> list[tuple[date, date]]:
         else:
             found.append((day, day))
     return found
+
+
+def named(days: list[date]) -> list[str]:
+    """Sorted days for people: one entry for each run without a gap, however long it is."""
+    return [
+        str(first) if first == last else f"{first} to {last} ({(last - first).days + 1:,} days)"
+        for first, last in ranges(days)
+    ]

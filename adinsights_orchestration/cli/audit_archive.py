@@ -89,6 +89,7 @@ def verify(
     as_json: process.JsonOption = False,
 ) -> None:
     """Prove a range from the archive alone: the chain, every object, all digests. Exit code 0: it holds."""
+    from adinsights_orchestration.audit_log.days import named
     from adinsights_orchestration.audit_log.own_history import archived_table
     from adinsights_orchestration.audit_log.reading.verify import verify_range
     from adinsights_orchestration.audit_log.store.opening import open_store
@@ -111,8 +112,8 @@ def verify(
             process.say(
                 f"{len(report.lingering)} objects of that are still in the store: `audit expire --apply` asks again"
             )
-        for day in report.missing:
-            process.say(f"{day}: not archived", style="yellow")
+        for days in named(report.missing):
+            process.say(f"{days}: not archived", style="yellow")
         for problem in report.problems:
             process.say(problem, style="red")
     raise typer.Exit(EXIT_NOT_WELL if report.problems or report.missing else 0)
@@ -172,7 +173,7 @@ def status(table: TableOption = "", as_json: process.JsonOption = False) -> None
     """Show which days are archived, and the runs of the last days."""
     from adinsights_orchestration.audit_log.bookkeeping.ledger import ArchiveLedger
     from adinsights_orchestration.audit_log.bookkeeping.removal_ledger import pending
-    from adinsights_orchestration.audit_log.days import last_closed, missing, ranges
+    from adinsights_orchestration.audit_log.days import last_closed, missing, named, ranges
     from adinsights_orchestration.audit_log.own_history import archived_table
 
     settings, source = process.settings(), archived_table(table)
@@ -181,7 +182,7 @@ def status(table: TableOption = "", as_json: process.JsonOption = False) -> None
     ledger = ArchiveLedger(store, source.name)
     closed = last_closed(utc_now(), timedelta(minutes=log.settle_minutes))
     days = ledger.days(log.first_day, closed)
-    gaps = ranges(missing(log.first_day, closed, days))
+    absent = missing(log.first_day, closed, days)
     sequence, head = ledger.head()
     document = {
         "archive": log.archive_url,
@@ -193,7 +194,7 @@ def status(table: TableOption = "", as_json: process.JsonOption = False) -> None
         "manifests": sequence,
         "head": head,
         "newest_day": str(max(days)) if days else None,
-        "missing": [[str(begin), str(end)] for begin, end in gaps],
+        "missing": [[str(begin), str(end)] for begin, end in ranges(absent)],
     }
     if as_json:
         process.print_json(document)
@@ -204,9 +205,9 @@ def status(table: TableOption = "", as_json: process.JsonOption = False) -> None
             empty="",
             title=f"the archive of {table}" if table else "the audit log's archive",
         )
-        for begin, end in gaps:
-            process.say(f"not archived: {begin} to {end}", style="yellow")
-    raise typer.Exit(EXIT_NOT_WELL if gaps else 0)
+        for days_without in named(absent):
+            process.say(f"{days_without}: not archived", style="yellow")
+    raise typer.Exit(EXIT_NOT_WELL if absent else 0)
 
 
 def range_of(settings: Settings, first: str, last: str) -> tuple[date, date]:

@@ -106,12 +106,14 @@ def rows(report: RestoreReport) -> list[dict[str, Any]]:
 
 
 def _show(report: RestoreReport) -> None:
+    from adinsights_orchestration.audit_log.days import named
+
     total = report.total
     said = f"{total.archived:,} rows would come" if report.dry_run else f"{total.came:,} rows restored"
     title = f"{said} into {report.into}; {report.days} tenants' days, {report.size:,} bytes"
     process.print_rows(rows(report), as_json=False, empty="nothing is archived of that", title=title)
-    for day in report.missing[:_SHOWN]:
-        process.say(f"{day}: not archived", style="yellow")
+    for days in named(report.missing)[:_SHOWN]:
+        process.say(f"{days}: not archived", style="yellow")
     for left in report.left[:_SHOWN]:
         process.say(f"does not come back, it has left the archive: {left}", style="yellow")
     for problem in report.problems:

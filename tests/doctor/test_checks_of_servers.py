@@ -297,6 +297,7 @@ def test_a_backend_that_was_not_told_of_a_job_is_noticed(
 def test_a_job_that_has_just_ended_is_not_yet_missed(around: Surroundings) -> None:
     record_job(around, active_partition(around), 9_999, started_by="orchestrator", ended_at=NOW - timedelta(minutes=5))
     assert around.result("webhook delivery").status is Status.SKIPPED
+    assert "30 minutes ago or more" in around.result("webhook delivery").detail
 
 
 def test_what_nobody_tells_the_backend_of_is_not_missed_there(around: Surroundings) -> None:

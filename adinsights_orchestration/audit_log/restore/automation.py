@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 from pydantic import Field
 
+from adinsights_orchestration.audit_log.days import named
 from adinsights_orchestration.audit_log.journal import actor_of
 from adinsights_orchestration.audit_log.restore.plan import Wanted, moment_of, tenant_of
 from adinsights_orchestration.audit_log.source import AUDIT_LOG
@@ -64,9 +65,7 @@ def build_restore(settings: Settings, store: OpsStore, *, clock: Clock = utc_now
         context.log.info(line_about(report))
         if not report.well:
             said = (
-                report.problems[0]
-                if report.problems
-                else f"not archived: {', '.join(map(str, report.missing[:_NAMED]))}"
+                report.problems[0] if report.problems else f"not archived: {', '.join(named(report.missing)[:_NAMED])}"
             )
             raise dg.Failure(said, metadata=metadata_of(report), allow_retries=False)
         context.add_output_metadata(metadata_of(report))
@@ -135,7 +134,7 @@ def metadata_of(report: "RestoreReport") -> dict[str, Any]:
         "bytes read": report.size,
         "held until": report.hold_until.isoformat() if report.hold_until else "not held",
         "by tenant and month": dg.MetadataValue.md(table),
-        "days that are not archived": dg.MetadataValue.json([day.isoformat() for day in report.missing[:_SHOWN]]),
+        "days that are not archived": dg.MetadataValue.json(named(report.missing)[:_SHOWN]),
         "problems": dg.MetadataValue.json(report.problems[:_SHOWN]),
         "transactions": report.transactions,
         "seconds": round(report.seconds, 2),

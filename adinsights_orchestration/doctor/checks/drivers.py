@@ -92,7 +92,8 @@ def webhook_delivery(world: World) -> Verdict:
         return skipped("the registry is a file: the backend's tables are not read")
     newest = _newest_finished(world)
     if not newest:
-        return skipped("no sync has finished in the last day")
+        lag = _BACKEND_MAY_LAG.total_seconds() / 60
+        return skipped(f"no sync of the last day ended {lag:g} minutes ago or more, as long as the backend may lag")
     told = _told(world)
     behind = sorted(each.partition_key for each in _active(world) if _is_behind(each, newest, told))
     if behind:

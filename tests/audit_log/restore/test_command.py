@@ -81,10 +81,18 @@ def test_what_makes_no_sense_is_refused_with_what_to_write(gone: Place, command:
 
 
 def test_a_day_that_is_not_archived_is_exit_code_one(gone: Place, command: Command) -> None:
-    answer = command("--from", str(FIRST), "--to", "2024-01-08", "--apply")
+    answer = command("--from", str(FIRST), "--to", "2024-01-07", "--apply")
     assert answer.code == 1
     assert "2024-01-07: not archived" in answer.out + answer.err
     assert len(rows_of(gone, RESTORED)) == len(gone.rows)
+
+
+@pytest.mark.parametrize("what", ["restore", "verify"])
+def test_a_year_that_is_not_archived_is_one_line(gone: Place, command: Command, what: str) -> None:
+    answer = command("--from", str(FIRST), "--to", "2025-01-05", what=what)
+    assert answer.code == 1
+    assert (answer.out + answer.err).count("not archived") == 1
+    assert "2024-01-07 to 2025-01-05 (365 days): not archived" in answer.out + answer.err
 
 
 def test_a_query_of_the_archive_shows_who_did_it_and_from_where(gone: Place, command: Command) -> None:
