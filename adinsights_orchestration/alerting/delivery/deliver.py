@@ -173,9 +173,8 @@ class _Delivery:
                 return ("found" if isinstance(outcome, Found) else "sent"), outbox.sent(connection, row, ref, now)
             case Refused(reason, permanent=True):
                 mine = outbox.dead(connection, row, reason, now)
-                if (
-                    mine and outcome is not _ORPHANED and sink.name in self._sinks.by_name
-                ):  # of what is refused for its message a person was told before
+                # Of what is refused for its message a person was told before; a channel that was taken out is nobody's.
+                if mine and outcome is not _ORPHANED and sink.name in self._sinks.by_name:
                     detail = {**_undeliverable(row, reason), IS_MAIN: row.sink == self._sinks.main}
                     open_finding(connection, UNDELIVERABLE, row.sink, detail, now)
                 if mine:
