@@ -166,9 +166,9 @@ def judge(
             unseen[name] = min(watch.unseen.get(name, now), now)
             silence = _Silence(unseen[name], _UNSEEN_FOR, "Dagster keeps nothing of it: it has never run.")
         failure = _failure((failing or {}).get(name), expected)
-        for missing in (silence, failure):
-            told_from = missing.told_from(watch, name) if missing is not None else until
-            if missing is not None and told_from <= now and name not in halts:
+        for missing in filter(None, (silence, failure)):
+            told_from = missing.told_from(watch, name)
+            if told_from <= now and name not in halts:
                 halts[name] = Halt(missing.since, missing.said, *place, fails=missing is failure)
             until = min(until, told_from)
     stood = {name: replace(one, at=watch.stopped.get(name, one.at)) for name, one in halts.items()}
