@@ -24,7 +24,7 @@ from adinsights_orchestration.ingestion import observe, specs
 from adinsights_orchestration.ingestion.airbyte_api import api_factory
 from adinsights_orchestration.ingestion.deps import Deps
 from adinsights_orchestration.ingestion.ledger.job_rows import as_job_row, job_rows
-from adinsights_orchestration.ingestion.reporting import Reporter
+from adinsights_orchestration.ingestion.reporting import report_tick
 from adinsights_orchestration.ops_store.store import OpsStore
 from adinsights_orchestration.ops_store.tables import sync_job
 from adinsights_orchestration.settings import AirbyteSettings, Settings
@@ -44,7 +44,8 @@ def main() -> None:
         _finish_jobs(url, options.jobs)
         deps = _deps(case, url, store)
         figures = _measure(deps, instance, options.jobs)
-        single = _one_by_one(deps, instance, options.sample)
+        with dg.DagsterInstance.from_ref(instance.get_ref()) as stock:  # the other one keeps connections by now
+            single = _one_by_one(deps, stock, options.sample)
     one_by_one = single * options.jobs
     print(
         json.dumps(
@@ -65,7 +66,7 @@ def _measure(deps: Deps, instance: dg.DagsterInstance, jobs: int) -> dict[str, A
     while reported < jobs:
         tick = time.monotonic()
         report = asyncio.run(observe.tick(deps, utc_now()))
-        told = Reporter(instance, deps.store, deps.settings, deps.registry).report(utc_now())
+        told = report_tick(instance, deps, utc_now())
         ticks.append(time.monotonic() - tick)
         observed, reported = observed + report.absorbed.finished, reported + told.materialized
         requests += report.requests

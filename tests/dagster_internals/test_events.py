@@ -8,6 +8,7 @@ import pytest
 import sqlalchemy as sa
 from dagster._core.events import DagsterEventType
 from dagster._core.events.log import EventLogEntry
+from dagster._core.instance.utils import RUNLESS_RUN_ID
 from dagster._core.storage.event_log.schema import (
     AssetCheckExecutionsTable,
     AssetKeyTable,
@@ -17,7 +18,7 @@ from dagster._core.storage.partition_status_cache import get_and_update_asset_st
 from dagster._serdes import deserialize_value
 
 from adinsights_orchestration.dagster_internals import events
-from adinsights_orchestration.dagster_internals.events import CheckResult, Materialized
+from adinsights_orchestration.dagster_internals.events import CheckResult, MaterializationRef, Materialized
 
 KEY = dg.AssetKey(["airbyte", "meta"])
 PARTITIONS = dg.DynamicPartitionsDefinition(name="meta_connections")
@@ -82,9 +83,10 @@ def test_the_latest_materialization_of_each_partition_is_the_one_stored_last(
 ) -> None:
     events.report_materializations(postgres_instance, KEY, [_item("acme/a", 1), _item("acme/b", 2), _item("acme/a", 3)])
     latest = events.latest_materializations(postgres_instance, KEY, ["acme/a", "acme/b", "acme/never"])
-    assert {partition: ref.metadata[events.SYNC_ID_KEY] for partition, ref in latest.items()} == {
-        "acme/a": 3,
-        "acme/b": 2,
+    stored = {row["id"]: row for row in _rows(postgres_instance, SqlEventLogStorageTable)}
+    assert latest == {
+        "acme/a": MaterializationRef(max(stored), RUNLESS_RUN_ID, ENDED.timestamp()),
+        "acme/b": MaterializationRef(max(stored) - 1, RUNLESS_RUN_ID, ENDED.timestamp()),
     }
     assert events.latest_materializations(postgres_instance, KEY, []) == {}
 
