@@ -173,7 +173,7 @@ def _build(
     keep_connections(context.instance)
     request = Request(
         name=context.job_name.strip("_").lower(),
-        run_id=context.run_id,
+        run_id=context.run.run_id,
         command=command,
         newest=lambda: newest_states(context.instance, store, project.providers),
         let_go=_providers(let_go),

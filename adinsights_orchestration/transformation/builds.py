@@ -35,7 +35,7 @@ from adinsights_orchestration.transformation.publishing import publish
 from adinsights_orchestration.transformation.run_results import Artifact, read_artifact
 from adinsights_orchestration.transformation.targets import MAKE_ROOM, Targets
 from adinsights_orchestration.transformation.turn import BUILD_LOCK, PACE, Pace, Turn
-from adinsights_orchestration.transformation.warehouse import missing_tables
+from adinsights_orchestration.transformation.warehouse import end_leftovers, missing_tables
 
 _TO_ITS_END = (0, 1)  # exit codes of a dbt that came to its own end
 _NAMED = 5  # how many failed nodes an error names
@@ -182,6 +182,8 @@ class Build:
         with self._turn:
             self._targets.prune(self._clock(), timedelta(hours=self._settings.dbt.keep_target_hours))
             self._turn.begin()
+            if left := end_leftovers(self._settings, self._request.command):
+                logger.warning("ended statements that a build before this one left at work", statements=left)
             first = self._first_pass()
             outcome = yield from self._carry_out(first)
             second = self._second_pass(first, outcome)
@@ -235,7 +237,7 @@ class Build:
     def _carry_out(self, one: _Pass) -> Generator[Event, None, Outcome]:
         self._turn.check()
         name = f"{self._request.name}-{self._request.run_id[:8]}"
-        with self._targets.fresh(name, parse_key(self._settings, one.command.providers)) as folder:
+        with self._targets.fresh(name, parse_key(self._settings, one.command)) as folder:
             process = DbtProcess(self._settings, one.command, folder)
             begun: _Begun | None = None
             try:

@@ -23,6 +23,7 @@ from adinsights_orchestration.tenants.model import Provider
 
 PROVIDERS_VARIABLE = "enabled_providers"
 _OURS = "ADINSIGHTS_"
+_LONGEST_NAME = 63  # Postgres cuts an application's name there
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +71,16 @@ class Command:
         return shlex.join(("dbt", *self.arguments()))
 
 
-def environment(settings: Settings, target: Path, inherited: Mapping[str, str]) -> dict[str, str]:
+def application_name(settings: Settings, command: Command) -> str:
+    """What the warehouse knows a command's sessions by: a build's, of which one goes on at a time, from all others.
+
+    A parse connects to nothing, and has a build's name so that builds can use what it saved.
+    """
+    kind = "freshness" if command.name == ("source", "freshness") else "build"
+    return f"adinsights dbt {kind} {settings.dbt.schema_}"[:_LONGEST_NAME]
+
+
+def environment(settings: Settings, command: Command, target: Path, inherited: Mapping[str, str]) -> dict[str, str]:
     """The environment of a dbt process that writes into the folder `target`.
 
     Of `inherited`, our own variables are left out: they hold secrets of other systems that dbt has no use for.
@@ -85,6 +95,7 @@ def environment(settings: Settings, target: Path, inherited: Mapping[str, str]) 
         "ADINSIGHTS_WAREHOUSE__DBNAME": warehouse.dbname,
         "ADINSIGHTS_DBT__SCHEMA": settings.dbt.schema_,
         "ADINSIGHTS_DBT__THREADS": str(settings.dbt.threads),
+        "ADINSIGHTS_DBT_APPLICATION_NAME": application_name(settings, command),
         "DBT_PROJECT_DIR": str(settings.dbt.project_dir),
         "DBT_PROFILES_DIR": str(settings.dbt.project_dir),
         "DBT_TARGET_PATH": str(target),
@@ -118,8 +129,9 @@ def default_providers(project_dir: Path) -> tuple[Provider, ...]:
         ) from error
 
 
-def parse_key(settings: Settings, providers: Collection[Provider] | None) -> str:
-    """Names the saved parse that a command with these providers can use: what dbt compares before it trusts one."""
-    warehouse, chosen = settings.warehouse, None if providers is None else sorted(providers)
+def parse_key(settings: Settings, command: Command) -> str:
+    """Names the saved parse that a command can use: what dbt compares before it trusts one."""
+    warehouse, chosen = settings.warehouse, None if command.providers is None else sorted(command.providers)
     parts = [version("dbt-core"), chosen, warehouse.host, warehouse.port, warehouse.user, warehouse.dbname]
-    return hashlib.sha256(json.dumps([*parts, settings.dbt.schema_]).encode()).hexdigest()[:16]
+    parts += [settings.dbt.schema_, application_name(settings, command)]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]

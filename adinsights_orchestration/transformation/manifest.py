@@ -106,8 +106,9 @@ def prepare(settings: Settings) -> Path:
     with _alone(targets.prepared):
         if staleness(settings) is not None or not (targets.root / MANIFEST_FILE).exists():
             wanted = digest(settings)
-            with targets.fresh("parse", parse_key(settings, chosen)) as folder:
-                _parse(settings, Command(("parse",), providers=chosen), folder)
+            command = Command(("parse",), providers=chosen)
+            with targets.fresh("parse", parse_key(settings, command)) as folder:
+                _parse(settings, command, folder)
                 with writing(targets.root):
                     # The digest comes last: a kill before it leaves a manifest that counts as outdated.
                     (targets.prepared / _DIGEST_FILE).unlink(missing_ok=True)

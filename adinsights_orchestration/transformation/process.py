@@ -64,7 +64,7 @@ class DbtProcess:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            env=environment(settings, target, os.environ),
+            env=environment(settings, command, target, os.environ),
             cwd=settings.dbt.project_dir,
         )
 

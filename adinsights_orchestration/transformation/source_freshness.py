@@ -141,7 +141,7 @@ def _run(settings: Settings, selectors: list[str]) -> dict[str, Props]:
     """Returns dbt's verdict on each table, by unique id; `error` instead of an age where it could not look."""
     providers = providers_argument(default_providers(settings.dbt.project_dir), settings.dbt.enabled_providers)
     command = Command(("source", "freshness"), select=tuple(selectors), providers=providers)
-    with Targets(settings.dbt.project_dir).fresh(JOB, parse_key(settings, providers)) as folder:
+    with Targets(settings.dbt.project_dir).fresh(JOB, parse_key(settings, command)) as folder:
         process = DbtProcess(settings, command, folder)
         # Tables that dbt could not look at are in its events only.
         failures = dict(found for event in process.events() if (found := _failure(event)))

@@ -11,8 +11,10 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -81,14 +83,46 @@ class Warehouse:
     def running_dbt_queries(self) -> int:
         """Statements of dbt that the server is working on."""
         [(count,)] = self.rows(
-            "select count(*) from pg_stat_activity where state = 'active' and application_name like 'dbt%'"
+            "select count(*) from pg_stat_activity where state = 'active' and application_name like 'adinsights dbt%'"
         )
         return int(count)
 
-    def _connect(self) -> psycopg.Connection[Any]:
+    @contextmanager
+    def at_work(self, statements: str, application_name: str, *, commit: bool = False) -> Iterator[Callable[[], str]]:
+        """A session of that name, at work on these statements inside the block; yields what tells its state."""
+        with suppress(psycopg.Error), self._connect(application_name) as session:
+            pid, worker = session.info.backend_pid, threading.Thread(target=self._work, args=(session, statements))
+
+            def state() -> str:
+                found = self.rows(f"select state from pg_stat_activity where pid = {pid}")
+                return "terminated" if not found else "at work" if found[0][0] == "active" else str(found[0][0])
+
+            worker.start()
+            if commit:
+                worker.join()
+                session.commit()
+            else:
+                assert eventually(lambda: state() == "at work")
+            try:
+                yield state
+            finally:
+                self.execute(f"select pg_terminate_backend({pid})")
+                worker.join()
+
+    @staticmethod
+    def _work(session: psycopg.Connection[Any], statements: str) -> None:
+        with suppress(psycopg.Error):
+            session.execute(statements.encode())
+
+    def _connect(self, application_name: str = "test") -> psycopg.Connection[Any]:
         at = self.settings
         return psycopg.connect(
-            host=at.host, port=at.port, user=at.user, password=at.password.get_secret_value(), dbname=at.dbname
+            host=at.host,
+            port=at.port,
+            user=at.user,
+            password=at.password.get_secret_value(),
+            dbname=at.dbname,
+            application_name=application_name,
         )
 
 

@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import sqlalchemy as sa
 from pydantic import SecretStr
@@ -25,13 +26,13 @@ from adinsights_orchestration.ops_store.tables import dbt_invocation
 from adinsights_orchestration.settings import OpsStoreSettings, Settings, WarehouseSettings
 from adinsights_orchestration.tenants.model import Provider
 from adinsights_orchestration.transformation.builds import Build, Request, is_building
-from adinsights_orchestration.transformation.command import Command
+from adinsights_orchestration.transformation.command import Command, application_name
 from adinsights_orchestration.transformation.invocations import coverage
 from adinsights_orchestration.transformation.process import DbtError
 from adinsights_orchestration.transformation.project import Project
 from adinsights_orchestration.transformation.publishing import PublishError
 from adinsights_orchestration.transformation.turn import BUILD_LOCK, PACE, Pace, Turn, TurnLostError
-from adinsights_orchestration.transformation.warehouse import WarehouseError
+from adinsights_orchestration.transformation.warehouse import WarehouseError, end_leftovers
 from tests.conftest import free_port
 from tests.transformation.support import Warehouse, end_sessions, eventually, in_another_process, variables
 
@@ -198,9 +199,13 @@ Build(settings, OpsStore(settings.ops_store), manifest.load(settings), Request("
     )
     assert eventually(lambda: warehouse.running_dbt_queries() > 0, 120)
     assert is_building(ops_store)
+    left = psutil.Process(process.pid).children(recursive=True)
     os.kill(process.pid, signal.SIGKILL)
     process.communicate()
     assert eventually(lambda: not is_building(ops_store))
+    assert psutil.wait_procs(left, timeout=60)[1] == []
+    # dbt ends its statements; one that it began in that very moment is the next build's to end.
+    end_leftovers(settings, Command(("build",)))
     assert eventually(lambda: warehouse.running_dbt_queries() == 0)
     [row] = _invocations(ops_store)
     assert (row.completed, row.run_id) == (False, "killed-run")
@@ -211,6 +216,20 @@ Build(settings, OpsStore(settings.ops_store), manifest.load(settings), Request("
     assert Build(settings, ops_store, project, _request(), wait=waits.append).run().succeeded
     assert set(_published(settings).values()) == {"success"}
     assert 0 < sum(waits) <= PACE.fence
+
+
+def test_a_statement_that_outlives_its_dbt_is_ended_by_the_next_build_and_nobody_else_s_is(
+    settings: Settings, ops_store: OpsStore, project: Project, warehouse: Warehouse
+) -> None:
+    leftover = application_name(settings, _request().command)
+    with (
+        warehouse.at_work("lock table raw_meta.ads; select pg_sleep(300)", leftover) as held_up,
+        warehouse.at_work("select pg_sleep(300)", "dbt") as by_hand,
+        warehouse.at_work("select 1", leftover, commit=True) as idle,
+    ):
+        assert Build(settings, ops_store, project, _request()).run().succeeded
+        assert held_up() == "terminated"
+        assert (by_hand(), idle()) == ("at work", "idle")
 
 
 def test_two_builds_at_once_go_one_after_the_other(

@@ -28,7 +28,7 @@ def _snapshot_command() -> Command:
 
 def test_stopping_to_read_cancels_dbt_s_queries_and_ends_it(settings: Settings, warehouse: Warehouse) -> None:
     warehouse.make_meta_slow(300)
-    with Targets(settings.dbt.project_dir).fresh("stopped", parse_key(settings, None)) as folder:
+    with Targets(settings.dbt.project_dir).fresh("stopped", parse_key(settings, _snapshot_command())) as folder:
         process = DbtProcess(settings, _snapshot_command(), folder)
         events = process.events()
         for event in events:

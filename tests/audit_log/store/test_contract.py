@@ -102,7 +102,8 @@ def test_the_same_content_once_more_counts_as_written_and_another_does_not(behin
 
 
 def test_of_many_writers_at_once_one_wins_and_the_others_are_told(behind: Behind) -> None:
-    store, start = behind.open(), threading.Barrier(WRITERS)
+    # The server takes such writers one after the other, and on a busy machine its time for it.
+    store, start = behind.open(request_timeout_seconds=60), threading.Barrier(WRITERS)
 
     def write(number: int) -> bytes | None:
         content = b"%d" % number * 1000
