@@ -18,7 +18,10 @@ from collections.abc import Iterator
 import psutil
 import pytest
 
+from adinsights_orchestration.local import seed
+from adinsights_orchestration.tenants.model import Provider
 from tests.local.stack_support import (
+    SETTLED_DAYS,
     Site,
     assert_every_job_is_reported_once,
     assert_marts_show_what_the_platforms_know,
@@ -157,6 +160,33 @@ def test_an_interrupted_up_stops_what_it_started(site: Site, chance: random.Rand
     else:
         site.run("local", "down")
     site.assert_nothing_runs()
+
+
+def test_a_cleared_connection_s_rows_leave_the_marts_without_anybody_s_help_and_a_refresh_brings_them_back(
+    site: Site,
+) -> None:
+    site.run("local", "up", "--no-follow")
+    bring_up_to_date(site)
+    before = _searches(site)
+    (connection,) = (one for one in seed.connections() if one.provider is Provider.SEARCH_CONSOLE)  # runs by hand only
+    whose = str(seed.tenant_id(connection.tenant))
+    assert before[whose] > 0
+    site.run("clear", str(connection.connection_id), "--yes")
+    wait_until(lambda: whose not in _searches(site), 300, lambda: f"the marts still hold {_searches(site)}")
+    site.run("refresh", str(connection.connection_id), "--yes")
+    wait_until(lambda: _searches(site) == before, 300, lambda: f"{before} became {_searches(site)}")
+    assert_data_is_whole(site)
+    assert_every_job_is_reported_once(site)
+    site.run("local", "down")
+
+
+def _searches(site: Site) -> dict[str, int]:
+    """Clicks of each tenant's searches in the dashboards' table."""
+    table = f"{site.local.dbt_schema}.fct_search_performance_daily"
+    settled = f"date_day < current_date - {SETTLED_DAYS}"  # what is younger may still change at the source
+    query = f"select tenant_id::text, sum(clicks)::bigint as clicks from {table} where {settled} group by 1"
+    rows = site.query("warehouse", query)
+    return {row["tenant_id"]: row["clicks"] for row in rows}
 
 
 def test_a_down_from_another_shell_ends_an_up_that_starts_and_one_that_shows_its_first_cycle(site: Site) -> None:
