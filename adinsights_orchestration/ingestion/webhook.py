@@ -59,7 +59,8 @@ PATH = "/api/airbyte/webhook/"
 SECRET_HEADER = "X-Airbyte-Webhook-Secret"  # noqa: S105  (its name)
 _TABLE = "integrations_airbyteconnection"
 _LAST_JOBS = """
-select connection_id, coalesce(last_job_id::text, ''), coalesce(last_job_status::text, '')
+select connection_id, coalesce(last_job_id::text, ''), coalesce(last_job_status::text, ''),
+       greatest(last_job_created_at, last_job_updated_at)
   from integrations_airbyteconnection
  where tenant_id = any(%(tenants)s)
 """
@@ -227,7 +228,7 @@ class _Round:
         done = None if self.reconciles else settled_by(known, self.since)
         if done is not None:
             with self.store.begin() as connection:
-                queue.settle_older(connection, connection_id, self._statuses(), *done)
+                queue.settle_older(connection, connection_id, self._statuses(), done)
 
     def _post_in_order(self, session: BackendSession, jobs: Sequence[FinishedJob]) -> None:
         for position, job in enumerate(jobs):
@@ -295,4 +296,4 @@ def _last_jobs(session: BackendSession, jobs: Sequence[FinishedJob]) -> dict[UUI
     with session.snapshot() as cursor:
         rows = rows_of_tenants(cursor, _TABLE, _LAST_JOBS, tenants, {})
     wanted = {job.connection_id for job in jobs}
-    return {row[0]: Known(row[1], row[2]) for row in rows if row[0] in wanted}
+    return {row[0]: Known(*row[1:]) for row in rows if row[0] in wanted}

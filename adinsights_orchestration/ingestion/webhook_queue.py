@@ -19,7 +19,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, insert
 from sqlalchemy.dialects.postgresql import UUID as PG_UUID
 
 from adinsights_orchestration.ingestion.airbyte_models import DATA_TYPES
-from adinsights_orchestration.ingestion.webhook_rules import FinishedJob, State
+from adinsights_orchestration.ingestion.webhook_rules import FinishedJob, Settled, State
 from adinsights_orchestration.ops_store.cursors import keep_cursor
 from adinsights_orchestration.ops_store.tables import cursor, sync_job, webhook_post, webhook_told
 
@@ -71,7 +71,7 @@ def due_jobs(
     fresh = _unsettled(list(places), wanted, per_connection if wanted.every else 1)
     rows = {row.job_id: row for row in connection.execute(fresh.limit(limit))}
     rows |= {row.job_id: row for row in under_way if row.connection_id in places}
-    return [_finished_job(row, places[row.connection_id]) for row in sorted(rows.values(), key=lambda row: row.job_id)]
+    return [_finished_job(row, places[row.connection_id]) for row in sorted(rows.values(), key=_in_turn)]
 
 
 def count_due(connection: sa.Connection, wanted: Wanted) -> int:
@@ -123,22 +123,18 @@ def settle(
         _move_mark(connection, [{name: getattr(job, name) for name in names} for job in jobs])
 
 
-def settle_older(
-    connection: sa.Connection,
-    connection_id: UUID,
-    statuses: Collection[str],
-    job_id: int,
-    ended_by: datetime | None,
-) -> None:
-    """Ends the telling of a connection's jobs up to this id, and up to that end where one is given, in one step."""
-    settled = [
+def settle_older(connection: sa.Connection, connection_id: UUID, statuses: Collection[str], settled: Settled) -> None:
+    """Ends the telling of these jobs of a connection in one step."""
+    wanted = [
         sync_job.c.connection_id == connection_id,
         sync_job.c.status.in_(statuses),
-        sync_job.c.job_id <= job_id,
+        sync_job.c.job_id <= settled.job_id,
     ]
-    if ended_by is not None:
-        settled.append(ended_by >= _ENDED)
-    newest = sa.select(sync_job.c.connection_id, sync_job.c.job_id, sync_job.c.started_at).where(*settled)
+    if settled.ended_by is not None:
+        wanted.append(settled.ended_by >= _ENDED)
+    if settled.started_by is not None:
+        wanted.append(settled.started_by >= sync_job.c.started_at)
+    newest = sa.select(sync_job.c.connection_id, sync_job.c.job_id, sync_job.c.started_at).where(*wanted)
     row = connection.execute(newest.order_by(sync_job.c.started_at.desc(), sync_job.c.job_id.desc()).limit(1)).first()
     if row is not None:
         _move_mark(connection, [row._asdict()])
@@ -149,9 +145,14 @@ def _move_mark(connection: sa.Connection, marks: Sequence[dict[str, Any]]) -> No
     later = fresh.on_conflict_do_update(
         index_elements=[webhook_told.c.connection_id],
         set_={"job_id": fresh.excluded.job_id, "started_at": fresh.excluded.started_at},
-        where=webhook_told.c.job_id < fresh.excluded.job_id,
+        where=_place(webhook_told.c) < _place(fresh.excluded),
     )
     connection.execute(later, marks)
+
+
+def _place(columns: Any) -> sa.Tuple:
+    """Where a job stands among those of its connection: ids alone begin anew with a restored Airbyte."""
+    return sa.tuple_(columns.started_at, columns.job_id)
 
 
 def _write(connection: sa.Connection, jobs: Sequence[FinishedJob], state: State, **values: object) -> None:
@@ -197,9 +198,10 @@ def _unsettled(connection_ids: list[UUID], wanted: Wanted, per_connection: int |
             sync_job.c.job_type.in_(DATA_TYPES),
             sync_job.c.status.in_(wanted.statuses),
             wanted.ended_by >= _ENDED,
-            # The moment bounds what of the index is read; the id decides.
+            sync_job.c.job_id > 0,  # a job whose id Airbyte gave to another one has none that the backend could know
+            # The moment alone bounds what of the index is read.
             sync_job.c.started_at >= sa.func.coalesce(webhook_told.c.started_at, wanted.started_after),
-            sync_job.c.job_id > sa.func.coalesce(webhook_told.c.job_id, -1),
+            sa.or_(webhook_told.c.job_id.is_(None), _place(sync_job.c) > _place(webhook_told.c)),
         )
         .order_by(*(order if wanted.every else (column.desc() for column in order)))
         .limit(per_connection)
@@ -210,6 +212,10 @@ def _unsettled(connection_ids: list[UUID], wanted: Wanted, per_connection: int |
     query = sa.select(jobs, sa.literal(0).label("attempts"), sa.null().label("decided_at")).select_from(joined)
     # In the order of each connection's jobs, so that a limit never takes one and leaves an older one of its connection.
     return query.order_by(jobs.c.started_at, jobs.c.job_id)
+
+
+def _in_turn(row: sa.Row[Any]) -> tuple[datetime, int]:
+    return row.started_at, row.job_id
 
 
 def _finished_job(row: sa.Row[Any], place: Audience) -> FinishedJob:

@@ -23,6 +23,8 @@ from adinsights_orchestration.ingestion.retry import RetryPolicy
 # A post whose reply was lost may still be at work in the backend: longer than any request of it lives behind its
 # workers' (30 s) and proxies' (60 s) timeouts. Only after this long does "still behind" mean "did not arrive".
 SETTLE = timedelta(minutes=2)
+# How far Airbyte's clock may be from the one that wrote the backend's row.
+_CLOCK_SKEW = timedelta(minutes=2)
 # A connection of which the backend cannot be told is looked at again after so long.
 LOOK_AGAIN = timedelta(minutes=15)
 # The backend was well at a moment if it took posts so shortly before it, and again after it.
@@ -71,15 +73,21 @@ class FinishedJob:
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What the backend's row of a connection says of its last job: the columns as text."""
+    """What the backend's row of a connection says of its last job: the columns as text, and its last sign of life."""
 
     last_job_id: str
     last_job_status: str
+    alive_at: datetime | None = None
 
     @property
     def unfinished(self) -> bool:
         """Whether the backend knows its last job only as started, so that no webhook of it has arrived."""
         return self.last_job_status.strip().lower() in _UNFINISHED
+
+    @property
+    def over_by(self) -> datetime | None:
+        """When its last job was over at the latest. A job that began after that is a later one, whatever the ids."""
+        return None if self.unfinished or self.alive_at is None else self.alive_at + _CLOCK_SKEW
 
 
 class Told(StrEnum):
@@ -119,7 +127,8 @@ def told(job: FinishedJob, known: Known | None) -> Told:
     """Compares a job with the backend's row of its connection.
 
     Airbyte's job ids grow, and a connection runs one job at a time, so of two jobs of a connection the greater id is
-    the later. The backend writes the id of a job that it starts itself before that job has finished.
+    the later. Only an Airbyte that was set up anew, or restored from a backup, begins again with lower ones. The
+    backend writes the id of a job that it starts itself before that job has finished.
     """
     if known is None:
         return Told.MISSING
@@ -128,6 +137,8 @@ def told(job: FinishedJob, known: Known | None) -> Told:
         return Told.BEHIND
     if not text.isdecimal():
         return Told.UNREADABLE
+    if known.over_by is not None and known.over_by < job.started_at:
+        return Told.BEHIND
     last = int(text)
     if last == job.job_id:
         return Told.BEHIND if known.unfinished else Told.REACHED
@@ -169,14 +180,27 @@ def next_step_of_sole_sender(
     return Step.POST if overtaken and not job.attempts and job.ended_at > since else step
 
 
-def settled_by(known: Known | None, since: datetime) -> tuple[int, datetime | None] | None:
-    """Returns up to which job id, and up to which end, a sole sender's jobs need no post by what the backend knows.
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """Which jobs of a connection need no post by what the backend knows; a bound of None does not count.
 
-    None where the backend knows nothing that settles any; an end of None where the id alone decides.
+    Attributes:
+        job_id: The greatest id.
+        ended_by: The last end.
+        started_by: The last start.
     """
+
+    job_id: int
+    ended_by: datetime | None
+    started_by: datetime | None
+
+
+def settled_by(known: Known | None, since: datetime) -> Settled | None:
+    """Returns which of a sole sender's jobs need no post; None where the backend knows nothing that settles any."""
     if known is None or not known.last_job_id.strip().isdecimal():
         return None
-    return (int(known.last_job_id) - 1, since) if known.unfinished else (int(known.last_job_id), None)
+    last = int(known.last_job_id)
+    return Settled(last - 1, since, None) if known.unfinished else Settled(last, None, known.over_by)
 
 
 def superseded(step: Step) -> Step:

@@ -60,6 +60,12 @@ JOB = FinishedJob(
         (Known("1000", "succeeded"), Told.PASSED),
         (Known("sync-7", "succeeded"), Told.UNREADABLE),
         (Known("-1", "succeeded"), Told.UNREADABLE),
+        # An Airbyte that was restored gives ids again: what was over before this job began is older.
+        (Known("1000", "succeeded", JOB.started_at - timedelta(minutes=3)), Told.BEHIND),
+        (Known("100", "succeeded", JOB.started_at - timedelta(minutes=3)), Told.BEHIND),
+        (Known("1000", "succeeded", JOB.started_at - timedelta(minutes=1)), Told.PASSED),
+        (Known("1000", "pending", JOB.started_at - timedelta(minutes=3)), Told.PASSED),
+        (Known("100", "succeeded", JOB.ended_at), Told.REACHED),
     ],
 )
 def test_what_the_backend_knows_of_a_job(known: Known | None, expected: Told) -> None:
@@ -119,17 +125,21 @@ def test_the_next_step_of_a_sole_sender(
     st.integers(0, 6),
     st.booleans(),
     st.booleans(),
+    st.none() | st.integers(-5, 5),
 )
 def test_what_the_backend_settles_a_sole_sender_never_posts_and_the_other_way_round(
-    last: int, status: str, attempts: int, others_taken: bool, earlier: bool
+    last: int, status: str, attempts: int, others_taken: bool, earlier: bool, alive: int | None
 ) -> None:
-    job, known = replace(JOB, attempts=attempts), Known(str(last), status)
+    alive_at = None if alive is None else JOB.started_at + timedelta(minutes=alive)
+    job, known = replace(JOB, attempts=attempts), Known(str(last), status, alive_at)
     since = NOW if earlier else NOW - timedelta(minutes=1)
     step = next_step_of_sole_sender(job, known, POLICY, since, others_taken=others_taken)
     settled = settled_by(known, since)
     assert settled is not None
-    by_id, by_end = settled
-    if job.job_id <= by_id and (by_end is None or job.ended_at <= by_end):
+    by_id = job.job_id <= settled.job_id
+    by_end = settled.ended_by is None or job.ended_at <= settled.ended_by
+    by_start = settled.started_by is None or job.started_at <= settled.started_by
+    if by_id and by_end and by_start:
         assert step in (Step.NOT_NEEDED, Step.POSTED)
     elif not attempts:
         assert step is Step.POST
