@@ -133,7 +133,7 @@ CATALOG: Mapping[Component, Entry] = {
     ),
     Component.WAREHOUSE: Entry(
         _probe("databases", "warehouse"),
-        DATA_ENG,
+        PLATFORM_ENG,  # runbook: databases
         "The warehouse takes our connection and answers a statement.",
         "Nothing is synced, built or shown.",
         kind="postgres",
