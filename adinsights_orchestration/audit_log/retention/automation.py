@@ -262,7 +262,7 @@ def too_old(ages: Ages, census: Census, name: TenantName = str) -> dg.AssetCheck
     if ages.unknown:
         parts.append(f"{sum(ages.unknown.values()):,} old rows are of {len(ages.unknown)} tenants nobody knows")
     if census.undated:
-        parts.append(f"{census.undated:,} rows have no time")
+        parts.append(f"{census.undated:,} rows have no time, or one before the year 1")
     oldest = census.oldest.isoformat() if census.oldest else "none"
     return dg.AssetCheckResult(
         asset_key=KEY,

@@ -34,7 +34,7 @@ class Census:
 
     Attributes:
         rows: All of them.
-        undated: Rows without a time.
+        undated: Rows without a time, or with one before the year 1 (`-infinity` among them), which no day stands for.
         held: Those of `rows` that a hold on a resource keeps, where there are any.
     """
 
@@ -169,11 +169,12 @@ def _past(policy: Policy, tenant: UUID, day: date) -> bool:
 
 
 def _statement(shape: Shape, holds: Sequence[Hold], before: date) -> Statement:
+    """Rows by tenant and day; without a day where Postgres knows one that Python does not, and could not read."""
     parameters: dict[str, Any] = {"before": midnight(before)}
     only = sql.SQL(" and ({})").format(shape.only) if shape.only is not None else sql.SQL("")
     held = held_condition(shape, holds, parameters)
     text = sql.SQL(
-        "select {tenant}, {time}::date, count(*), {held} from {table} t"
+        "select {tenant}, case when {time} >= '0001-01-01' then {time}::date end, count(*), {held} from {table} t"
         " where ({time} < %(before)s or {time} is null){only} group by 1, 2"
     ).format(
         tenant=sql.Identifier("t", shape.tenant) if shape.tenant else sql.SQL("null::uuid"),

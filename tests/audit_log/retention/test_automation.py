@@ -325,6 +325,18 @@ def test_old_rows_of_a_tenant_that_nobody_knows_are_told_and_kept(world: World) 
     assert str(other) in str(evaluation.metadata["unknown tenants"].value)
 
 
+def test_rows_whose_time_is_no_day_are_told_and_hide_neither_the_run_nor_what_else_is_wrong(world: World) -> None:
+    world.execute(f"alter table {TABLE} alter created_at drop not null")
+    for time in (None, "infinity", "-infinity", "0044-03-15 12:00+00 BC"):
+        world.execute(f"insert into {TABLE} values (gen_random_uuid(), %s, null, 'a', 'b', 'c', '{{}}', %s)", ONE, time)
+    world.execute(f"delete from {TABLE} where created_at::date = %s", TODAY - timedelta(days=363))
+    result = run(world, APPLY)
+    assert metadata(result)["rows"] == 100
+    assert "3 rows have no time" in str(evaluated(result, TOO_OLD).description)
+    assert (check(result, TOO_OLD), check(result, VANISHED)) == (False, False)
+    assert evaluated(result, VANISHED).metadata["rows"].value == 20
+
+
 def test_an_archive_that_is_switched_off_shows_in_the_ui(world: World) -> None:
     ops = world.store._settings.dsn.get_secret_value()
     off = settings_for(world.backend, ops, archive="off")
