@@ -62,7 +62,7 @@ def build_restore(settings: Settings, store: OpsStore, *, clock: Clock = utc_now
                 metadata = metadata_of(reports[0]) if reports else {}
                 raise dg.Failure(str(error), metadata=metadata, allow_retries=False) from None
         (report,) = reports
-        context.log.info(line_about(report))
+        (context.log.warning if report.left else context.log.info)(line_about(report))
         if not report.well:
             said = (
                 report.problems[0] if report.problems else f"not archived: {', '.join(named(report.missing)[:_NAMED])}"
@@ -105,12 +105,14 @@ def order_of(config: RestoreConfig) -> "Order":
 
 
 def line_about(report: "RestoreReport") -> str:
-    """One line about a run."""
+    """One line about a run; who took something out of the archive is in the metadata alone."""
     total = report.total
+    left = "; some of the range has left the archive and does not come back: the metadata names it"
+    but = left if report.left else ""
     if report.dry_run:
-        return f"{total.archived:,} rows would come into {report.into}; nothing was written"
+        return f"{total.archived:,} rows would come into {report.into}; nothing was written{but}"
     there = f"{total.there:,} were there, {total.changed:,} of them changed"
-    return f"{total.came:,} rows restored into {report.into}, {there}"
+    return f"{total.came:,} rows restored into {report.into}, {there}{but}"
 
 
 def metadata_of(report: "RestoreReport") -> dict[str, Any]:
@@ -134,6 +136,7 @@ def metadata_of(report: "RestoreReport") -> dict[str, Any]:
         "bytes read": report.size,
         "held until": report.hold_until.isoformat() if report.hold_until else "not held",
         "by tenant and month": dg.MetadataValue.md(table),
+        "has left the archive": dg.MetadataValue.json(report.left[:_SHOWN]),
         "days that are not archived": dg.MetadataValue.json(named(report.missing)[:_SHOWN]),
         "problems": dg.MetadataValue.json(report.problems[:_SHOWN]),
         "transactions": report.transactions,

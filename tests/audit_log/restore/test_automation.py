@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
+
 import dagster as dg
 import pytest
 
 from adinsights_orchestration.audit_log.restore.automation import JOB, OP, build_restore
 from tests.audit_log.conftest import LAST, Place
+from tests.audit_log.living import expired, leave_the_table, register
 from tests.audit_log.restoring import LATER, RESTORED, UNTIL, empty, rows_of
 from tests.audit_log.rows import FIRST
 
@@ -18,10 +21,10 @@ def gone(place: Place) -> Place:
     return place
 
 
-def run(place: Place, **config: object) -> dg.ExecuteInProcessResult:
+def run(place: Place, instance: dg.DagsterInstance | None = None, **config: object) -> dg.ExecuteInProcessResult:
     job = build_restore(place.settings, place.ops, clock=lambda: LATER).resolve_job_def(JOB)
     values = {"first": str(FIRST), "last": str(LAST), **config}
-    return job.execute_in_process(run_config={"ops": {OP: {"config": values}}}, raise_on_error=False)
+    return job.execute_in_process(run_config={"ops": {OP: {"config": values}}}, raise_on_error=False, instance=instance)
 
 
 def metadata(result: dg.ExecuteInProcessResult) -> dict[str, object]:
@@ -75,3 +78,18 @@ def test_what_is_no_day_is_refused_with_how_to_write_one(gone: Place) -> None:
 def test_a_run_that_goes_well_says_so_without_a_warning(gone: Place, caplog: pytest.LogCaptureFixture) -> None:
     assert run(gone, dry_run=False).success
     assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == []
+
+
+@pytest.mark.parametrize("dry_run", [True, False])
+def test_what_has_left_the_archive_is_named_and_warned_of(gone: Place, dry_run: bool) -> None:
+    leave_the_table(gone)
+    register(gone)
+    assert sum(expired(gone).rows.values()) == len(gone.rows)
+    with dg.DagsterInstance.ephemeral() as instance:
+        result = run(gone, instance, dry_run=dry_run)
+        logged = instance.all_logs(result.run_id)
+    assert result.success
+    named = metadata(result)["has left the archive"]
+    assert f"expired, {len(gone.rows):,} rows of 3 tenants" in str(named)
+    (warning,) = [each.user_message for each in logged if each.level == logging.WARNING]
+    assert "some of the range has left the archive and does not come back" in warning

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.audit_log.conftest import LAST, Place
+from tests.audit_log.living import expired, leave_the_table, register
 from tests.audit_log.restoring import RESTORED, audit_rows, empty, rows_of
 from tests.audit_log.rows import FIRST
 from tests.cli.conftest import Answer
@@ -85,6 +86,16 @@ def test_a_day_that_is_not_archived_is_exit_code_one(gone: Place, command: Comma
     assert answer.code == 1
     assert "2024-01-07: not archived" in answer.out + answer.err
     assert len(rows_of(gone, RESTORED)) == len(gone.rows)
+
+
+def test_what_has_left_the_archive_is_named_and_no_failure(gone: Place, command: Command) -> None:
+    leave_the_table(gone)
+    register(gone)
+    expired(gone)
+    answer = command(*RANGE, "--apply")
+    assert answer.code == 0
+    said = " ".join((answer.out + answer.err).split())
+    assert f"it has left the archive: {FIRST} to {LAST}: expired, {len(gone.rows):,} rows" in said
 
 
 @pytest.mark.parametrize("what", ["restore", "verify"])
