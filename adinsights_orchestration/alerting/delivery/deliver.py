@@ -223,7 +223,7 @@ class _Left(Sent):
 
 
 def _undeliverable(row: Claimed, reason: str) -> dict[str, str]:
-    mend = "Mend the channel, or route to another; then adinsights alerts test, and adinsights alerts replay."
+    mend = "Mend the channel, or route to another; then `adinsights alerts test`, and `adinsights alerts replay`."
     return {"reason": reason, "group": row.group, "next": mend}
 
 

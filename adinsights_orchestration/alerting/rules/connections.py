@@ -175,6 +175,8 @@ def _finding(
     if known is not None and known[0] is one and known[1].severity is severity:
         return cast("Finding", known[1])
     section = "a-connection-is-stale" if rule in (STALE, NO_RECENT_SYNC) else "a-connection-does-not-sync"
+    slug = facts.tenant_slug(one.tenant_id)
+    sync = f"adinsights sync --tenant {slug} --provider {one.provider.value}"
     found = Finding(
         rule=rule,
         resource=one.partition,
@@ -182,13 +184,13 @@ def _finding(
         title=f"{one.provider.label} of {facts.tenant_name(one.tenant_id)} {words}",
         detail=one.detail if detail is None else detail,
         since=since or one.since,
-        tenant=facts.tenant_slug(one.tenant_id),
+        tenant=slug,
         labels={"provider": one.provider.value},
         group=("connections", one.provider.value),
         sla=level.describe() if level else "",
         last_success=one.last_success,
         owner=DATA_ENG,
-        next_step=_NEXT[rule],
+        next_step=_NEXT[rule].format(sync=sync),
         links=facts.places.connection(one.provider, one.partition, one.connection_id, one.last_job, section),
         asset="/".join(one.provider.asset_path),
         is_symptom=rule != MISCONFIGURED,
@@ -200,11 +202,11 @@ def _finding(
 
 
 _NEXT = {
-    STALE: "Open the job in Airbyte; if none runs, sync the connection: adinsights sync.",
-    NO_RECENT_SYNC: "See whether the connection was ever started in Airbyte, then sync it: adinsights sync.",
+    STALE: "Open the job in Airbyte; if none runs, sync the connection: `{sync}`.",
+    NO_RECENT_SYNC: "See whether the connection was ever started in Airbyte, then sync it: `{sync}`.",
     RUNNING_LONG: "Open the job in Airbyte; cancel it there if it makes no progress.",
     FAILING: "Read Airbyte's reason; renew the tenant's credentials if they were refused.",
-    MISCONFIGURED: "Mend the entry in the registry: adinsights registry show.",
+    MISCONFIGURED: "Mend the entry in the registry: `adinsights registry show`.",
 }
 
 
@@ -230,7 +232,7 @@ def _errors(one: SyncErrors, facts: Facts, level: Threshold) -> Finding:
         group=("connections", provider.value),
         sla=level.describe(),
         owner=DATA_ENG,
-        next_step="Read Airbyte's reasons: adinsights connections --tenant.",
+        next_step=f"Read Airbyte's reasons: `adinsights connections --tenant {slug}`.",
         links=(facts.places.runbook("a-connection-does-not-sync"),),
         asset="/".join(provider.asset_path),
         is_symptom=True,

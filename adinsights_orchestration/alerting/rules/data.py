@@ -118,7 +118,7 @@ def _disabled(one: OpenFinding, facts: Facts) -> Finding:
         group=("connections", provider.value) if provider else (),
         sla=level.describe(),
         owner=DATA_ENG,
-        next_step=f"adinsights schema show {one.subject}; approve what changed, or switch it on in Airbyte.",
+        next_step=f"`adinsights schema show {one.subject}`; approve what changed, or switch it on in Airbyte.",
         links=links,
         asset="/".join(provider.asset_path) if provider else None,
     )

@@ -103,7 +103,7 @@ def storm(facts: Facts) -> Verdict:
                 since=facts.now,
                 is_since_found=True,
                 owner=PLATFORM_ENG,
-                next_step="Look for one cause. adinsights alerts list shows everything.",
+                next_step="Look for one cause. `adinsights alerts list` shows everything.",
                 links=(facts.places.runbook("many-alerts-at-once"),),
             )
         ]
@@ -124,7 +124,7 @@ def _noted(one: OpenFinding, facts: Facts) -> Finding:
     said = "; ".join(
         f"{name}: {value}" for name, value in sorted(one.detail.items()) if name not in ("next", "next_step", IS_MAIN)
     )
-    next_step = one.detail.get("next") or one.detail.get("next_step") or "See adinsights findings."
+    next_step = one.detail.get("next") or one.detail.get("next_step") or "See `adinsights findings`."
     return Finding(
         rule=NOTED,
         resource=one.subject,
