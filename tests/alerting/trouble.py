@@ -25,7 +25,7 @@ from adinsights_orchestration.alerting.model import Finding
 from adinsights_orchestration.alerting.places import Places
 from adinsights_orchestration.alerting.rules import budget, data
 from adinsights_orchestration.alerting.rules.catalog import RULES
-from adinsights_orchestration.alerting.rules.rule import RULE_FAILED, Rule, judge
+from adinsights_orchestration.alerting.rules.rule import RULE_FAILED, Rule, Verdict, judge
 from adinsights_orchestration.freshness.model import Freshness
 from adinsights_orchestration.health.dbt import DbtState
 from adinsights_orchestration.health.model import Component, ComponentState, Health, Reading
@@ -55,7 +55,7 @@ def component(name: Component, state: str = "x") -> ComponentState:
     return ComponentState(Reading(name, Health.DOWN, state, "it says so", NOON), NOON - DAY, NOON - DAY)
 
 
-def _broken(_: Facts) -> object:
+def _broken(_: Facts) -> Verdict:
     raise ValueError("boom")
 
 
