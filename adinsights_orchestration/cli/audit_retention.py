@@ -58,6 +58,8 @@ def retention(apply: ApplyOption = False, table: TableOption = "", as_json: proc
         )
         for line in _left(report):
             process.say(line, style="yellow")
+        if report.anew:
+            process.say(_anew(report), style="yellow")
         if report.dry_run and report.rows:
             process.say("Nothing was deleted. The same command with --apply does it.")
     raise typer.Exit(EXIT_NOT_WELL if _left(report) else 0)
@@ -73,6 +75,13 @@ def _rows(report: RetentionReport, name: TenantName) -> list[dict[str, Any]]:
     return [
         {"tenant": str(tenant), "name": name(tenant), "month": month, "rows": rows} for (tenant, month), rows in found
     ]
+
+
+def _anew(report: RetentionReport) -> str:
+    return (
+        f"{sum(report.anew.values()):,} of these rows are of {len(report.anew):,} tenants' days that differ from their"
+        " archive: with --apply they are archived anew, and go after that. --json names the days."
+    )
 
 
 def _left(report: RetentionReport) -> list[str]:
@@ -101,6 +110,9 @@ def _document(report: RetentionReport, name: TenantName) -> dict[str, Any]:
         "rows": report.rows,
         "by_tenant_and_month": _rows(report, name),
         "unequal": [{"tenant": str(tenant), "day": day.isoformat()} for tenant, day in report.unequal],
+        "anew": [
+            {"tenant": str(tenant), "day": day.isoformat(), "rows": rows} for (tenant, day), rows in report.anew.items()
+        ],
         "not_rearchived": [{"day": day.isoformat(), "why": why} for day, why in report.not_rearchived.items()],
         "unproven": [
             {"tenant": str(tenant), "day": day.isoformat(), "why": why}

@@ -308,6 +308,7 @@ def summary(report: RetentionReport) -> str:
         "differ from their archive": report.unequal,
         "kept because the archive does not hold them any more": list(report.unproven),
         "kept because the table lacks columns that were archived": list(report.incomparable),
+        "would be archived anew first": list(report.anew),
         "days archived anew": report.rearchived,
         "days that could not be archived anew": list(report.not_rearchived),
         "were gone already": report.gone,

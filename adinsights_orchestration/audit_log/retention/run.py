@@ -47,6 +47,8 @@ class RetentionReport:
         archive: Whether only archived rows may go.
         deleted: Rows by tenant's day; by tenant and the first day of a month where age alone decides.
         unequal: Tenants' days that still differ from their archive after they were archived anew.
+        anew: Tenants' days that differ and that a run that deletes archives anew first, with those of their rows that
+            would go after that; they are in `deleted` too. In a dry run only.
         rearchived: Days that were archived anew because a tenant's rows differed.
         not_rearchived: Days that should have been archived anew and could not be, and why; they stay.
         unproven: Tenants' days that stay because the store does not give back what was sealed, and why.
@@ -65,6 +67,7 @@ class RetentionReport:
     archive: Archive
     deleted: dict[At, int] = field(default_factory=dict)
     unequal: list[At] = field(default_factory=list)
+    anew: dict[At, int] = field(default_factory=dict)
     rearchived: list[date] = field(default_factory=list)
     not_rearchived: dict[date, str] = field(default_factory=dict)
     unproven: dict[At, str] = field(default_factory=dict)
@@ -215,22 +218,32 @@ class Retention:
 
     def _archived(self, passage: _Passage) -> None:
         report = passage.report
-        unequal = self._walk(passage, only=None)
-        if unequal and self.apply and self.rearchive is not None:
-            days = sorted({day for _, day in unequal})
-            report.not_rearchived = archived_anew(self.rearchive, self.source, days)
-            report.rearchived = [day for day in days if day not in report.not_rearchived]
-            if anew := {at for at in unequal if at[1] not in report.not_rearchived}:
-                unequal = [at for at in unequal if at not in anew] + self._walk(passage, only=anew)
-        report.unequal = unequal
+        differing = self._walk(passage, only=None)
+        if differing and self.rearchive is not None:
+            differing = self._anew(passage, self.rearchive, differing)
+        report.unequal = list(differing)
         if report.gone and self.apply:
             with self.store.begin() as ledger:
                 mark_gone(ledger, self.source.name, report.gone, self.clock())
 
-    def _walk(self, passage: _Passage, only: set[At] | None) -> list[At]:
+    def _anew(self, passage: _Passage, rearchive: Rearchive, differing: Mapping[At, int]) -> dict[At, int]:
+        """Archives what differs anew and walks there again, or tells what would go then; returns what still differs."""
+        report = passage.report
+        if not self.apply:
+            report.anew = dict(differing)
+            report.deleted |= {at: rows for at, rows in differing.items() if rows}
+            return {}
+        days = sorted({day for _, day in differing})
+        report.not_rearchived = archived_anew(rearchive, self.source, days)
+        report.rearchived = [day for day in days if day not in report.not_rearchived]
+        left = {at: rows for at, rows in differing.items() if at[1] in report.not_rearchived}
+        anew = differing.keys() - left.keys()
+        return left | (self._walk(passage, only=anew) if anew else {})
+
+    def _walk(self, passage: _Passage, only: set[At] | None) -> dict[At, int]:
         """Walks once for each set of columns that was archived; returns what differs."""
         policy, report = passage.policy, passage.report
-        unequal: list[At] = []
+        differing: dict[At, int] = {}
         with self.store.begin() as ledger:
             live = live_chunks(ledger, self.source.name, policy.latest_cutoff)
         due = {at: each for at, each in live.items() if policy.judge(*at) is Why.DUE and (only is None or at in only)}
@@ -245,8 +258,8 @@ class Retention:
         for proof in dict.fromkeys(each.proof for each in due.values()):
             walked = self._walk_of(passage, proof, due, beyond(proof.columns, present))
             report.add(walked)
-            unequal += walked.unequal
-        return unequal
+            differing |= walked.differing
+        return differing
 
     def _walk_of(self, passage: _Passage, proof: Proof, due: Mapping[At, Live], later: Collection[str]) -> WalkReport:
         connection, access, policy = passage.connection, passage.access, passage.policy

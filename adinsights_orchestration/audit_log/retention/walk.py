@@ -39,7 +39,7 @@ class WalkReport:
 
     Attributes:
         deleted: Rows by tenant's day.
-        unequal: Tenants' days whose rows are not those that were sealed.
+        differing: Tenants' days whose rows are not those that were sealed, with how many of them no hold keeps.
         gone: Tenants' days of which the table holds no row any more.
         blocked: Tenants' days that somebody else was in the way of, with how.
         left: Tenants' days that the run's time did not suffice for.
@@ -47,7 +47,7 @@ class WalkReport:
     """
 
     deleted: dict[At, int] = field(default_factory=dict)
-    unequal: list[At] = field(default_factory=list)
+    differing: dict[At, int] = field(default_factory=dict)
     gone: list[At] = field(default_factory=list)
     blocked: dict[At, str] = field(default_factory=dict)
     left: list[At] = field(default_factory=list)
@@ -57,6 +57,11 @@ class WalkReport:
     def rows(self) -> int:
         """Rows that were deleted."""
         return sum(self.deleted.values())
+
+    @property
+    def unequal(self) -> list[At]:
+        """Tenants' days that differ."""
+        return list(self.differing)
 
 
 @dataclass(slots=True)
@@ -164,7 +169,7 @@ class Walk:
             elif found is None:
                 self.report.gone.append(chunk)
             elif found.content != expected:
-                self.report.unequal.append(chunk)
+                self.report.differing[chunk] = (found.content - found.held).rows
             # else everything that is there is held
 
     def _holds_of(self, tenant: UUID) -> tuple[Hold, ...]:
