@@ -94,12 +94,14 @@ class Plan:
         missing: Days of the range that no manifest is about.
         left: What of the range was removed from the archive on purpose, in words.
         tenants: Everybody of whom the manifests that were read tell.
+        absent: Those who were asked for and of whom the archive has nothing in the range, nor had until it left.
     """
 
     parts: tuple[Part, ...]
     missing: tuple[date, ...]
     left: tuple[str, ...]
     tenants: tuple[UUID, ...]
+    absent: tuple[UUID, ...] = ()
 
     @property
     def rows(self) -> int:
@@ -126,13 +128,15 @@ def plan(manifests: Iterable[Manifest], wanted: Wanted) -> Plan:
     about: set[date] = set()
     left: list[str] = []
     tenants: set[UUID] = set()
+    found: set[UUID] = set()
 
     def looked_at() -> Iterator[Manifest]:
         for manifest in manifests:
             if manifest.kind is ManifestKind.DAY:
                 about.update(span(manifest.first_day, manifest.last_day))
-            if manifest.gone is not None:
-                left.extend(_left(removed_by(manifest, manifest.gone), wanted))
+            if manifest.gone is not None and _means(wanted, removed := removed_by(manifest, manifest.gone)):
+                left.append(str(removed))
+                found.update(removed.tenants)
             tenants.update(chunk.tenant for chunk in manifest.chunks)
             yield manifest
 
@@ -141,16 +145,18 @@ def plan(manifests: Iterable[Manifest], wanted: Wanted) -> Plan:
         if wanted.covers(chunk):
             known = {file.key: file for file in manifest.files}
             parts.append(Part(chunk, tuple(known[key] for key in chunk.files), wanted.covers_all(chunk)))
+            found.add(chunk.tenant)
     parts.sort(key=lambda part: (part.chunk.tenant, part.chunk.day))
     missing = tuple(day for day in span(wanted.first_day, wanted.last_day) if day not in about)
-    return Plan(tuple(parts), missing, tuple(left), tuple(sorted(tenants)))
+    absent = tuple(sorted(set(wanted.tenants) - found))
+    return Plan(tuple(parts), missing, tuple(left), tuple(sorted(tenants)), absent)
 
 
-def _left(removed: Removed, wanted: Wanted) -> Iterator[str]:
-    """What of the range was removed from the archive on purpose, in words: it does not come back."""
+def _means(wanted: Wanted, removed: Removed) -> bool:
+    """Whether rows that are asked for were removed from the archive on purpose: they do not come back."""
     within = removed.first_day <= wanted.last_day and wanted.first_day <= removed.last_day
-    if removed.rows and within and (not wanted.tenants or set(wanted.tenants).intersection(removed.tenants)):
-        yield str(removed)
+    whose = not wanted.tenants or not set(wanted.tenants).isdisjoint(removed.tenants)
+    return bool(removed.rows) and within and whose
 
 
 def portions(parts: Iterable[Part], *, per_tenant: bool) -> Iterator[tuple[Part, ...]]:

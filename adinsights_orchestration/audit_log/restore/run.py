@@ -25,6 +25,7 @@ from adinsights_orchestration.audit_log.archive.run import Archiver
 from adinsights_orchestration.audit_log.bookkeeping import chain
 from adinsights_orchestration.audit_log.bookkeeping.ledger import ArchiveLedger, Known
 from adinsights_orchestration.audit_log.bookkeeping.manifest import ManifestError
+from adinsights_orchestration.audit_log.days import named
 from adinsights_orchestration.audit_log.model import State
 from adinsights_orchestration.audit_log.reading.choosing import choose
 from adinsights_orchestration.audit_log.restore import ledger as restore_ledger
@@ -106,7 +107,8 @@ class Restore:
             report_to: Given the report in the end, also when the restore fails half-way.
 
         Raises:
-            RestoreError: The order makes no sense, somebody else restores, or the database does not take rows.
+            RestoreError: The order makes no sense, names a tenant of whom nothing is archived, somebody else restores,
+                or the database does not take rows.
             ManifestError: The archive's chain is broken.
             StoreError: The store does not serve us; the same order goes on where this one stopped.
         """
@@ -119,6 +121,7 @@ class Restore:
             chosen, known = self._choose(archive, order, report)
             self._require_head(archive, known, report)
             try:
+                _require_archived(order.wanted, chosen, report)
                 if order.apply:
                     self._apply(archive, order, chosen, report)
                 else:
@@ -311,6 +314,19 @@ class Restore:
         wanted = order.wanted
         proofs = restore_ledger.proofs_of(self.store, self.source, wanted.first_day, wanted.last_day)
         return RestoreLedger(self.store, self.source, run, self.clock, order.live, proofs)
+
+
+def _require_archived(wanted: Wanted, chosen: Plan, report: RestoreReport) -> None:
+    """Refuses a tenant of whom there is nothing, before a table is made or a hold is: an id that is mistyped is one."""
+    if not chosen.absent:
+        return
+    besides = [*report.problems, *(f"{days}: not archived" for days in named(report.missing))]
+    who = ", ".join(map(str, chosen.absent))
+    raise RestoreError(
+        f"nothing is archived of tenant {who} from {wanted.first_day} to {wanted.last_day}"
+        + (f" ({'; '.join(besides)})" if besides else ""),
+        next_step="Nothing was restored. Check the id, and by `adinsights audit status` the days; or leave it out.",
+    )
 
 
 def _write(writers: Sequence[Writing], portions_: Iterator[list[Loaded]], report: RestoreReport) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from uuid import UUID
 
 import dagster as dg
 import pytest
@@ -69,6 +70,11 @@ def test_a_day_that_is_not_archived_fails_the_run_and_the_others_come(gone: Plac
     result = run(gone, dry_run=False, last="2024-01-07")
     assert "not archived: 2024-01-07" in failure(result)
     assert len(rows_of(gone, RESTORED)) == len(gone.rows)
+
+
+def test_a_tenant_of_whom_nothing_is_archived_fails_the_run(gone: Place) -> None:
+    assert "nothing is archived of tenant" in failure(run(gone, dry_run=False, tenants=[str(UUID(int=7))]))
+    assert gone.backend.execute(f"select to_regclass('{RESTORED}')") == [(None,)]
 
 
 def test_what_is_no_day_is_refused_with_how_to_write_one(gone: Place) -> None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import uuid
 from collections.abc import Callable
 
 import pytest
+import sqlalchemy as sa
 
+from adinsights_orchestration.ops_store.audit_tables import audit_hold
 from tests.audit_log.conftest import LAST, Place
 from tests.audit_log.living import expired, leave_the_table, register
 from tests.audit_log.restoring import RESTORED, audit_rows, empty, rows_of
@@ -79,6 +82,38 @@ def test_what_makes_no_sense_is_refused_with_what_to_write(gone: Place, command:
         answer = command(*arguments, "--apply")
         assert (answer.code, said in " ".join(answer.err.split())) == (2, True), said
     assert rows_of(gone) == []
+
+
+@pytest.mark.parametrize("live", [(), ("--live", "--hold-until", "2099-12-31")], ids=["own", "live"])
+def test_a_tenant_of_whom_nothing_is_archived_is_refused_before_anything_is_made_or_held(
+    gone: Place, command: Command, live: tuple[str, ...]
+) -> None:
+    mistyped, right = str(uuid.UUID(int=7)), str(gone.tenants[0])
+    for apply in ((), ("--apply",)):
+        answer = command(*RANGE, "--tenant", right, "--tenant", mistyped, *live, *apply)
+        assert answer.code == 2
+        assert f"nothing is archived of tenant {mistyped} from {FIRST} to {LAST}" in " ".join(answer.err.split())
+    assert gone.backend.execute(f"select to_regclass('{RESTORED}')") == [(None,)]
+    assert rows_of(gone) == []
+    with gone.ops.begin() as connection:
+        assert connection.execute(sa.select(audit_hold)).all() == []
+
+
+def test_a_tenant_whose_rows_have_all_left_the_archive_is_told_so_and_not_refused(
+    gone: Place, command: Command
+) -> None:
+    leave_the_table(gone)
+    register(gone)
+    expired(gone)
+    answer = command(*RANGE, "--tenant", str(gone.tenants[0]))
+    assert answer.code == 0
+    assert "it has left the archive" in " ".join(answer.err.split())
+
+
+def test_a_refused_tenant_hides_no_day_that_is_not_archived(gone: Place, command: Command) -> None:
+    answer = command("--from", "2024-01-07", "--to", "2024-01-07", "--tenant", str(gone.tenants[0]))
+    assert answer.code == 2
+    assert "2024-01-07: not archived" in " ".join(answer.err.split())
 
 
 def test_a_day_that_is_not_archived_is_exit_code_one(gone: Place, command: Command) -> None:
