@@ -121,7 +121,6 @@ _OF_MESSAGE = sa.and_(
     _ROWS.op == Op.POST.value,
 )
 _ROOT = sa.select(_ROWS.ref).where(_OF_MESSAGE, _ROWS.state == "sent").order_by(_ROWS.seq.desc()).limit(1)
-_DEAD_ROOT = sa.select(sa.func.count()).where(_OF_MESSAGE, _ROWS.state == "dead")
 _WAITING = (
     sa.select(_ROWS.sink)
     .where(_ROWS.state.in_(UNSENT), sa.or_(_ROWS.not_before.is_(None), _ROWS.not_before <= _now))
@@ -269,21 +268,6 @@ def close_channel(connection: sa.Connection, sink: str, not_before: datetime, re
     """Records that a sink takes nothing before a moment."""
     closed = sa.update(alert_channel).where(alert_channel.c.sink == sink)
     connection.execute(closed.values(not_before=not_before, last_error=_short(reason)))
-
-
-def has_dead_root(connection: sa.Connection, row: Claimed) -> bool:
-    """Whether the message that it belongs to could not be sent."""
-    message = {"group": row.group, "episode_": row.episode, "of": row.sink}
-    return bool(connection.execute(_DEAD_ROOT, message).scalar_one())
-
-
-def has_taken_since(connection: sa.Connection, row: Claimed) -> bool:
-    """Whether the sink has taken anything since it refused the message that the row belongs to."""
-    refused = sa.select(sa.func.max(_ROWS.finished_at)).where(_OF_MESSAGE, _ROWS.state == "dead").scalar_subquery()
-    later = alert_outbox.alias("later")
-    taken = sa.exists().where(later.c.sink == _of, later.c.state == "sent", later.c.finished_at > refused)
-    message = {"group": row.group, "episode_": row.episode, "of": row.sink}
-    return bool(connection.execute(sa.select(taken), message).scalar_one())
 
 
 def _replace(connection: sa.Connection, order: Order) -> bool:

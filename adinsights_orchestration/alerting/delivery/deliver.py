@@ -16,7 +16,7 @@ from datetime import datetime, timedelta
 
 import sqlalchemy as sa
 
-from adinsights_orchestration.alerting.bookkeeping import outbox, rows, upkeep
+from adinsights_orchestration.alerting.bookkeeping import orphans, outbox, rows, upkeep
 from adinsights_orchestration.alerting.bookkeeping.outbox import Claimed
 from adinsights_orchestration.alerting.bookkeeping.rows import Event
 from adinsights_orchestration.alerting.bookkeeping.upkeep import UNDELIVERABLE
@@ -122,19 +122,19 @@ class _Delivery:
             self.done.left = True
             return False
         with self._store.begin() as connection:
-            row = outbox.claim(connection, name, sink.traits, self._clock.now(), only_farewells=not is_there)
-            orphaned = row is not None and self._is_orphaned(connection, row, is_there=is_there)
-            if row is not None and orphaned and is_there and (whole := _adopted(connection, row)) is not None:
-                row, orphaned = whole, False
-        if row is None:
-            return False
-        outcome = _ORPHANED if orphaned else self._attempt(sink, row)
+            claimed = outbox.claim(connection, name, sink.traits, self._clock.now(), only_farewells=not is_there)
+            if claimed is None:
+                return False
+            orphaned = self._is_orphaned(connection, claimed, is_there=is_there)
+            whole = _adopted(connection, claimed, self._clock.now()) if orphaned and is_there else None
+        row = whole or claimed
+        outcome = _ORPHANED if orphaned and whole is None else self._attempt(sink, row)
         with self._store.begin() as connection:
-            self._record(connection, sink, row, outcome)
+            self._record(connection, sink, row, outcome, claimed)
         return True
 
     def _is_orphaned(self, connection: sa.Connection, row: Claimed, *, is_there: bool) -> bool:
-        return row.op is not Op.POST and row.root is None and (not is_there or outbox.has_dead_root(connection, row))
+        return row.op is not Op.POST and row.root is None and (not is_there or orphans.has_dead_root(connection, row))
 
     def _attempt(self, sink: Sink, row: Claimed) -> Outcome | Found:
         message = replace(row.message, origin=self._sinks.origin)
@@ -153,9 +153,13 @@ class _Delivery:
             return sink.post(notice)
         return sink.update(notice, row.root) if row.op is Op.UPDATE else sink.reply(notice, row.root)
 
-    def _record(self, connection: sa.Connection, sink: Sink, row: Claimed, outcome: Outcome | Found) -> None:
+    def _record(
+        self, connection: sa.Connection, sink: Sink, row: Claimed, outcome: Outcome | Found, claimed: Claimed
+    ) -> None:
         now = self._clock.now()
         kind, mine = self._settle(connection, sink, row, outcome, now)
+        if mine and kind == "dead":  # the second channel may have the message, and wants what was claimed
+            self._bury(connection, claimed, getattr(outcome, "reason", ""), now)
         kind = kind if mine else "lost_claim"
         self.done.counts[kind] += 1
         said = getattr(outcome, "reason", "") or row.op.value
@@ -177,8 +181,6 @@ class _Delivery:
                 if mine and outcome is not _ORPHANED and sink.name in self._sinks.by_name:
                     detail = {**_undeliverable(row, reason), IS_MAIN: row.sink == self._sinks.main}
                     open_finding(connection, UNDELIVERABLE, row.sink, detail, now)
-                if mine:
-                    self._bury(connection, row, reason, now)
                 return "dead", mine
             case Refused(reason):
                 return "refused", outbox.refused(connection, row, reason, now + _pause(row.refusals))
@@ -227,9 +229,9 @@ def _undeliverable(row: Claimed, reason: str) -> dict[str, str]:
     return {"reason": reason, "group": row.group, "next": mend}
 
 
-def _adopted(connection: sa.Connection, row: Claimed) -> Claimed | None:
-    """An edit or answer whose message was refused, as the whole message, where the sink takes something by now."""
-    message = takeover.unless_over(connection, row) if outbox.has_taken_since(connection, row) else None
+def _adopted(connection: sa.Connection, row: Claimed, now: datetime) -> Claimed | None:
+    """An edit or answer whose message was refused, as the whole message, where the sink may take that by now."""
+    message = takeover.unless_over(connection, row) if orphans.is_worth_asking(connection, row, now) else None
     return None if message is None else outbox.becomes_whole(connection, row, message)
 
 
