@@ -8,12 +8,17 @@ from uuid import UUID
 
 import pytest
 
+from adinsights_orchestration.alerting.facts import Facts, OpenFinding
 from adinsights_orchestration.alerting.places import Places
+from adinsights_orchestration.alerting.rules import others
 from adinsights_orchestration.alerting.rules.catalog import RULES
 from adinsights_orchestration.alerting.rules.rule import RULE_FAILED
 from adinsights_orchestration.settings import AirbyteSettings, Settings
 from adinsights_orchestration.tenants.model import Connection, Provider, Schedule, ScheduleType
 from adinsights_orchestration.topology.model import Dashboard, Topology
+from tests.alerting.plant import SLA
+from tests.alerting.support import NOON
+from tests.alerting.trouble import PLACES, everything
 from tests.repository.checkout import ROOT
 
 ALERTING = ROOT / "adinsights_orchestration" / "alerting"
@@ -29,8 +34,48 @@ def _slugs(page: str) -> set[str]:
 def test_every_section_of_the_runbook_that_an_alert_links_exists() -> None:
     code = "\n".join(file.read_text() for file in (ALERTING / "rules").glob("*.py"))
     linked = set(re.findall(r'"([a-z]+(?:-[a-z]+){2,})"', code)) | set(re.findall(r'runbook\(\s*"([a-z-]+)"', code))
-    assert {"source-latency-is-over-an-hour", "a-connection-is-stale", "findings"} < linked
+    assert {"source-latency-is-over-an-hour", "a-connection-is-stale", "a-run-failed"} < linked
     assert linked - _slugs((ROOT / "docs" / "runbook.md").read_text()) == set()
+
+
+def test_the_section_that_each_finding_links_exists() -> None:
+    sections = {link.url.partition("#")[2] for each in everything() for link in each.links if link.label == "Runbook"}
+    assert len(sections) > 20
+    assert sections - _slugs((ROOT / "docs" / "runbook.md").read_text()) == set()
+    assert all([link.label for link in each.links].count("Runbook") == 1 for each in everything())
+
+
+@pytest.mark.parametrize(
+    ("rule", "section"),
+    [
+        ("provider_stale", "a-connection-is-stale"),
+        ("event_log_unreadable", "dagsters-storage-does-not-answer"),
+    ],
+)
+def test_what_wakes_somebody_links_what_to_do_about_it(rule: str, section: str) -> None:
+    linked = {each.links[-1].url.partition("#")[2] for each in everything() if each.rule == rule}
+    assert linked == {section}
+
+
+@pytest.mark.parametrize(
+    ("kind", "section"),
+    [
+        ("registry_shrunk", "the-registry-suddenly-lacks-most-tenants-or-connections"),
+        ("webhook_missed", "the-backend-missed-webhooks"),
+        ("webhook_untold", "the-backend-missed-webhooks"),
+        ("webhook_secret_refused", "the-backend-missed-webhooks"),
+        ("audit_undeliverable", "the-backend-is-owed-audit-rows"),
+        ("start_refused", "a-connection-does-not-sync"),
+        ("connection_missing", "a-connection-does-not-sync"),
+        ("alert_undeliverable", "findings"),
+        ("of_a_later_release", "findings"),
+    ],
+)
+def test_what_a_domain_noted_links_the_section_about_its_kind(kind: str, section: str) -> None:
+    assert section in _slugs((ROOT / "docs" / "runbook.md").read_text())
+    facts = Facts(NOON, SLA, PLACES, findings=[OpenFinding(kind, "x", {}, NOON)])
+    (found,) = others.noted(facts).findings
+    assert found.links == (PLACES.runbook(section),)
 
 
 def test_a_connection_links_its_partition_its_job_its_dashboards_and_the_runbook() -> None:

@@ -265,7 +265,11 @@ def _provider(provider: Provider, facts: Facts, level: Threshold, severity: Seve
         last_success=max((one.last_success for one in late_ones if one.last_success), default=None),
         owner=DATA_ENG,
         next_step="One cause is likely: look at Airbyte and at the provider's status page before any tenant.",
-        links=(facts.places.asset(key), *facts.places.dashboards(provider), facts.places.runbook("airbyte-is-down")),
+        links=(
+            facts.places.asset(key),
+            *facts.places.dashboards(provider),
+            facts.places.runbook("a-connection-is-stale"),
+        ),
         asset=key,
         explains=(key,),
         is_symptom=True,

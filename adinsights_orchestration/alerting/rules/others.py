@@ -32,6 +32,16 @@ _OF_THE_PLATFORM = frozenset(("history_prune", "evaluate_freshness", "run_alert_
 _RAW = "raw/"  # the assets that hold source freshness
 _PROBED_WITHIN = timedelta(seconds=90)  # three probes
 _PAGED = frozenset(("alert_undeliverable", "registry_shrunk"))
+# Sections of the runbook about what is noted under a name; any other has the one about all of them.
+_SECTIONS = {
+    "registry_shrunk": "the-registry-suddenly-lacks-most-tenants-or-connections",
+    "webhook_missed": "the-backend-missed-webhooks",
+    "webhook_untold": "the-backend-missed-webhooks",
+    "webhook_secret_refused": "the-backend-missed-webhooks",
+    "audit_undeliverable": "the-backend-is-owed-audit-rows",
+    "start_refused": "a-connection-does-not-sync",
+    "connection_missing": "a-connection-does-not-sync",
+}
 _NOT_MADE = frozenset(("channel_not_found", "not_in_channel"))  # Slack's words
 
 
@@ -80,7 +90,7 @@ def event_log(facts: Facts) -> Verdict:
                 is_since_found=True,
                 owner=PLATFORM_ENG,
                 next_step="Check Dagster's storage. Failed runs are told once it answers.",
-                links=(facts.places.runbook("dagsters-storage-grows"),),
+                links=(facts.places.runbook("dagsters-storage-does-not-answer"),),
             )
         ]
     )
@@ -136,7 +146,7 @@ def _noted(one: OpenFinding, facts: Facts) -> Finding:
         group=(NOTED, one.kind),
         owner=PLATFORM_ENG if one.kind.startswith("alert_") else DATA_ENG,
         next_step=str(next_step),
-        links=(facts.places.runbook("findings"),),
+        links=(facts.places.runbook(_SECTIONS.get(one.kind, "findings")),),
     )
 
 
