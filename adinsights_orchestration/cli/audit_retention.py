@@ -5,6 +5,7 @@ Belongs here: asking, and showing the answer. Does not belong here: deciding and
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,9 +17,11 @@ from adinsights_orchestration.cli.entry import EXIT_NOT_WELL
 from adinsights_orchestration.clock import utc_now
 
 if TYPE_CHECKING:
+    from adinsights_orchestration.audit_log.model import At
     from adinsights_orchestration.audit_log.retention.run import RetentionReport
     from adinsights_orchestration.audit_log.tenant_names import TenantName
 
+_SHOWN = 20  # of each reason
 ApplyOption = Annotated[bool, typer.Option("--apply", help="Do it; without this only what would be done is told.")]
 
 
@@ -56,13 +59,13 @@ def retention(apply: ApplyOption = False, table: TableOption = "", as_json: proc
         process.print_rows(
             _rows(report, tenant_names(store)), as_json=False, empty="no row is past its window", title=_title(report)
         )
-        for line in _left(report):
+        for line in left(report):
             process.say(line, style="yellow")
         if report.anew:
             process.say(_anew(report), style="yellow")
         if report.dry_run and report.rows:
             process.say("Nothing was deleted. The same command with --apply does it.")
-    raise typer.Exit(EXIT_NOT_WELL if _left(report) else 0)
+    raise typer.Exit(EXIT_NOT_WELL if left(report) else 0)
 
 
 def _title(report: RetentionReport) -> str:
@@ -84,22 +87,29 @@ def _anew(report: RetentionReport) -> str:
     )
 
 
-def _left(report: RetentionReport) -> list[str]:
-    lines = [
-        f"{tenant} {day}: differs from its archive; it stays until it is archived anew"
-        for tenant, day in report.unequal
-    ]
-    lines += [f"{day}: it could not be archived anew ({why})" for day, why in report.not_rearchived.items()]
-    lines += [f"{tenant} {day}: {how}; it goes another time" for (tenant, day), how in report.blocked.items()]
-    lines += [
-        f"{tenant} {day}: the archive does not hold it any more ({why}); it stays"
-        for (tenant, day), why in report.unproven.items()
-    ]
-    lines += [
-        f"{tenant} {day}: its rows are {why} that was archived; it stays until somebody has decided (docs/runbook.md)"
-        for (tenant, day), why in report.incomparable.items()
-    ]
-    return lines + ([f"{len(report.left)} tenants' days were left for the next run"] if report.left else [])
+def left(report: RetentionReport) -> list[str]:
+    """What stays although it is due, reason by reason; of many days the first ones by name."""
+    reasons = {
+        "differ from their archive; they stay until they are archived anew": [
+            f"{at[0]} {at[1]}" for at in report.unequal
+        ],
+        "had somebody in the way; they go another time": _named(report.blocked),
+        "the archive does not hold any more; they stay": _named(report.unproven),
+        "lack what was archived; they stay until somebody has decided (docs/runbook.md)": _named(report.incomparable),
+    }
+    told = {f"tenants' days {reason}": found for reason, found in reasons.items()}
+    told["days could not be archived anew"] = [f"{day} ({why})" for day, why in report.not_rearchived.items()]
+    lines = []
+    for reason, found in told.items():
+        if found:
+            lines += [f"{len(found):,} {reason}:", *(f"  {each}" for each in found[:_SHOWN])]
+        if len(found) > _SHOWN:
+            lines.append(f"  {len(found) - _SHOWN:,} more; --json names them all")
+    return lines + ([f"{len(report.left):,} tenants' days were left for the next run"] if report.left else [])
+
+
+def _named(days: Mapping[At, str]) -> list[str]:
+    return [f"{tenant} {day} ({why})" for (tenant, day), why in days.items()]
 
 
 def _document(report: RetentionReport, name: TenantName) -> dict[str, Any]:
@@ -114,17 +124,15 @@ def _document(report: RetentionReport, name: TenantName) -> dict[str, Any]:
             {"tenant": str(tenant), "day": day.isoformat(), "rows": rows} for (tenant, day), rows in report.anew.items()
         ],
         "not_rearchived": [{"day": day.isoformat(), "why": why} for day, why in report.not_rearchived.items()],
-        "unproven": [
-            {"tenant": str(tenant), "day": day.isoformat(), "why": why}
-            for (tenant, day), why in report.unproven.items()
-        ],
-        "incomparable": [
-            {"tenant": str(tenant), "day": day.isoformat(), "why": why}
-            for (tenant, day), why in report.incomparable.items()
-        ],
+        "unproven": _whys(report.unproven),
+        "incomparable": _whys(report.incomparable),
         "gone": len(report.gone),
-        "blocked": len(report.blocked),
+        "blocked": _whys(report.blocked),
         "left": len(report.left),
         "transactions": report.transactions,
         "longest_seconds": round(report.longest_seconds, 3),
     }
+
+
+def _whys(days: Mapping[At, str]) -> list[dict[str, str]]:
+    return [{"tenant": str(tenant), "day": day.isoformat(), "why": why} for (tenant, day), why in days.items()]

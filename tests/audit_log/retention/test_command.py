@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
+from uuid import UUID
 
+from adinsights_orchestration.audit_log.retention.run import RetentionReport
+from adinsights_orchestration.audit_log.source import AUDIT_LOG, Archive
+from adinsights_orchestration.cli.audit_retention import left
 from adinsights_orchestration.clock import utc_now
 from adinsights_orchestration.tenants.model import ResourceHold
 from tests.audit_log.conftest import Place
@@ -32,3 +37,34 @@ def test_a_dry_run_counts_what_goes_after_being_archived_anew_and_apply_deletes_
     done = audit_command("retention", "--apply", "--json").json
     assert (done["rows"], done["by_tenant_and_month"]) == (told["rows"], told["by_tenant_and_month"])
     assert (done["anew"], done["unequal"]) == ([], [])
+
+
+def test_what_stays_of_a_long_backlog_is_told_by_its_reason_in_few_lines() -> None:
+    days = [(UUID(int=1), FIRST + timedelta(days=number)) for number in range(1000)]
+    report = RetentionReport(AUDIT_LOG.name, dry_run=False, archive=Archive.REQUIRED, unequal=days)
+    report.unproven = dict.fromkeys(days[:21], "the store did not answer")
+    report.blocked = {days[0]: "LockNotAvailable"}
+    lines = left(report)
+    assert lines[0].startswith("1,000 tenants' days differ from their archive")
+    assert [line for line in lines if "--json" in line] == [
+        "  980 more; --json names them all",
+        "  1 more; --json names them all",
+    ]
+    assert lines.count(f"  {days[0][0]} {FIRST} (the store did not answer)") == 1
+    assert f"  {days[0][0]} {FIRST} (LockNotAvailable)" in lines
+    assert len(lines) < 60
+
+
+def test_days_that_the_archive_lost_are_named_and_fail_the_command(place: Place, audit_command: Command) -> None:
+    place.archive()
+    register(place, now=utc_now())
+    lost = [path for path in place.folder.rglob("*.parquet") if str(place.tenants[0]) in str(path)]
+    for path in lost:
+        path.unlink()
+    said = audit_command("retention", "--apply")
+    words = " ".join((said.out + said.err).split())
+    assert f"{len(lost)} tenants' days the archive does not hold any more; they stay" in words
+    assert (f"{place.tenants[0]} {FIRST} (" in words, said.code) == (True, 1)
+    told = audit_command("retention", "--json").json
+    assert {each["tenant"] for each in told["unproven"]} == {str(place.tenants[0])}
+    assert (len(told["unproven"]), told["blocked"]) == (len(lost), [])
