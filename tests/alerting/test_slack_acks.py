@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -19,7 +20,7 @@ from adinsights_orchestration.alerting.operating import hands
 from adinsights_orchestration.alerting.operating.slack_acks import Acknowledgements, open_messages
 from adinsights_orchestration.alerting.telling.grouping import Options
 from adinsights_orchestration.clock import TickClock
-from adinsights_orchestration.local.slack.world import BOT
+from adinsights_orchestration.local.slack.world import BOT, SlackError
 from adinsights_orchestration.ops_store.store import OpsStore
 from tests.alerting.slack_support import CHANNEL, LocalSlack, local_slack
 from tests.alerting.support import NOON, finding
@@ -54,6 +55,18 @@ class Desk:
 
     def react(self, **by: str) -> None:
         self.slack.world.react(CHANNEL, self.slack.world.roots()[-1].ts, **by)
+
+    def hide(self, user: str, error: str) -> None:
+        """Lets Slack answer so when it is asked who somebody is."""
+        methods = self.slack.world.methods
+        shows = methods["users.info"]
+
+        def info(asked: Mapping[str, Any]) -> dict[str, Any]:
+            if asked["user"] == user:
+                raise SlackError(error)
+            return shows(asked)
+
+        methods["users.info"] = info
 
     def title(self) -> str:
         return str(self.slack.world.roots()[-1].blocks[0]["text"]["text"])
@@ -142,6 +155,24 @@ def test_a_reaction_does_not_take_on_what_is_kept_quiet_in_the_same_message(desk
 
 
 def test_a_bot_s_reaction_counts_for_nothing(desk: Desk) -> None:
+    desk.tick(finding("a"))
+    desk.react(user=BOT)
+    assert desk.acks.collect(desk.store, desk.clock()) == 0
+    assert hands.open_incidents(desk.store)[0].acked_by is None
+
+
+@pytest.mark.parametrize("error", ["user_not_found", "user_not_visible"])
+def test_a_person_whom_slack_does_not_show_takes_it_on_by_id(desk: Desk, error: str) -> None:
+    desk.hide("U0GUEST", error)
+    desk.tick(finding("a"))
+    desk.react(user="U0GUEST")
+    assert desk.acks.collect(desk.store, desk.clock()) == 1
+    assert hands.open_incidents(desk.store)[0].acked_by == "U0GUEST (Slack)"
+
+
+@pytest.mark.parametrize("error", ["missing_scope", "internal_error"])
+def test_nobody_takes_it_on_while_slack_does_not_say_who_is_a_bot(desk: Desk, error: str) -> None:
+    desk.hide(BOT, error)
     desk.tick(finding("a"))
     desk.react(user=BOT)
     assert desk.acks.collect(desk.store, desk.clock()) == 0

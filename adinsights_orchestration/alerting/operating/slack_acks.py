@@ -16,9 +16,10 @@ from uuid import UUID
 
 import sqlalchemy as sa
 from slack_sdk import WebClient
+from slack_sdk.errors import SlackApiError
 
 from adinsights_orchestration.alerting.bookkeeping.outbox import LONGEST_WAIT
-from adinsights_orchestration.alerting.channels.sinks import Later
+from adinsights_orchestration.alerting.channels.sinks import Later, Refused
 from adinsights_orchestration.alerting.channels.slack import ERRORS, KIND, Place, make_client, meaning_of
 from adinsights_orchestration.alerting.model import Incident, State
 from adinsights_orchestration.alerting.operating import hands
@@ -94,7 +95,7 @@ class Acknowledgements:
             self._looked[str(each.place)] = clock.now()
             try:
                 reactions = self._reactions(each.place)
-                who = self._somebody(reactions, each.counted) if each.waits else None
+                who = self._somebody(reactions, each.counted, clock.now()) if each.waits else None
             except ERRORS as error:
                 outcome = meaning_of(error, clock.now())
                 if isinstance(outcome, Later):
@@ -117,13 +118,19 @@ class Acknowledgements:
         found: list[Mapping[str, Any]] = answer["message"].get("reactions") or []
         return [(str(each["name"]), str(user)) for each in found for user in each.get("users", ())]
 
-    def _somebody(self, reactions: Collection[Reaction], counted: Collection[Reaction]) -> str | None:
+    def _somebody(self, reactions: Collection[Reaction], counted: Collection[Reaction], now: datetime) -> str | None:
         users = dict.fromkeys(user for emoji, user in reactions if (emoji, user) not in counted)
-        return next((name for user in users if (name := self._name(user)) is not None), None)
+        return next((name for user in users if (name := self._name(user, now)) is not None), None)
 
-    def _name(self, user: str) -> str | None:
+    def _name(self, user: str, now: datetime) -> str | None:
         if user not in self._people:
-            found = self._client.users_info(user=user)["user"]
+            try:
+                found = self._client.users_info(user=user)["user"]
+            except SlackApiError as error:
+                match meaning_of(error, now):
+                    case Refused(permanent=False):  # a guest of another workspace, say: a person whom it does not show
+                        return user
+                raise
             profile = found.get("profile") or {}
             name = profile.get("display_name") or found.get("real_name") or found.get("name") or user
             if len(self._people) >= _NAMES_KEPT:
