@@ -63,6 +63,8 @@ def retention(apply: ApplyOption = False, table: TableOption = "", as_json: proc
             process.say(line, style="yellow")
         if report.anew:
             process.say(_anew(report), style="yellow")
+        if report.gone:
+            process.say(f"{len(report.gone):,} tenants' days were gone already: somebody else had deleted them.")
         if report.dry_run and report.rows:
             process.say("Nothing was deleted. The same command with --apply does it.")
     raise typer.Exit(EXIT_NOT_WELL if left(report) else 0)

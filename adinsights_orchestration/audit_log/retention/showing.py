@@ -43,6 +43,7 @@ def of_run(report: RetentionReport, name: TenantName) -> dict[str, Any]:
         "not to be archived anew": dg.MetadataValue.json(failed),
         "not held by the archive any more": dg.MetadataValue.json(unproven),
         "not to be compared any more": dg.MetadataValue.json(incomparable),
+        "tenants' days that were gone already": len(report.gone),
         "tenants' days left": len(report.left) + len(report.blocked),
         "transactions": report.transactions,
         "longest transaction (s)": round(report.longest_seconds, 3),

@@ -275,6 +275,12 @@ def test_single_rows_of_a_tenant_who_left_vanish_as_anybody_s(world: World) -> N
     assert world.states()["sealed"] > 0
 
 
+def test_days_that_were_due_and_that_somebody_else_deleted_are_counted_in_the_metadata(world: World) -> None:
+    world.execute(f"delete from {TABLE} where created_at < %s", moment(FIRST + timedelta(days=2)))
+    told = metadata(run(world, APPLY))
+    assert (told["tenants' days that were gone already"], told["rows"]) == (2, 60)
+
+
 def test_what_went_by_age_alone_is_gone_in_the_ledger_too(world: World) -> None:
     world.settings = settings_for(world.backend, world.store._settings.dsn.get_secret_value(), archive="off")
     assert run(world).success

@@ -68,3 +68,15 @@ def test_days_that_the_archive_lost_are_named_and_fail_the_command(place: Place,
     told = audit_command("retention", "--json").json
     assert {each["tenant"] for each in told["unproven"]} == {str(place.tenants[0])}
     assert (len(told["unproven"]), told["blocked"]) == (len(lost), [])
+
+
+def test_days_that_somebody_else_deleted_are_told_and_fail_nothing(place: Place, audit_command: Command) -> None:
+    place.archive()
+    register(place, now=utc_now())
+    place.backend.execute("delete from accounts_auditlog where tenant_id = %s", place.tenants[0])
+    days = {row.day for row in place.rows if row.tenant == place.tenants[0]}
+    for arguments in ((), ("--apply",)):
+        said = audit_command("retention", *arguments)
+        words = " ".join((said.out + said.err).split())
+        assert (f"{len(days)} tenants' days were gone already" in words, said.code) == (True, 0)
+    assert "gone already" not in audit_command("retention").out, "it is written down by then"
