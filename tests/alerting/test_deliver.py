@@ -169,6 +169,28 @@ def test_an_attempt_that_lost_its_claim_records_nothing(ops_store: OpsStore, cha
         assert outbox.sent(connection, second, "y", later)
 
 
+def test_a_sink_that_raises_stops_no_other_one_and_is_asked_again(
+    ops_store: OpsStore, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fails() -> Fault:
+        raise TypeError("a secret")
+
+    broken, other = Channel("broken"), Channel("other")
+    office = Office(ops_store, broken, other)
+    office.world = World(Options(Routes(("broken", "other"))))
+    broken.fault = fails
+    office.tick("a")
+    office.deliver()
+    office.deliver(MINUTE)
+    assert len(other.posts) == 1
+    logged = capsys.readouterr().out
+    assert "TypeError" in logged
+    assert "a secret" not in logged
+    broken.fault = lambda: Fault.NONE
+    office.deliver(MINUTE)
+    assert len(broken.posts) == 1
+
+
 def test_without_any_channel_alerts_are_lines_of_the_log(ops_store: OpsStore, caplog: pytest.LogCaptureFixture) -> None:
     world = World(Options(Routes(("log",))))
     with ops_store.begin() as connection:

@@ -175,6 +175,20 @@ def test_a_title_becomes_neither_a_header_nor_markup_nor_the_end_of_the_mail(ser
     assert "😀" in received.part("plain")
 
 
+def test_a_link_that_is_no_address_is_text(server: Server) -> None:
+    wrong = message(links=(Link("dashboard", "http://[dash]/1"),))
+    assert isinstance(server.sink().post(Notice(FIRST, wrong)), Sent)
+    (received,) = server.mailbox.received()
+    assert "dashboard: http://[dash]/1" in received.part("html")
+
+
+def test_a_mail_that_cannot_be_made_is_refused_for_good(server: Server) -> None:
+    settings = SmtpSettings(host="127.0.0.1", port=server.port, security=SmtpSecurity.NONE)
+    outcome = MailSink(settings, f"{ADDRESS}\nBcc: all@example.com").post(Notice(FIRST, message()))
+    assert outcome == Refused("the mail cannot be made: ValueError", permanent=True)
+    assert server.mailbox.received() == []
+
+
 def test_marketing_operations_reads_what_customers_notice_and_nothing_of_jobs(server: Server) -> None:
     late = message(tenant="acme", labels={"provider": "meta"}, detail="job 17 failed", next_step="adinsights sync")
     sink = server.sink(for_customers=True)

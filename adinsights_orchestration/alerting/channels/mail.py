@@ -77,15 +77,15 @@ class MailSink:
 
     def _send(self, notice: Notice, root: Thread | None) -> Outcome:
         now = self._clock()
-        mail, thread = compose(notice, self._envelope, root, now)
         try:
+            mail, thread = compose(notice, self._envelope, root, now)
             with dialogue(self._settings) as smtp:
-                outcome = _hand_over(smtp, self._envelope, mail)
+                outcome = _hand_over(smtp, self._envelope, mail) or Sent(thread.ref)
         except Exception as error:  # noqa: BLE001  (every one is an answer about this mail)
             outcome = _before_the_text(error)
         if isinstance(outcome, _Busy):
             return Later(now + _pause(notice.attempt), outcome.reason)
-        return Sent(thread.ref) if outcome is None else outcome
+        return outcome
 
 
 @dataclass(frozen=True, slots=True)

@@ -216,9 +216,16 @@ def _html(page: _Page) -> str:
 
 
 def _link(link: Link) -> str:
-    if urlsplit(link.url).scheme not in ("http", "https"):
+    if not _is_web(link.url):
         return f"{_escaped(link.label)}: {_escaped(link.url)}"
     return f'<a href="{html.escape(link.url, quote=True)}">{_escaped(link.label)}</a>'
+
+
+def _is_web(url: str) -> bool:
+    try:
+        return urlsplit(url).scheme in ("http", "https")
+    except ValueError:  # brackets that hold no address, say
+        return False
 
 
 def _escaped(text: str) -> str:

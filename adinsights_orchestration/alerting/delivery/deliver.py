@@ -37,9 +37,11 @@ from adinsights_orchestration.alerting.contacts import IS_MAIN
 from adinsights_orchestration.alerting.delivery import takeover
 from adinsights_orchestration.alerting.telling.grouping import FAREWELL, Op
 from adinsights_orchestration.clock import TickClock
+from adinsights_orchestration.logs import get_logger
 from adinsights_orchestration.ops_store.findings import clear_finding, open_finding
 from adinsights_orchestration.ops_store.store import OpsStore
 
+_log = get_logger(__name__)
 KEEP = timedelta(days=30)
 _KEEP_FOR_MISSING = timedelta(days=1)  # a deployment without the token, and its mending
 _SHORTEST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 5, 60  # a page waits no longer once the channel is back
@@ -128,13 +130,22 @@ class _Delivery:
             orphaned = self._is_orphaned(connection, claimed, is_there=is_there)
             whole = _adopted(connection, claimed, self._clock.now()) if orphaned and is_there else None
         row = whole or claimed
-        outcome = _ORPHANED if orphaned and whole is None else self._attempt(sink, row)
+        outcome = _ORPHANED if orphaned and whole is None else self._safely(sink, row)
         with self._store.begin() as connection:
             self._record(connection, sink, row, outcome, claimed)
         return True
 
     def _is_orphaned(self, connection: sa.Connection, row: Claimed, *, is_there: bool) -> bool:
         return row.op is not Op.POST and row.root is None and (not is_there or orphans.has_dead_root(connection, row))
+
+    def _safely(self, sink: Sink, row: Claimed) -> Outcome | Found:
+        """What came of it; a sink that raises has a defect, which must keep no other one from its messages."""
+        try:
+            return self._attempt(sink, row)
+        except Exception as error:  # noqa: BLE001  (whether anything was sent before it nobody knows)
+            kind = type(error).__name__
+            _log.error("a channel's sink failed; tell Platform Engineering", sink=sink.name, error=kind)
+            return Uncertain(f"the sink failed: {kind}")
 
     def _attempt(self, sink: Sink, row: Claimed) -> Outcome | Found:
         message = replace(row.message, origin=self._sinks.origin)
