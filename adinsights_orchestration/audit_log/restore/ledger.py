@@ -1,36 +1,30 @@
-"""What the ops store knows of a restore: its run, what it brought of each tenant, and days that are in the table again.
+"""What a restore commits to the ops store: what it brings of each tenant, and days that are in the table again.
 
-Belongs here: those statements. Does not belong here: restoring. Both are committed before the rows are: a process that
-dies in between has promised rows that never came, which retention finds out by looking, and never left rows that nobody
-knows of.
+Belongs here: those statements. Does not belong here: restoring, the end of a run (`audit_log.restored`). Both are
+committed before the rows are: a process that dies in between has promised rows that never came, which retention finds
+out by looking, and never left rows that nobody knows of.
 """
 
 from __future__ import annotations
 
 import threading
-import uuid
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date, datetime
-from typing import Any
+from datetime import date
 from uuid import UUID
 
 import sqlalchemy as sa
 
-from adinsights_orchestration.audit_log import journal
 from adinsights_orchestration.audit_log.model import Digest
 from adinsights_orchestration.audit_log.restore.target import RestoreError
 from adinsights_orchestration.audit_log.restore.writing import Arrival
-from adinsights_orchestration.audit_log.source import NOBODY, Column, Source
-from adinsights_orchestration.backend.audit import AuditEntry, record
+from adinsights_orchestration.audit_log.source import Column, Source
 from adinsights_orchestration.clock import Clock
 from adinsights_orchestration.errors import AdinsightsError
 from adinsights_orchestration.ops_store.audit_tables import audit_day, audit_run
 from adinsights_orchestration.ops_store.store import OpsStore
 
-KIND = "restore"
-RESTORED = "audit_log_restored"
 # Only what is sealed or was deleted: a day that is being deleted is retention's until it knows what became of it.
 _IN_TABLE_AGAIN = """
 update adinsights_ops.audit_chunk c
@@ -40,7 +34,6 @@ update adinsights_ops.audit_chunk c
     as each (tenant_id, day, revision, rows, portable, fast)
  where c.source = :source and c.tenant_id = each.tenant_id and c.day = each.day and c.revision = each.revision
    and c.state in ('sealed', 'deleted')"""
-_DIED = "the run died; what it had restored stays, and the same command goes on"
 
 
 @dataclass(slots=True)
@@ -142,39 +135,3 @@ def proofs_of(store: OpsStore, source: Source, first: date, last: date) -> dict[
             (row.day, row.revision): tuple(Column(name, type_) for name, type_ in row.columns)
             for row in connection.execute(query)
         }
-
-
-def close_run(
-    store: OpsStore, source: Source, run: UUID, now: datetime, summary: Mapping[str, Any], error: str | None
-) -> None:
-    """Closes a restore's entry, and journals one audit row for each tenant of whose rows it brought some."""
-    with store.begin() as connection:
-        opened = connection.execute(sa.select(audit_run).where(audit_run.c.id == run)).one()
-        brought: Mapping[str, list[int]] = opened.summary.get("tenants", {})
-        for tenant, (days, rows) in brought.items():
-            detail = {
-                "days": days,
-                "rows": rows,
-                "source": source.name,
-                "run": str(run),
-                "dagster_run": opened.run_id,
-                **{name: summary[name] for name in ("into", "first", "end", "hold_until") if name in summary},
-            }
-            entry = AuditEntry(
-                tenant_id=None if UUID(tenant) == NOBODY else UUID(tenant),
-                action=RESTORED,
-                resource_type=journal.RESOURCE,
-                resource_id=source.name[:64],
-                actor=opened.actor,
-                created_at=now,
-                detail=detail,
-                id=uuid.uuid5(run, tenant),
-            )
-            record(connection, entry)
-        journal.end_run(connection, run, now, {**summary, "tenants": brought}, error)
-
-
-def close_dead_runs(store: OpsStore, source: Source, now: datetime) -> None:
-    """Closes the entries of restores that died; the caller holds the lock of all of them."""
-    for row in journal.open_runs(store, source.name, KIND):
-        close_run(store, source, row.id, now, {}, _DIED)

@@ -19,7 +19,7 @@ from uuid import UUID
 
 import psycopg
 
-from adinsights_orchestration.audit_log import holds, journal
+from adinsights_orchestration.audit_log import holds, journal, restored
 from adinsights_orchestration.audit_log.ahead import read_ahead
 from adinsights_orchestration.audit_log.archive.run import Archiver
 from adinsights_orchestration.audit_log.bookkeeping import chain
@@ -28,8 +28,7 @@ from adinsights_orchestration.audit_log.bookkeeping.manifest import ManifestErro
 from adinsights_orchestration.audit_log.days import named
 from adinsights_orchestration.audit_log.model import State
 from adinsights_orchestration.audit_log.reading.choosing import choose
-from adinsights_orchestration.audit_log.restore import ledger as restore_ledger
-from adinsights_orchestration.audit_log.restore.ledger import RestoreLedger
+from adinsights_orchestration.audit_log.restore.ledger import RestoreLedger, proofs_of
 from adinsights_orchestration.audit_log.restore.plan import Part, Plan, Wanted, plan, portions
 from adinsights_orchestration.audit_log.restore.report import RestoreReport
 from adinsights_orchestration.audit_log.restore.rows import Loaded, loaded
@@ -173,7 +172,7 @@ class Restore:
 
     @contextmanager
     def _locks(self, order: Order) -> Iterator[None]:
-        with self.store.exclusive(f"audit_log_restore:{self.source.name}") as mine:
+        with self.store.exclusive(restored.lock_name(self.source)) as mine:
             if not mine:
                 raise RestoreError(f"rows of {self.source.name} are being restored already", next_step="Wait for that.")
             if not order.live:
@@ -197,7 +196,7 @@ class Restore:
             report.take(Arrival(part))
 
     def _apply(self, archive: Store, order: Order, chosen: Plan, report: RestoreReport) -> None:
-        restore_ledger.close_dead_runs(self.store, self.source, self.clock())
+        restored.close_dead_runs(self.store, self.source, self.clock())
         with ExitStack() as stack:
             connections = [stack.enter_context(self._connected()) for _ in range(_CONNECTIONS)]
             target = self._target(connections[0], order, chosen, make=True)
@@ -211,7 +210,7 @@ class Restore:
             run = journal.open_run(
                 self.store,
                 self.source.name,
-                restore_ledger.KIND,
+                restored.KIND,
                 actor=self.actor,
                 now=self.clock(),
                 run_id=self.run_id,
@@ -260,7 +259,7 @@ class Restore:
                 about["hold_until"] = order.hold_until.isoformat()
             with journal.unless_failing(error):
                 summary = {**report.summary(), **about}
-                restore_ledger.close_run(self.store, self.source, run, self.clock(), summary, error)
+                restored.close_run(self.store, self.source, run, self.clock(), summary, error)
 
     def _require_settled(self, chosen: Plan) -> None:
         """A day of which nobody knows whether its rows are gone: what is added to it would never become equal."""
@@ -312,7 +311,7 @@ class Restore:
 
     def _ledger(self, order: Order, run: UUID) -> RestoreLedger:
         wanted = order.wanted
-        proofs = restore_ledger.proofs_of(self.store, self.source, wanted.first_day, wanted.last_day)
+        proofs = proofs_of(self.store, self.source, wanted.first_day, wanted.last_day)
         return RestoreLedger(self.store, self.source, run, self.clock, order.live, proofs)
 
 

@@ -14,6 +14,7 @@ from functools import partial
 import dagster as dg
 from pydantic import Field
 
+from adinsights_orchestration.audit_log import restored
 from adinsights_orchestration.audit_log.alerts import set_off_by
 from adinsights_orchestration.audit_log.archive.showing import picture
 from adinsights_orchestration.audit_log.days import ranges, span
@@ -142,6 +143,8 @@ def _asset(
                         if (pruned := _ran(context, run, problems)) is not None and pruned.rows:
                             history[each.name] = pruned.rows
             try:
+                for each in (AUDIT_LOG, *own) if go and context.selected_asset_keys else ():
+                    restored.account_for_the_dead(store, each, clock())
                 census, ages = (settled_census if report and go else census_of)(settings, store, AUDIT_LOG, clock)
             except AdinsightsError as error:
                 raise _failure([*problems, str(error)]) from None

@@ -6,18 +6,24 @@ import multiprocessing
 import random
 import signal
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
+import dagster as dg
 import pytest
 import sqlalchemy as sa
 
+from adinsights_orchestration.audit_log import journal, restored
 from adinsights_orchestration.audit_log.restore import plan as restore_plan
 from adinsights_orchestration.audit_log.restore.run import Order, Restore
 from adinsights_orchestration.audit_log.restore.target import RestoreError
+from adinsights_orchestration.audit_log.retention.automation import build_retention
 from adinsights_orchestration.audit_log.source import AUDIT_LOG
 from adinsights_orchestration.audit_log.store.folder import Folder
+from adinsights_orchestration.environments import Automation
 from adinsights_orchestration.ops_store.audit_tables import audit_hold
 from adinsights_orchestration.ops_store.store import OpsStore
 from adinsights_orchestration.settings import Settings
@@ -122,6 +128,45 @@ def test_rows_that_a_dead_run_promised_and_never_brought_are_found_out_by_retent
     after = world.retain(now=UNTIL + timedelta(hours=1))
     assert (after.rows, len(after.gone)) == (0, len(place.tenants) * DAYS)
     assert world.states() == {"deleted": len(place.tenants) * DAYS}
+
+
+def test_a_killed_restore_is_accounted_for_by_the_next_night_s_retention(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place.archive()
+    world = retention(place)
+    world.retain(now=LATER)
+    with monkeypatch.context() as patch:
+        patch.setattr(Restore, "_journalled", _unrecorded)
+        with pytest.raises(KeyboardInterrupt):
+            restore(place, live=True, hold_until=UNTIL)
+    assert len(rows_of(place)) == len(place.rows)
+    assert audit_rows(place) == []
+    with place.ops.exclusive(restored.lock_name(AUDIT_LOG)):  # somebody restores: it may be that run
+        a_night(place)
+    assert audit_rows(place) == []
+    a_night(place)
+    a_night(place)
+    assert sum(entry.detail["rows"] for entry in audit_rows(place)) == len(place.rows)
+    assert {(entry.tenant_id, entry.detail["actor"]) for entry in audit_rows(place)} == {
+        (each, "a test") for each in place.tenants
+    }
+    assert journal.open_runs(place.ops, AUDIT_LOG.name, restored.KIND) == []
+
+
+def a_night(place: Place) -> dg.ExecuteInProcessResult:
+    """Retention as the schedule runs it, while the hold of the restore is in force."""
+    retention(place)
+    definitions = build_retention(place.settings, place.ops, clock=lambda: LATER)
+    config = {"ops": {"audit_log__retention": {"config": {"dry_run": False}}}}
+    return definitions.resolve_job_def(Automation.RETENTION.value).execute_in_process(run_config=config)
+
+
+@contextmanager
+def _unrecorded(*_: object) -> Iterator[None]:
+    """A kill: nothing writes down how the run ended."""
+    yield
+    raise KeyboardInterrupt
 
 
 def _die(*_: object) -> None:
