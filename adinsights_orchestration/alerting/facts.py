@@ -146,10 +146,17 @@ class Availability:
 
 @dataclass(frozen=True, slots=True)
 class Disk:
-    """A disk that this deployment writes to, by a folder on it."""
+    """A disk that this deployment writes to.
+
+    Attributes:
+        folder: The folder on it, as configured.
+        free_percent: How much of it is free; None where that is not known, or told of another folder on it.
+        problem: Why it says nothing of the disk that was below the folder; empty where it does.
+    """
 
     folder: str
-    free_percent: float
+    free_percent: float | None
+    problem: str = ""
 
 
 @dataclass(frozen=True, slots=True)

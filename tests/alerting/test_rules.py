@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -24,7 +23,7 @@ from adinsights_orchestration.alerting.facts import (
     NightDone,
     ProviderFact,
 )
-from adinsights_orchestration.alerting.gathering import disks, history
+from adinsights_orchestration.alerting.gathering import history
 from adinsights_orchestration.alerting.matching import Routes
 from adinsights_orchestration.alerting.message import Severity, plain_text
 from adinsights_orchestration.alerting.model import Finding
@@ -358,12 +357,6 @@ def test_the_archive_of_another_table_is_made_daily_too() -> None:
 def test_a_disk_with_little_room_is_told(free: float, severity: Severity | None) -> None:
     found = said(upkeep.disks, Facts(NOON, SLA, PLACES, disks=[Disk("/state", free)]))
     assert [each.severity for each in found] == ([severity] if severity else [])
-
-
-def test_folders_on_one_disk_are_one_and_one_that_is_not_there_yet_is_asked_of_the_nearest(tmp_path: Path) -> None:
-    (found,) = disks.read([tmp_path, tmp_path / "not" / "there"])
-    assert found.folder == str(tmp_path)
-    assert 0 <= found.free_percent <= 100
 
 
 def test_a_night_explains_nothing_and_is_explained_by_a_warehouse_that_is_down(plant: Plant) -> None:

@@ -1,7 +1,8 @@
 """The disks that this deployment writes to, and how much room is left on each.
 
 Belongs here: asking the operating system. Does not belong here: when it is too little (`rules`). A folder that does not
-exist yet is asked of the nearest one above it; several on one disk are one.
+exist yet is asked of the nearest one above it, which may lie on another disk than the one that was mounted there: what
+that one was told of is not over. Several on one disk are one.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from pathlib import Path
 from adinsights_orchestration.alerting.facts import Disk
 from adinsights_orchestration.settings import Settings
 
+_MISSING = "the folder is not there"
+
 
 def folders(settings: Settings) -> list[Path]:
     """Where this deployment writes: dbt's results and its work, and the status file."""
@@ -23,15 +26,20 @@ def folders(settings: Settings) -> list[Path]:
 
 
 def read(places: Iterable[Path]) -> list[Disk]:
-    """Returns the disks below these folders; one that cannot be asked is left out, its users say so themselves."""
-    disks: dict[int, Disk] = {}
+    """Returns the disks below these folders, each once, under the first folder on it; and folders that say nothing."""
+    disks: list[Disk] = []
+    devices: set[int] = set()
     for place in places:
         try:
             folder = next(each for each in (place, *place.absolute().parents) if each.exists())
-            device = folder.stat().st_dev
-            if device not in disks:
+            device, problem = folder.stat().st_dev, "" if folder == place else _MISSING
+            if device not in devices:
                 usage = shutil.disk_usage(folder)
-                disks[device] = Disk(str(folder), round(100 * usage.free / usage.total, 1))
-        except (OSError, StopIteration, ZeroDivisionError):
-            continue
-    return list(disks.values())
+                disks.append(Disk(str(place), round(100 * usage.free / usage.total, 1), problem))
+                devices.add(device)
+            elif problem:
+                disks.append(Disk(str(place), None, problem))
+        except (OSError, ZeroDivisionError) as error:
+            said = error.strerror if isinstance(error, OSError) else None
+            disks.append(Disk(str(place), None, said or "its disk has no size"))
+    return disks

@@ -148,17 +148,20 @@ def night_done(connection: sa.Connection, night: Night) -> NightDone:
     lately = sa.and_(completed, row.generated_at >= night.begins - _BUILDS_BACK)
     since = sa.and_(completed, row.generated_at >= night.begins)
     most = sa.select(sa.func.max(row.models)).where(lately).scalar_subquery()
+    ever = sa.exists().where(
+        completed, row.generated_at < night.begins
+    )  # however long ago: builds that stopped are late
     counted = sa.select(
-        sa.func.count().filter(row.generated_at < night.begins),
+        ever,
         sa.func.min(row.generated_at).filter(since, row.models >= _WHOLE * most),
     ).where(lately)
-    before, built_at = connection.execute(counted).one()
+    expected, built_at = connection.execute(counted).one()
     rows_at = connection.execute(_ROWS_AT, {"begins": night.begins}).scalar()
     fresh_at = None
     if rows_at is not None:
         after = sa.select(sa.func.min(row.generated_at)).where(completed, row.generated_at >= rows_at)
         fresh_at = connection.execute(after).scalar()
-    return NightDone(before > 0, built_at, fresh_at)
+    return NightDone(expected, built_at, fresh_at)
 
 
 def availability(

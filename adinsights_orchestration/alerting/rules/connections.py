@@ -19,6 +19,7 @@ from adinsights_orchestration.alerting.rules.rule import Dated, Rule, Verdict, w
 from adinsights_orchestration.freshness.evaluate import overrun_from
 from adinsights_orchestration.freshness.model import Freshness
 from adinsights_orchestration.freshness.sla import LocalTime, Sla, Threshold
+from adinsights_orchestration.health.model import Component, Health
 from adinsights_orchestration.owners import DATA_ENG
 from adinsights_orchestration.tenants.model import Provider
 
@@ -28,6 +29,7 @@ PROVIDER_STALE = "provider_stale"
 PLATFORM = ("platform",)
 _LATE = {Freshness.STALE: STALE, Freshness.NO_RECENT_SYNC: NO_RECENT_SYNC}
 _BLIND_AFTER = timedelta(minutes=15)  # an evaluation comes every half minute
+_OBSERVER = "ingestion_observe"  # the sensor that reads Airbyte's jobs
 _FEWEST_TENANTS = 3  # of two, one is half of all; it is one tenant's trouble all the same
 
 
@@ -71,7 +73,7 @@ def sync_errors(facts: Facts) -> Verdict:
     """
     level = facts.sla[Sla.SYNC_ERRORS]
     found = (one for one in facts.sync_errors if one.errors >= level.warn and not one.is_over)
-    return Verdict([_errors(one, facts, level) for one in found])
+    return Verdict([_errors(one, facts, level) for one in found], blind=_unobserved(facts))
 
 
 def provider_stale(facts: Facts) -> Verdict:
@@ -105,6 +107,14 @@ def _blind(facts: Facts) -> str:
         return "freshness was never evaluated"
     late_by = facts.now - facts.freshness_at
     return f"freshness was last evaluated at {facts.freshness_at:%H:%M} UTC" if late_by > _BLIND_AFTER else ""
+
+
+def _unobserved(facts: Facts) -> str:
+    """Why failed syncs may go uncounted: they are counted within a time, which passes though nobody looks."""
+    airbyte = facts.components.get(Component.AIRBYTE)
+    if airbyte is not None and airbyte.reading.health is Health.DOWN:
+        return "Airbyte does not answer"
+    return f"{_OBSERVER} does not look" if _OBSERVER in facts.events.stopped else _blind(facts)
 
 
 def _all_late(facts: Facts) -> Dated[Finding]:

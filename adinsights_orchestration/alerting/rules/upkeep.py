@@ -6,7 +6,7 @@ Belongs here: from Dagster's log and the disks to findings, pure. Does not belon
 
 from __future__ import annotations
 
-from adinsights_orchestration.alerting.facts import Disk, Facts, Failure
+from adinsights_orchestration.alerting.facts import Facts, Failure
 from adinsights_orchestration.alerting.message import Severity, moment
 from adinsights_orchestration.alerting.model import Finding
 from adinsights_orchestration.alerting.rules.rule import Rule, Verdict
@@ -71,7 +71,12 @@ def audit_late(facts: Facts) -> Verdict:
 def disks(facts: Facts) -> Verdict:
     """Disks that this deployment writes to and that have little room."""
     level = facts.sla[Sla.DISK_FREE]
-    return Verdict([_disk(one, facts) for one in facts.disks if one.free_percent < level.warn])
+    found = [
+        _disk(one.folder, one.free_percent, facts)
+        for one in facts.disks
+        if one.free_percent is not None and one.free_percent < level.warn
+    ]
+    return Verdict(found, unknown={one.folder: one.problem for one in facts.disks if one.problem})
 
 
 RULES = (
@@ -101,14 +106,14 @@ def _failed(resource: str, what: str, failure: Failure, facts: Facts) -> Finding
     )
 
 
-def _disk(one: Disk, facts: Facts) -> Finding:
+def _disk(folder: str, free_percent: float, facts: Facts) -> Finding:
     level = facts.sla[Sla.DISK_FREE]
     return Finding(
         rule=DISK_FULL,
-        resource=one.folder,
-        severity=Severity.PAGE if one.free_percent < level.page else Severity.WARN,
-        title=f"The disk below {one.folder} is nearly full",
-        detail=f"{one.free_percent:.0f} % is free.",
+        resource=folder,
+        severity=Severity.PAGE if free_percent < level.page else Severity.WARN,
+        title=f"The disk below {folder} is nearly full",
+        detail=f"{free_percent:.0f} % is free.",
         since=facts.now,
         is_since_found=True,
         is_measured=True,
