@@ -15,7 +15,11 @@ from pydantic import SecretStr
 
 from adinsights_orchestration.alerting.bookkeeping.rows import load_groups
 from adinsights_orchestration.alerting.bookkeeping.upkeep import UNDELIVERABLE
+from adinsights_orchestration.alerting.delivery import deliver
+from adinsights_orchestration.alerting.matching import Routes
 from adinsights_orchestration.alerting.message import Severity, Standing, plain_text
+from adinsights_orchestration.alerting.telling.grouping import Escalation, Options
+from adinsights_orchestration.clock import TickClock
 from adinsights_orchestration.ops_store.alert_tables import alert_group, alert_outbox
 from adinsights_orchestration.ops_store.findings import open_findings
 from adinsights_orchestration.ops_store.store import OpsStore
@@ -143,6 +147,33 @@ def test_what_is_over_before_the_second_channel_takes_over_is_not_said_there(off
     for _ in range(20):
         office.deliver(MINUTE)
     assert second.posts == []
+
+
+@pytest.mark.parametrize("fault", [Fault.REJECTED, Fault.REFUSED])
+@pytest.mark.parametrize("had_it", [False, True])
+def test_a_second_channel_that_is_told_of_it_anyway_as_the_next_contact_is_told_once(
+    office: Office, fault: Fault, had_it: bool
+) -> None:
+    first, second = office.channels
+    options = Options(Routes(("first",)), escalation=(Escalation(10 * MINUTE, Routes(("second",))),))
+    office.world.around = replace(office.world.around, options=options)
+    if not had_it:
+        first.fault = lambda: Fault.REFUSED
+    office.tick("a", severity=Severity.PAGE)
+    office.deliver()
+    first.fault = lambda: fault
+    office.tick("a", severity=Severity.PAGE, after=10 * MINUTE)
+    for only in (["first"], None):  # what the first does not take is handed over before the second was asked
+        deliver.run(office.store, office.sinks, TickClock(office.world.now, 40.0, lambda: 0.0), only)
+    for _ in range(20):
+        office.deliver(MINUTE)
+    (shown,) = second.posts
+    assert shown.message.note == "Nobody has acknowledged it: the next contact is told."
+    office.tick(after=5 * MINUTE)
+    for _ in range(3):
+        office.deliver(MINUTE)
+    assert second.posts == [shown]
+    assert shown.message.standing is Standing.RESOLVED
 
 
 def test_how_long_a_channel_may_take_nothing_is_configured(office: Office) -> None:

@@ -86,7 +86,8 @@ def _next(*wanted: sa.ColumnElement[bool], behind: Collection[Op] = tuple(Op)) -
     is_due = sa.or_(_ROWS.not_before.is_(None), _ROWS.not_before <= _now)
     new_page = sa.and_(_ROWS.op == Op.POST.value, _ROWS.message["severity"].astext == "page")
     query = sa.select(alert_outbox).where(_ROWS.sink == _of, _ROWS.state.in_(UNSENT), is_free, is_due)
-    query = query.where(sa.not_(unsent_before), *wanted).order_by(new_page.desc(), _ROWS.created_at, _ROWS.seq).limit(1)
+    order = (new_page.desc(), _ROWS.created_at, _ROWS.seq, _ROWS.group_key)
+    query = query.where(sa.not_(unsent_before), *wanted).order_by(*order).limit(1)
     return query.with_for_update(skip_locked=True)
 
 
@@ -125,7 +126,7 @@ _WAITING = (
     sa.select(_ROWS.sink)
     .where(_ROWS.state.in_(UNSENT), sa.or_(_ROWS.not_before.is_(None), _ROWS.not_before <= _now))
     .group_by(_ROWS.sink)
-    .order_by(sa.func.min(_ROWS.created_at))
+    .order_by(sa.func.min(_ROWS.created_at), _ROWS.sink)
 )
 
 

@@ -27,6 +27,8 @@ _ROWS = alert_outbox.c
 def hand_over(connection: sa.Connection, row: Claimed, sink: str, why: str, now: datetime) -> bool:
     """Lets another sink say what this one does not take, and everything after it; returns whether it is new there.
 
+    A sink that is told of it anyway, as the next contact is, gets no second message of it.
+
     Args:
         connection: The caller's transaction.
         row: What was not taken; its message says there what happened.
@@ -42,6 +44,8 @@ def hand_over(connection: sa.Connection, row: Claimed, sink: str, why: str, now:
         .where(group.key == row.group, group.episode == row.episode, told)
         .values(sinks=sa.func.array_append(group.sinks, sink))
     )
+    if _is_told_itself(connection, row, sink):
+        return False
     copy = {
         "notice_id": uuid.uuid4(),
         "group_key": row.group,
@@ -55,6 +59,16 @@ def hand_over(connection: sa.Connection, row: Claimed, sink: str, why: str, now:
     }
     copied = insert(alert_outbox).values(copy).on_conflict_do_nothing().returning(_ROWS.notice_id)
     return connection.execute(copied).first() is not None
+
+
+def _is_told_itself(connection: sa.Connection, row: Claimed, sink: str) -> bool:
+    """Whether a sink has a first message of its own, or has one to come, that says this and what came after it."""
+    same = sa.and_(_ROWS.group_key == row.group, _ROWS.episode == row.episode, _ROWS.sink == sink)
+    its_first = sa.and_(same, _ROWS.op == Op.POST.value, _ROWS.state.in_((*UNSENT, "sent")))
+    if row.op is not Op.POST:
+        its_first = sa.and_(its_first, _ROWS.seq > row.seq)
+    query = sa.select(sa.exists().where(its_first))
+    return bool(connection.execute(query).scalar_one())
 
 
 def instead(connection: sa.Connection, row: Claimed, sink: str) -> Claimed | None:
