@@ -66,6 +66,15 @@ def test_digests_without_a_server_are_said_by_what_stands_in_and_two_that_meet_b
     assert (one.sink, [str(each) for each in one.matchers], one.at) == ("log", ["severity=warn"], time(8))
 
 
+def test_a_second_channel_in_slack_has_the_main_one_behind_it_before_anybodys_mail() -> None:
+    with_mail = Settings(slack=SlackSettings(token=SecretStr("xoxb-1")), smtp=SmtpSettings(host="mail.example.com"))
+    fallback = build_sinks(with_mail, load_alerts()).fallback
+    assert fallback["slack:#adinsights-data"] == "slack:#adinsights-alerts"
+    assert fallback["slack:#adinsights-alerts"] == PLATFORM
+    named = build_config(own('fallback: {"slack:#adinsights-data": "mail:data-eng"}'))
+    assert build_sinks(with_mail, named).fallback["slack:#adinsights-data"] == DATA
+
+
 def test_a_second_channel_in_slack_has_the_main_one_behind_it_where_there_is_no_mail() -> None:
     settings = Settings(slack=SlackSettings(token=SecretStr("xoxb-1")))
     fallback = build_sinks(settings, load_alerts()).fallback

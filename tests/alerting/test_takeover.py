@@ -79,6 +79,24 @@ def test_a_channel_that_is_lost_in_the_middle_of_a_matter_leaves_all_of_it_to_th
     assert said[-2:] == ["New:", "Resolved"]
 
 
+@pytest.mark.parametrize("fault", [Fault.REJECTED, Fault.REFUSED])
+def test_a_second_channel_that_has_the_message_is_not_told_it_again(office: Office, fault: Fault) -> None:
+    first, second = office.channels
+    first.fault = lambda: Fault.REFUSED
+    office.tick("a")
+    office.deliver()
+    office.world.around = replace(office.world.around, options=Options(Routes(("first", "second"))))
+    office.tick("a", "b", after=5 * MINUTE)
+    office.deliver()
+    (shown,) = second.posts
+    first.fault = lambda: fault
+    for _ in range(12):
+        office.deliver(MINUTE)
+    assert second.posts == [shown]
+    assert shown.message.note == ""
+    assert first.posts == []
+
+
 def test_what_is_over_when_its_channel_is_lost_is_no_news_to_the_second(office: Office) -> None:
     first, second = office.channels
     office.tick("a")

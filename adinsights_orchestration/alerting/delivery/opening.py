@@ -101,8 +101,10 @@ def _told_by(digests: Iterable[Digest], says: Mapping[str, str]) -> tuple[Digest
 
 
 def _stand_in(name: str, config: AlertConfig, sinks: Sinks) -> str:
-    named = config.fallback.get(name) or config.fallback.get(kind_of(name)) or ()
+    named, of_kind = config.fallback.get(name, ()), config.fallback.get(kind_of(name), ())
     if kind_of(name) == SLACK:
-        named = (*named, MAIN_CHANNEL)  # a second channel that nobody made must not end in the log
+        # A second channel that nobody made: the main one mostly has the message, and a mail would reach another team.
+        named = (*named, MAIN_CHANNEL)
+    named = (*named, *of_kind)
     found = (each for each in map(sinks.real, named) if each in sinks.by_name and each != sinks.real(name))
     return next(found, LOG)
