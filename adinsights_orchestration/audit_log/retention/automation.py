@@ -8,6 +8,7 @@ Metadata holds counts and dates, never what a row says.
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from datetime import date
 from functools import partial
 
@@ -35,6 +36,7 @@ from adinsights_orchestration.audit_log.table.access import Right, require_acces
 from adinsights_orchestration.audit_log.table.reaching import reached
 from adinsights_orchestration.audit_log.telling import telling
 from adinsights_orchestration.audit_log.tenant_names import TenantName, tenant_names
+from adinsights_orchestration.audit_log.windows import Why
 from adinsights_orchestration.clock import Clock, utc_now
 from adinsights_orchestration.dead_runs import proof_of_life
 from adinsights_orchestration.environments import Automation
@@ -230,7 +232,15 @@ def census_of(settings: Settings, store: OpsStore, source: Source, clock: Clock)
         present = names_of(connection, source)
     with store.begin() as ledger:
         in_table, archived = rows_in_table(ledger, source.name), archived_days(ledger, source.name, present)
-    return census, judge_ages(census, policy, in_table, archived)
+        promises = restored.open_promises(ledger, source.name)
+    awaited = {
+        at: promise
+        for at, promise in restored.never_came(promises, census.rows).items()
+        if policy.judge(*at) not in {Why.DUE, Why.UNKNOWN_TENANT}  # past their time they are gone like any other
+    }
+    in_table |= {at: promise.before for at, promise in awaited.items()}
+    ages = judge_ages(census, policy, in_table, archived)
+    return census, replace(ages, awaited={at: each.rows - each.before for at, each in awaited.items()})
 
 
 def settled_census(settings: Settings, store: OpsStore, source: Source, clock: Clock) -> tuple[Census, Ages]:
@@ -285,18 +295,20 @@ def too_old(ages: Ages, census: Census, name: TenantName = str) -> dg.AssetCheck
 
 def vanished(ages: Ages, name: TenantName = str) -> dg.AssetCheckResult:
     """The check that nobody else deletes audit rows."""
-    rows, departed = sum(ages.vanished.values()), sum(ages.departed.values())
+    rows, departed, coming = (sum(each.values()) for each in (ages.vanished, ages.departed, ages.awaited))
     along = f" {departed:,} went with {len({each for each, _ in ages.departed})} tenants who left." if departed else ""
+    awaited = f" {coming:,} never came back: give the restore again, which died or is at work." if coming else ""
     return dg.AssetCheckResult(
         asset_key=KEY,
         check_name=VANISHED,
         passed=not rows,
         description=f"{rows:,} archived rows left the table before their time; the archive has them."
         if rows
-        else f"Every archived row inside its window or under a hold is in the table.{along}",
+        else f"Every archived row inside its window or under a hold is in the table.{along}{awaited}",
         metadata={
             "rows": rows,
             "by tenant": dg.MetadataValue.json(_by_tenant(ages.vanished, name)),
+            "restored and not there yet": dg.MetadataValue.json(_by_tenant(ages.awaited, name)),
             "went with tenants who left": dg.MetadataValue.json(_by_tenant(ages.departed, name)),
             "days": dg.MetadataValue.json(sorted({day.isoformat() for _, day in ages.vanished})[:_SHOWN]),
         },
