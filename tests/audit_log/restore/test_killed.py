@@ -23,7 +23,8 @@ from adinsights_orchestration.audit_log.restore.ledger import RestoreLedger
 from adinsights_orchestration.audit_log.restore.run import Order, Restore
 from adinsights_orchestration.audit_log.restore.target import RestoreError
 from adinsights_orchestration.audit_log.restore.writing import Arrival
-from adinsights_orchestration.audit_log.retention.automation import VANISHED, build_retention
+from adinsights_orchestration.audit_log.retention.automation import build_retention
+from adinsights_orchestration.audit_log.retention.checks import VANISHED
 from adinsights_orchestration.audit_log.source import AUDIT_LOG
 from adinsights_orchestration.audit_log.store.folder import Folder
 from adinsights_orchestration.environments import Automation
