@@ -140,34 +140,6 @@ def test_the_backends_last_job_may_be_empty_null_text_or_a_number(world: World, 
     assert world.round(minutes=10) == WebhookReport(posted=1)
 
 
-@pytest.mark.parametrize("sender", [WebhookSender.RECONCILE, WebhookSender.ORCHESTRATOR])
-def test_an_airbyte_that_counts_anew_has_its_jobs_told_although_the_backend_knows_greater_ids(
-    world: World, sender: WebhookSender
-) -> None:
-    world.sender = sender
-    connection = world.connect()
-    told = [world.finish(connection)]
-    world.rounds_until_quiet()
-    world.jobs = 500  # restored from a backup
-    for _ in range(2):
-        world.now += timedelta(minutes=30)
-        told.append(world.finish(connection))
-        world.rounds_until_quiet()
-    assert [job for _, job in world.server.taken] == told == [1001, 501, 502]
-    assert world.last_job(connection) == "502"
-
-
-@pytest.mark.parametrize("sender", [WebhookSender.RECONCILE, WebhookSender.ORCHESTRATOR])
-def test_a_job_whose_id_airbyte_gave_to_another_one_is_told_to_nobody(world: World, sender: WebhookSender) -> None:
-    world.sender = sender
-    connection = world.connect()
-    world.finish(connection)
-    world.rounds_until_quiet()
-    world.finish(connection, job_id=-1)
-    world.rounds_until_quiet()
-    assert [job for _, job in world.server.taken] == [1001]
-
-
 def test_a_job_that_the_backend_knows_only_as_running_is_told(world: World) -> None:
     connection = world.connect()
     job = world.finish(connection)
