@@ -119,10 +119,10 @@ def test_a_bucket_in_production_that_anybody_who_writes_may_empty_is_a_warning(a
     assert "object lock" in result.next_step
 
 
-def test_a_bucket_with_object_lock_says_so(locked: AuditLogSettings) -> None:
+def test_object_lock_without_a_default_retention_locks_nothing_and_is_a_warning(locked: AuditLogSettings) -> None:
     result = look(locked)
-    assert result.status is Status.OK
-    assert "versions: enabled; object lock: on" in result.detail
+    assert (result.status, "default retention in compliance mode" in result.next_step) == (Status.WARN, True)
+    assert "versions: enabled; object lock: on, without a default retention" in result.detail
 
 
 def test_a_store_that_overwrites_without_a_word_is_refused(archive: AuditLogSettings, s3: S3) -> None:
@@ -191,10 +191,13 @@ def test_a_bucket_that_does_not_tell_its_settings_is_a_warning(archive: AuditLog
     assert "object lock" in result.next_step
 
 
-def test_a_default_retention_is_told(archive: AuditLogSettings, s3: S3) -> None:
+@pytest.mark.parametrize(("mode", "status"), [("COMPLIANCE", Status.OK), ("GOVERNANCE", Status.WARN)])
+def test_a_default_retention_is_told_and_enough_where_nobody_may_take_it_back(
+    archive: AuditLogSettings, s3: S3, mode: str, status: Status
+) -> None:
     text = (
         "<ObjectLockConfiguration><ObjectLockEnabled>Enabled</ObjectLockEnabled><Rule><DefaultRetention>"
-        "<Mode>COMPLIANCE</Mode><Years>7</Years></DefaultRetention></Rule></ObjectLockConfiguration>"
+        f"<Mode>{mode}</Mode><Years>7</Years></DefaultRetention></Rule></ObjectLockConfiguration>"
     )
 
     def fault(seen: Seen, answer: Answer) -> Response:
@@ -203,7 +206,8 @@ def test_a_default_retention_is_told(archive: AuditLogSettings, s3: S3) -> None:
     with serving(Wire(forwarding(s3.url))) as wire:
         wire.fault = fault
         result = look(archive.model_copy(update={"s3_endpoint": wire.url}))
-    assert "object lock: compliance, 7 years" in result.detail
+    assert f"object lock: {mode.lower()}, 7 years" in result.detail
+    assert result.status is status
 
 
 @pytest.fixture

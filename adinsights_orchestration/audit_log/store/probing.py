@@ -82,6 +82,11 @@ class Rules:
     lock: str = ""
     unknown: str = ""
 
+    @property
+    def locks(self) -> bool:
+        """Whether it locks what we write, and nobody may take that back: compliance mode with a default retention."""
+        return self.lock.startswith("compliance, ")
+
 
 def rules_of(
     settings: AuditLogSettings, environment: Mapping[str, str], now: datetime, timeout_seconds: float

@@ -82,6 +82,7 @@ def _of_bucket(found: Probed, rules: Rules, environment: Environment) -> Verdict
             f"Nobody has looked whether it keeps what is deleted: look at its versions and its object lock ({_DOCS}).",
         )
     said += f"; versions: {rules.versions.lower() or 'none'}; object lock: {rules.lock or 'none'}"
-    if environment is Environment.LOCAL or rules.lock or not found.removed:
+    if environment is Environment.LOCAL or rules.locks or not found.removed:
         return ok(said)
-    return warn(said, f"Whoever may write may also delete: switch object lock on ({_DOCS}).")
+    switch = "give object lock a default retention in compliance mode" if rules.lock else "switch object lock on"
+    return warn(said, f"Whoever may write may also delete: {switch} ({_DOCS}).")
