@@ -97,8 +97,13 @@ def verify(
     settings, source = process.settings(), archived_table(table)
     log = settings.audit_log
     begin, end = range_of(settings, first, last)
-    report = verify_range(open_store(log), source, begin, end, at_once=log.at_once, head=head)
-    _journal(settings, source, "verify", {"first": str(begin), "last": str(end), "problems": len(report.problems)})
+    about = {"first": str(begin), "last": str(end)}
+    try:
+        report = verify_range(open_store(log), source, begin, end, at_once=log.at_once, head=head)
+    except AdinsightsError as error:
+        _journal(settings, source, "verify", {**about, "failed": type(error).__name__})
+        raise
+    _journal(settings, source, "verify", {**about, "problems": len(report.problems)})
     if as_json:
         process.print_json(_document(report))
     else:
@@ -211,12 +216,23 @@ def status(table: TableOption = "", as_json: process.JsonOption = False) -> None
 
 
 def range_of(settings: Settings, first: str, last: str) -> tuple[date, date]:
-    """The days that were asked for; all that are closed where none were named."""
+    """The days that were asked for; all that are closed where none were named.
+
+    Raises:
+        ConfigurationError: No day lies between those that were named: what looks at nothing finds nothing wrong.
+    """
     from adinsights_orchestration.audit_log.days import last_closed
 
     log = settings.audit_log
     closed = last_closed(utc_now(), timedelta(minutes=log.settle_minutes))
-    return _day(first, "--from") or log.first_day, _day(last, "--to") or closed
+    begin, end = _day(first, "--from") or log.first_day, _day(last, "--to") or closed
+    if begin > end and (first or last):
+        raise ConfigurationError(
+            f"no day lies between {begin} and {end}",
+            place="--from, --to",
+            next_step=f"Give the first day first; the archive begins with {log.first_day} and ends with {closed}.",
+        )
+    return begin, end
 
 
 def _day(text: str, option: str) -> date | None:

@@ -10,6 +10,8 @@ import sqlalchemy as sa
 
 from adinsights_orchestration.audit_log.reading.verify import verify_range
 from adinsights_orchestration.audit_log.source import AUDIT_LOG
+from adinsights_orchestration.audit_log.store.errors import RefusedError
+from adinsights_orchestration.audit_log.store.folder import Folder
 from adinsights_orchestration.ops_store.audit_tables import audit_run
 from tests.audit_log.conftest import LAST, Place
 from tests.audit_log.rows import FIRST
@@ -48,6 +50,30 @@ def test_where_the_archive_is_not_mounted_reading_makes_nothing(
         answer = audit_command(command, *RANGE)
         assert (answer.code != 0, "this is in no journal" in " ".join(answer.err.split())) == (True, True)
     assert list(mount_point.iterdir()) == []
+
+
+def test_a_verification_that_cannot_be_carried_out_is_journaled_too(
+    place: Place, audit_command: Callable[..., Answer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place.archive()
+    monkeypatch.setattr(Folder, "get", _refused)
+    assert audit_command("verify", *RANGE).code != 0
+    with place.ops.begin() as connection:
+        (said,) = connection.execute(sa.select(audit_run.c.summary).where(audit_run.c.kind == "verify")).scalars()
+    assert said == {"first": RANGE[1], "last": RANGE[3], "failed": "RefusedError"}
+
+
+def _refused(*_: object) -> bytes:
+    raise RefusedError("the store refuses it", next_step="Check the rights.")
+
+
+@pytest.mark.parametrize("command", ["verify", "mend", "archive"])
+def test_a_range_without_a_day_is_refused_and_not_found_to_hold(
+    place: Place, audit_command: Callable[..., Answer], command: str
+) -> None:
+    place.archive()
+    answer = audit_command(command, "--from", RANGE[3], "--to", RANGE[1])
+    assert (answer.code, "Give the first day first" in " ".join(answer.err.split())) == (2, True)
 
 
 def test_a_query_that_fails_is_journaled_too(place: Place, audit_command: Callable[..., Answer]) -> None:
