@@ -16,6 +16,7 @@ from uuid import UUID
 from adinsights_orchestration.errors import AdinsightsError, ConfigurationError
 
 NOBODY = UUID(int=0)  # whose the rows of a table without tenants are
+_DECLARE = "Name another column in the declaration of the table, or give this one that type."
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
 
 
@@ -139,9 +140,12 @@ class Source:
                 next_step="Check that the address names the right database, and the declaration of the table.",
             )
         if found[self.time].kind is not Kind.MOMENT:
-            raise SourceError(f"{self.table}.{self.time} is {found[self.time].type}, not timestamp with time zone")
+            raise SourceError(
+                f"{self.table}.{self.time} is {found[self.time].type}, not timestamp with time zone",
+                next_step=_DECLARE,
+            )
         if self.tenant and found[self.tenant].kind is not Kind.UUID:
-            raise SourceError(f"{self.table}.{self.tenant} is {found[self.tenant].type}, not uuid")
+            raise SourceError(f"{self.table}.{self.tenant} is {found[self.tenant].type}, not uuid", next_step=_DECLARE)
 
 
 AUDIT_LOG = Source(

@@ -46,7 +46,7 @@ def obstacles(archive: Archive, tenant: UUID) -> Iterator[str]:
         if hold.kind is HoldKind.RESTORE:
             yield (
                 f"rows from {hold.first_day} to {hold.last_day} are restored and held until {hold.until:%Y-%m-%d}:"
-                " `adinsights audit holds` ends that"
+                " `adinsights audit holds end ID` ends that"
             )
     known = archive.ledger.in_force(*_EVER)
     if any(each.state is State.DELETING for (whose, _), each in known.items() if whose == tenant):
@@ -134,4 +134,4 @@ def require(digest: str, wanted: str, in_the_way: Sequence[str]) -> None:
     """
     plan_digest.require(digest, wanted)
     if in_the_way:
-        raise RemovalError(in_the_way[0], next_step="Nothing was changed.")
+        raise RemovalError(in_the_way[0], next_step="Nothing was changed; `docs/audit-leaving.md` says what ends it.")

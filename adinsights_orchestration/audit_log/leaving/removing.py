@@ -229,7 +229,11 @@ class Archive:
         )
         chain.append(store, manifest)
         if chain.load(store, self.source.name, manifest.sequence) != manifest:
-            raise RemovalError("the store does not give the manifest back as it was written", place=store.url)
+            raise RemovalError(
+                "the store does not give the manifest back as it was written",
+                place=store.url,
+                next_step="What leaves is in the chain already: run it again once `adinsights audit verify` holds.",
+            )
         self.ledger.record(manifest, self.clock())
         return manifest
 

@@ -151,7 +151,10 @@ def _answer(
             columns = tuple(str(each[0]) for each in result.description or ())
             return Answer(columns, result.fetchall(), len(files))
         except duckdb.Error as error:
-            raise QueryError(f"DuckDB refuses this: {str(error).splitlines()[0]}") from None
+            raise QueryError(
+                f"DuckDB refuses this: {str(error).splitlines()[0]}",
+                next_step="Correct the SQL, which may read the archive's view and nothing else, and ask again.",
+            ) from None
 
 
 def _quoted(name: str) -> str:

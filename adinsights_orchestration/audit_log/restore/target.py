@@ -75,7 +75,7 @@ class Target:
         for column in archived:
             here = self.columns.get(column.name)
             if not _TYPE.fullmatch(column.type):
-                raise RestoreError(f"{column.name} has a type that cannot be written as one: {column.type!r}")
+                raise _no_type(column)
             if here is None:
                 raise RestoreError(
                     f"{self.table} has no column {column.name} that can be written; the archive has",
@@ -147,7 +147,7 @@ def own_target(connection: Link, source: Source, name: str, plan: Plan, *, make:
         target = Target(name, False, {**wanted, **present}, access, exists=exists)
         for column in wanted.values():
             if not _TYPE.fullmatch(column.type):
-                raise RestoreError(f"{column.name} has a type that cannot be written as one: {column.type!r}")
+                raise _no_type(column)
         if make and not exists:
             _make(cursor, source, target)
         elif make and new:
@@ -165,6 +165,13 @@ def _make(cursor: Cursor, source: Source, target: Target) -> None:
     cursor.execute(sql.SQL("comment on table {} is {}").format(target.name, mark))
 
 
+def _no_type(column: Column) -> RestoreError:
+    return RestoreError(
+        f"{column.name} has a type that cannot be written as one: {column.type!r}",
+        next_step="`adinsights audit verify` says whether the manifest is as it was written; nothing was restored.",
+    )
+
+
 def _definition(column: Column) -> sql.Composed:
     # A default would make up what an old row never had.
     return sql.SQL("{} {}").format(sql.Identifier(column.name), type_of(column))
@@ -173,7 +180,7 @@ def _definition(column: Column) -> sql.Composed:
 def type_of(column: Column) -> sql.SQL:
     """A column's type as part of a statement."""
     if not _TYPE.fullmatch(column.type):
-        raise RestoreError(f"{column.name} has a type that cannot be written as one: {column.type!r}")
+        raise _no_type(column)
     return sql.SQL(column.type)  # no placeholder and no statement fits the pattern
 
 
