@@ -85,9 +85,11 @@ def never_swallowed() -> Iterator[None]:
 def _delivered_again() -> Iterator[None]:
     """Sends SIGINT once more when `KeyboardInterrupt` fell into code that cannot raise: a finalizer, a weak reference.
 
-    Python prints such an exception and goes on as if there had been none.
+    Python prints such an exception and goes on as if there had been none. Where the block ends by another one before
+    that, nothing is sent: it would hit whatever comes after the block.
     """
     before = sys.unraisablehook
+    timers: list[threading.Timer] = []
 
     def hook(unraisable: sys.UnraisableHookArgs) -> None:
         if not issubclass(unraisable.exc_type, KeyboardInterrupt):
@@ -95,11 +97,16 @@ def _delivered_again() -> Iterator[None]:
             return
         timer = threading.Timer(_AGAIN_SECONDS, os.kill, (os.getpid(), signal.SIGINT))
         timer.daemon = True
+        timers.append(timer)
         timer.start()
 
     sys.unraisablehook = hook
     try:
         yield
+    except KeyboardInterrupt:
+        for timer in timers:
+            timer.cancel()
+        raise
     finally:
         sys.unraisablehook = before
 

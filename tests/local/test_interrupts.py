@@ -39,12 +39,27 @@ def _drop_something_that_calls_back() -> None:
     reference = weakref.ref(thing, lambda _: signal.raise_signal(signal.SIGTERM))
     del thing  # Python calls back, drops what is raised there, and goes on
     assert reference() is None
+
+
+def _drop_something_and_go_on() -> None:
+    _drop_something_that_calls_back()
     time.sleep(20)  # the interrupt comes in here
+
+
+def _drop_something_and_be_interrupted_at_once() -> None:
+    _drop_something_that_calls_back()
+    signal.raise_signal(signal.SIGTERM)
 
 
 def test_an_interrupt_that_fell_into_a_finalizer_comes_again() -> None:
     with pytest.raises(KeyboardInterrupt), interruptible():
-        _drop_something_that_calls_back()
+        _drop_something_and_go_on()
+
+
+def test_an_interrupt_that_ended_the_block_already_does_not_hit_what_comes_after_it() -> None:
+    with pytest.raises(KeyboardInterrupt), interruptible():
+        _drop_something_and_be_interrupted_at_once()
+    time.sleep(0.3)
 
 
 def _keep_an_interrupt() -> None:
