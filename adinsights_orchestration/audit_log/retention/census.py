@@ -25,6 +25,7 @@ from adinsights_orchestration.audit_log.windows import Hold, Policy, Why
 _HELD_WHOLE = (Why.LEGAL_HOLD, Why.RESTORED)
 # Of a tenant that nobody knows a role that is bound to tenants sees no row, so that none of its rows can be missed.
 _MUST_STAY = (Why.WINDOW, *_HELD_WHOLE)
+_LIFETIME = timedelta(days=36_500)
 LATE_AFTER = timedelta(days=2)  # beyond its window, before a row that is still there is a fault
 
 
@@ -48,11 +49,17 @@ class Census:
         return min((day for _, day in self.rows), default=None)
 
     def per_day(self) -> dict[date, int]:
-        """Rows of every day from the oldest to the newest; a day without any has none."""
+        """Rows of every day from the oldest to the newest; a day without any has none.
+
+        Where a stray row, of the year 1 or 9999, makes that more than a lifetime, only days with rows are named.
+        """
         counted = Counter[date]()
         for (_, day), rows in self.rows.items():
             counted[day] += rows
-        return {day: counted[day] for day in span(min(counted), max(counted))} if counted else {}
+        if not counted:
+            return {}
+        oldest, newest = min(counted), max(counted)
+        return {day: counted[day] for day in (span(oldest, newest) if newest - oldest < _LIFETIME else sorted(counted))}
 
 
 @dataclass(frozen=True, slots=True)
