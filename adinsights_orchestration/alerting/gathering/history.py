@@ -148,9 +148,7 @@ def night_done(connection: sa.Connection, night: Night) -> NightDone:
     lately = sa.and_(completed, row.generated_at >= night.begins - _BUILDS_BACK)
     since = sa.and_(completed, row.generated_at >= night.begins)
     most = sa.select(sa.func.max(row.models)).where(lately).scalar_subquery()
-    ever = sa.exists().where(
-        completed, row.generated_at < night.begins
-    )  # however long ago: builds that stopped are late
+    ever = sa.exists().where(completed, row.generated_at < night.begins)  # builds that stopped long ago are late too
     counted = sa.select(
         ever,
         sa.func.min(row.generated_at).filter(since, row.models >= _WHOLE * most),
