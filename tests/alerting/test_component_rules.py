@@ -7,13 +7,17 @@ from datetime import timedelta
 
 import pytest
 
-from adinsights_orchestration.alerting.facts import Facts
+from adinsights_orchestration.alerting.evaluation.incidents import new
+from adinsights_orchestration.alerting.facts import Facts, OpenFinding
+from adinsights_orchestration.alerting.inhibition import Graph, inhibited
 from adinsights_orchestration.alerting.message import Severity
-from adinsights_orchestration.alerting.model import Finding
+from adinsights_orchestration.alerting.model import Finding, State
 from adinsights_orchestration.alerting.places import Places
 from adinsights_orchestration.alerting.rules import components
+from adinsights_orchestration.alerting.rules.catalog import INHIBITIONS, RULES
+from adinsights_orchestration.alerting.rules.rule import judge
 from adinsights_orchestration.health.dbt import DbtState
-from adinsights_orchestration.health.model import Component, Health, Reading
+from adinsights_orchestration.health.model import Component, ComponentState, Health, Reading
 from adinsights_orchestration.health.states import step
 from tests.alerting.plant import MINUTE, PRODUCTION, SLA, Plant
 from tests.alerting.support import NOON
@@ -90,3 +94,15 @@ def test_what_was_there_before_and_is_missing_now_is_told_at_once(plant: Plant, 
     plant.component("backend_dbt", "down", state, last_ok_at=plant.now - timedelta(days=1))
     plant.tick()
     assert f"dbt in the backend's eyes is down: {state.replace('_', ' ')}" in "".join(plant.shown().values())
+
+
+@pytest.mark.parametrize("health", [Health.OK, Health.DOWN])
+def test_a_configuration_api_that_goes_down_with_its_airbyte_is_no_matter_of_its_own(health: Health) -> None:
+    airbyte = ComponentState(Reading(Component.AIRBYTE, health, "x", "it says so", NOON), NOON, None)
+    noted = OpenFinding("airbyte_config_api", "airbyte", {"problem": "HTTP 503"}, NOON)
+    facts = Facts(NOON, SLA, PLACES, components={Component.AIRBYTE: airbyte}, findings=(noted,))
+    incidents = [replace(new(each, NOON), state=State.FIRING) for each in judge(RULES, facts).findings]
+    quiet = inhibited(incidents, Graph(), INHIBITIONS)
+    assert {each.finding.rule for each in incidents if each.fingerprint in quiet} == (
+        {"noted"} if health is Health.DOWN else set()
+    )

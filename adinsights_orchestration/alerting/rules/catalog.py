@@ -31,6 +31,8 @@ INHIBITIONS = (
         "rule=connection_disabled", "rule=~connection_stale|connection_no_recent_sync|connection_failing", "resource"
     ),
     _explains("rule=~connection_(failing|stale|no_recent_sync)", "component=backend_airbyte"),
+    # It may go down between two requests of one reading, and be found down a minute later.
+    _explains("component=airbyte", "kind=airbyte_config_api"),
     _explains("rule=no_fresh_rows", "rule=nightly_late"),
     # Of several connections, the many errors are the matter; those of one alone are its failing once more.
     Inhibition(
