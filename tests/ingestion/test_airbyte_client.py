@@ -96,8 +96,8 @@ def test_a_read_survives_an_outage_shorter_than_its_patience() -> None:
 
 def test_a_read_gives_up_after_its_patience_with_the_last_error() -> None:
     with scripted(reply(500, {"message": "boom"})) as (url, asked), pytest.raises(ServerError, match="boom"):
-        ask(airbyte_settings(url), lambda api: api.job(1), patience=0.6)
-    assert 2 <= len(asked) <= 4
+        ask(airbyte_settings(url), lambda api: api.job(1), patience=3.0)
+    assert 2 <= len(asked) <= 8
 
 
 def test_what_is_wrong_for_good_is_not_repeated() -> None:
