@@ -17,6 +17,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
+TEST_GROUP = "test"  # of a message that is sent to test a channel, and tells of nothing
 LONGEST_TITLE = 150  # characters; a Slack header block takes as many
 LONGEST_DETAIL = 600
 _SHORTENED = "…"

@@ -18,6 +18,7 @@ from adinsights_orchestration.tenants.model import Connection, Provider
 from adinsights_orchestration.topology.model import Dashboard, Topology
 
 MOST_DASHBOARDS = 5
+MOST_MODELS = 3  # a Slack message has room for so many beside the rest
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +59,19 @@ class Places:
         """An asset."""
         return Link("Asset", self.links.asset(*key.split("/")))
 
+    def models(self, names: Iterable[str]) -> tuple[Link, ...]:
+        """The assets of dbt's models, by what dbt calls them: `model.adinsights.agg_campaign_daily`."""
+        wanted = dict.fromkeys(name.rpartition(".")[2] for name in names)
+        keys = {key.rpartition("/")[2]: key for key in self.topology.by_key} if self.topology and wanted else {}
+        links = [Link(name, self.asset(keys[name]).url) for name in wanted if name in keys]
+        return tuple(links[:MOST_MODELS])
+
+    def job(self, name: str) -> tuple[Link, ...]:
+        """A job's page; nothing where the pipelines have none of that name."""
+        if self.topology is None or all(job.name != name for job in self.topology.jobs):
+            return ()
+        return (Link("Job", self.links.job(self.topology.location, name)),)
+
     def run(self, run_id: str) -> Link:
         """A run."""
         return Link("Run", f"{self.links.ui}/runs/{run_id}")
@@ -82,10 +96,10 @@ class Places:
         yield from self.dashboards(provider)
         yield self.runbook(section)
 
-    def dashboards(self, provider: Provider) -> tuple[Link, ...]:
-        """The dashboards that show a provider's data."""
+    def dashboards(self, provider: Provider | None = None) -> tuple[Link, ...]:
+        """The dashboards that show a provider's data; where none is named, all of them."""
         found = self.topology.dashboards if self.topology else ()
-        shown = [each for each in found if provider.value in each.providers]
+        shown = [each for each in found if provider is None or provider.value in each.providers]
         links = [Link(each.title, url) for each in shown if (url := self._url(each))]
         return tuple(links[:MOST_DASHBOARDS])
 

@@ -1,20 +1,23 @@
 """Restores as everybody else meets them: their lock, the end of a run, and the audit rows that it owes.
 
 Belongs here: the entries of restores in the journal. Does not belong here: restoring (`restore`). Retention closes the
-entries of restores that died, for nobody may ever restore again.
+entries of restores that died, for nobody may ever restore again. Rows are promised to the ledger before they are
+committed to the table: what was promised and never came has not vanished.
 """
 
 from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping
-from datetime import datetime
+from dataclasses import dataclass
+from datetime import date, datetime
 from typing import Any
 from uuid import UUID
 
 import sqlalchemy as sa
 
 from adinsights_orchestration.audit_log import journal
+from adinsights_orchestration.audit_log.model import At
 from adinsights_orchestration.audit_log.source import NOBODY, Source
 from adinsights_orchestration.backend.audit import AuditEntry, record
 from adinsights_orchestration.ops_store.audit_tables import audit_run
@@ -22,7 +25,48 @@ from adinsights_orchestration.ops_store.store import OpsStore
 
 KIND = "restore"
 RESTORED = "audit_log_restored"
+PROMISED = "promised"  # in a run's summary, each as `Promise.written`
+_OPEN_PROMISES = sa.text("""
+select c.tenant_id, c.day, c.left_rows, cast(p.value->>'before' as bigint) as before
+  from adinsights_ops.audit_run r
+       cross join lateral jsonb_array_elements(r.summary->'promised') p
+       join adinsights_ops.audit_chunk c
+         on c.source = r.source and c.tenant_id = cast(p.value->>'tenant' as uuid)
+        and c.day = cast(p.value->>'day' as date) and c.revision = cast(p.value->>'revision' as int)
+        and c.changed_at = cast(p.value->>'at' as timestamptz)
+ where r.source = :source and r.kind = 'restore' and jsonb_typeof(r.summary->'promised') = 'array'
+   and c.state = 'sealed'
+ order by r.started_at""")
 _DIED = "the run died; what it had restored stays, and the same command goes on"
+
+
+@dataclass(frozen=True, slots=True)
+class Promise:
+    """What a restore was about to commit to the table of a tenant's day, and may never have.
+
+    Attributes:
+        rows: As many rows would be there then.
+        before: As many were there if it was not committed.
+    """
+
+    rows: int
+    before: int
+
+    def written(self, tenant: UUID, day: date, revision: int, at: datetime) -> dict[str, Any]:
+        """For the run's summary; holds as long as nobody else has changed the chunk since `at`."""
+        where = {"tenant": str(tenant), "day": day.isoformat(), "revision": revision, "at": at.isoformat()}
+        return {**where, "before": self.before}
+
+
+def open_promises(connection: sa.Connection, source: str) -> dict[At, Promise]:
+    """The promises of restores that are under way, died or failed, of chunks that nobody has changed since."""
+    found = connection.execute(_OPEN_PROMISES, {"source": source})
+    return {(row.tenant_id, row.day): Promise(row.left_rows, row.before) for row in found}
+
+
+def never_came(promises: Mapping[At, Promise], there: Mapping[At, int]) -> dict[At, Promise]:
+    """Those that were not committed: a COMMIT brings a tenant's day whole, so that no more than before is there."""
+    return {at: promise for at, promise in promises.items() if there.get(at, 0) <= promise.before < promise.rows}
 
 
 def lock_name(source: Source) -> str:
@@ -57,7 +101,8 @@ def close_run(
                 id=uuid.uuid5(run, tenant),
             )
             record(connection, entry)
-        journal.end_run(connection, run, now, {**summary, "tenants": brought}, error)
+        promised = {PROMISED: opened.summary[PROMISED]} if error and PROMISED in opened.summary else {}
+        journal.end_run(connection, run, now, {**summary, "tenants": brought, **promised}, error)
 
 
 def close_dead_runs(store: OpsStore, source: Source, now: datetime) -> None:

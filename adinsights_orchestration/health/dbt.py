@@ -109,6 +109,7 @@ class DbtHealth:
         held_up: Models that a failed test or model keeps from being built, by unique id.
         untouched: Models that were built too long ago, whatever other builds did, by unique id.
         unfinished_since: A newer command that has not completed: it runs, or was killed.
+        failed_run: The newest build that failed, while none has succeeded since.
     """
 
     health: Health
@@ -123,6 +124,7 @@ class DbtHealth:
     held_up: tuple[str, ...] = ()
     untouched: tuple[str, ...] = ()
     unfinished_since: datetime | None = None
+    failed_run: str | None = None
 
 
 def merge(results: Iterable[ModelResult]) -> dict[str, ModelResult]:
@@ -211,6 +213,7 @@ def _judged(
         held_up=held_up,
         untouched=untouched,
         unfinished_since=unfinished,
+        failed_run=completed[0].run_id if failures else None,
     )
 
 

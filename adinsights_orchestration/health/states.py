@@ -142,8 +142,8 @@ def _is_better(reading: Reading, before: ComponentState) -> bool:
 def _as_before(before: ComponentState, reading: Reading) -> Reading:
     """A better reading that is not believed yet: the spell among the facts says since when it has been so."""
     last = before.reading
-    detail = reading.detail if LAST_STATE in last.facts else last.detail  # what was no data is some now
-    return replace(reading, health=last.health, state=last.matter, detail=detail)
+    told = reading if LAST_STATE in last.facts else last  # what was no data is some now
+    return replace(reading, health=last.health, state=last.matter, detail=told.detail, facts=told.facts)
 
 
 def _in(spell: Spell | None, reading: Reading) -> Reading:

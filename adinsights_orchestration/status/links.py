@@ -54,6 +54,10 @@ class Links:
         kind = "schedules" if is_schedule else "sensors"
         return f"{self.ui}/locations/{quote(location, safe='')}/{kind}/{quote(name, safe='')}"
 
+    def job(self, location: str, name: str) -> str:
+        """A job's page, with its runs."""
+        return f"{self.ui}/locations/{quote(location, safe='')}/jobs/{quote(name, safe='')}"
+
     def runbook(self, section: str) -> str:
         """A section of the runbook."""
         return f"{self.runbook_url}#{section}"

@@ -17,6 +17,8 @@ from pydantic import SecretStr
 from adinsights_orchestration.alerting.channels.mail import MailSink
 from adinsights_orchestration.alerting.channels.sinks import Later, Notice, Outcome, Refused, Sent, Uncertain
 from adinsights_orchestration.alerting.message import Link, Message, Standing
+from adinsights_orchestration.alerting.operating.trial import trial_message
+from adinsights_orchestration.environments import Environment
 from adinsights_orchestration.local import mail as local_mail
 from adinsights_orchestration.local.knobs import KnobArea, Knobs
 from adinsights_orchestration.settings import SmtpSecurity, SmtpSettings
@@ -200,6 +202,19 @@ def test_marketing_operations_reads_what_customers_notice_and_nothing_of_jobs(se
     assert "job 17" not in text + received.part("html")
     assert "adinsights sync" not in text
     assert "Since 2026-03-10 12:00 UTC. Told to: " in text
+
+
+def test_a_test_mail_to_a_customers_contact_says_that_it_is_one(server: Server) -> None:
+    trial = trial_message(Environment.STAGING, "ann", NOON)
+    assert isinstance(server.sink(for_customers=True).post(Notice(FIRST, trial)), Sent)
+    (received,) = server.mailbox.received()
+    assert received.mail["Subject"] == "[CUSTOMERS] TEST from staging: nothing is wrong"
+    for part in ("plain", "html"):
+        text = received.part(part)
+        assert "TEST from staging: nothing is wrong" in text
+        assert "ann tests this channel with `adinsights alerts test`" in text
+        assert "It is over" not in text
+        assert "customers notice" not in text
 
 
 def test_marketing_operations_reads_what_is_new_and_from_when_to_when_it_lasted(server: Server) -> None:

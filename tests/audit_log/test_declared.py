@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 
 import dagster as dg
 import pytest
@@ -86,7 +86,7 @@ def newest(instance: dg.DagsterInstance, key: dg.AssetKey) -> dict[str, object]:
     return {name: value.value for name, value in event.asset_materialization.metadata.items()}
 
 
-def prune(place: Place) -> dg.ExecuteInProcessResult:
+def prune(place: Place, now: datetime = LATER) -> dg.ExecuteInProcessResult:
     retention(place)  # serves the registry
     settings, store = place.settings, place.ops
     definitions = build_retention(
@@ -95,7 +95,7 @@ def prune(place: Place) -> dg.ExecuteInProcessResult:
         [NOTES],
         rearchive=archive_again(settings, store),
         unproven=not_held_any_more(settings, store),
-        clock=lambda: LATER,
+        clock=lambda: now,
     )
     job = definitions.resolve_job_def(Automation.RETENTION.value)
     return job.execute_in_process(run_config=APPLY, raise_on_error=False)
@@ -149,6 +149,44 @@ def test_a_day_of_it_that_is_missing_or_altered_fails_the_checks(
     assert {check for check, passed in checks_of(result).items() if not passed} == {(OF_NOTES, CHAIN_INTACT)}
     (broken,) = [each for each in result.get_asset_check_evaluations() if not each.passed]
     assert altered.name in str(broken.description)
+
+
+def failing(result: dg.ExecuteInProcessResult) -> set[str]:
+    return {each.check_name for each in result.get_asset_check_evaluations() if not each.passed}
+
+
+def test_rows_of_it_that_vanish_or_are_too_old_fail_its_checks_and_late_ones_are_archived_again(
+    noted: Place, postgres_instance: dg.DagsterInstance
+) -> None:
+    def change(statement: str, **values: object) -> None:
+        with noted.ops.begin() as connection:
+            connection.execute(sa.text(statement), values)
+
+    assert archive(noted, postgres_instance).success
+    inside = moment(LAST + timedelta(days=10))
+    assert failing(prune(noted, inside)) == set()
+    change("delete from notes where id = 0")
+    change("insert into notes values (100, :at, 'late')", at=moment(FIRST + timedelta(days=1), 50))
+    assert failing(prune(noted, inside)) == {"notes_no_row_vanished"}
+    assert verify_range(noted.store, NOTES, FIRST, LAST).rows == 19, "the late one is archived, the lost one still"
+    change("insert into notes values (200, :at, 'never archived')", at=moment(FIRST - timedelta(days=10)))
+    assert failing(prune(noted)) == {"notes_no_row_past_its_window"}
+    assert [number for number, _ in notes(noted)] == [200]
+
+
+def test_a_table_whose_rows_cannot_be_counted_keeps_no_other_unchecked(
+    noted: Place, postgres_instance: dg.DagsterInstance
+) -> None:
+    assert archive(noted, postgres_instance).success
+    with noted.ops.begin() as connection:
+        connection.execute(sa.text("alter table notes rename to elsewhere"))
+    result = prune(noted)
+    assert not result.success
+    assert {each.check_name for each in result.get_asset_check_evaluations()} == {
+        "no_row_past_its_window",
+        "no_row_vanished",
+    }
+    assert result.asset_materializations_for_node("audit_log__retention")
 
 
 def test_it_is_followed_by_an_asset_of_its_own(noted: Place, postgres_instance: dg.DagsterInstance) -> None:

@@ -30,6 +30,7 @@ def slack(shared: LocalSlack) -> Iterator[LocalSlack]:
         ("down", False),
         ("error", ""),
         ("scopes", "chat:write,reactions:read,channels:history,users:read"),
+        ("private", []),
     ):
         shared.set(knob, value)
 
@@ -61,6 +62,26 @@ def test_a_channel_that_is_not_there_or_not_ours_is_named_with_what_to_do(slack:
     assert found.status is Status.FAIL
     assert "#nowhere: channel_not_found" in found.detail
     assert "/invite" in found.next_step
+
+
+def test_a_private_channel_is_named_and_to_be_made_public(slack: LocalSlack) -> None:
+    slack.set("private", ["adinsights-alerts"])
+    found = look(slack.settings)
+    assert (found.status, found.detail) == (
+        Status.FAIL,
+        "#adinsights-alerts is private (missing_scope): whether an alert arrived cannot be looked up there",
+    )
+    assert found.next_step == "In Slack, make #adinsights-alerts public, or name a public one: docs/alerts.md."
+
+
+def test_a_second_channel_that_is_private_is_named_and_to_be_made_public(slack: LocalSlack, tmp_path: Path) -> None:
+    slack.set("private", ["adinsights-data"])
+    path = tmp_path / "alerts.yaml"
+    path.write_text('routes:\n  - to: ["slack:#adinsights-data", "slack:#not-made"]\n')
+    found = look(slack.settings, AlertingSettings(alerts_path=path))
+    assert found.status is Status.WARN
+    assert "#adinsights-data: missing_scope" in found.detail
+    assert "/invite the bot to #not-made. Make #adinsights-data public" in found.next_step
 
 
 def test_a_second_channel_of_the_alert_file_that_is_not_there_is_named_and_fails_nothing(

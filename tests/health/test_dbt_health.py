@@ -88,6 +88,12 @@ def test_a_failing_model_is_named_and_two_failed_builds_in_a_row_are_down() -> N
     assert (twice.health, twice.failures) == (Health.DOWN, 2)
 
 
+def test_the_newest_build_that_failed_is_named_until_one_succeeds() -> None:
+    failed = [build(n * HOUR, succeeded=False) for n in (1, 2)]
+    assert judged(*failed, build(3 * HOUR)).failed_run == failed[0].run_id
+    assert judged(build(HOUR / 2), *failed).failed_run is None
+
+
 def test_from_how_many_failed_builds_on_a_failing_model_is_told_and_wakes_somebody_says_the_table() -> None:
     bad = (model("model.adinsights.stg_meta", "error"),)
     builds = [build(n * HOUR, succeeded=n > 4) for n in range(1, 9)]

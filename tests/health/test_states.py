@@ -50,6 +50,15 @@ def test_an_outage_is_over_when_no_probe_has_failed_for_a_minute_and_one_failed_
     assert shown(OK, DOWN, OK) == [OK, Health.DEGRADED, OK]
 
 
+def test_a_failure_that_is_not_over_yet_is_shown_with_the_facts_of_the_failure() -> None:
+    failed = [replace(reading(Health.DOWN, tick), facts={"failing_models": ["model.a"]}) for tick in range(4)]
+    state: ComponentState | None = None
+    for each in (*failed, reading(Health.OK, 4)):
+        state = step(state, each, CONFIRM)
+    assert state is not None
+    assert (state.reading.health, state.reading.facts["failing_models"]) == (Health.DOWN, ["model.a"])
+
+
 def test_what_fails_two_probes_of_three_is_one_outage_since_the_first_of_them() -> None:
     states = after(OK, *[DOWN, DOWN, OK] * 66)
     assert [state.reading.health for state in states[:5]] == [OK, *[Health.DEGRADED] * 3, DOWN]

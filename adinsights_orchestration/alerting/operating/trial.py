@@ -23,12 +23,10 @@ from adinsights_orchestration.alerting.channels.sinks import (
     Sinks,
     Uncertain,
 )
-from adinsights_orchestration.alerting.message import Message, Severity, Standing, moment
+from adinsights_orchestration.alerting.message import TEST_GROUP, Message, Severity, Standing, moment
 from adinsights_orchestration.environments import Environment
 from adinsights_orchestration.ops_store.findings import clear_finding
 from adinsights_orchestration.ops_store.store import OpsStore
-
-GROUP = "test"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +41,7 @@ class Tried:
 def trial_message(environment: Environment, who: str, now: datetime) -> Message:
     """Returns a message that nobody can take for an alert."""
     return Message(
-        group=GROUP,
+        group=TEST_GROUP,
         episode=1,
         standing=Standing.RESOLVED,
         severity=Severity.WARN,

@@ -6,10 +6,11 @@ probes hold it against the SLA table themselves.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import timedelta
 
 from adinsights_orchestration.alerting.facts import Facts
-from adinsights_orchestration.alerting.message import Severity
+from adinsights_orchestration.alerting.message import Link, Severity
 from adinsights_orchestration.alerting.model import Finding
 from adinsights_orchestration.alerting.rules.rule import Rule, Verdict
 from adinsights_orchestration.freshness.sla import Sla
@@ -171,13 +172,35 @@ def _finding(state: ComponentState, facts: Facts) -> Finding:
         last_success=state.last_ok_at,
         owner=entry.owner,
         next_step=f"Follow the runbook. Until then: {entry.breaks}",
-        links=facts.places.component(component),
+        links=_links(reading, facts),
         asset=f"health/{component.value}",
         explains=EXPLAINS.get(component, ()) if down or component is Component.DBT else (),
         is_since_found=True,  # what is down was not well before: it has been so since then
         is_measured=True,
         is_symptom=component in _SYMPTOMS and not (component is Component.DBT and word == DbtState.FAILING),
     )
+
+
+def _links(reading: Reading, facts: Facts) -> tuple[Link, ...]:
+    """The component and what to do, and between them what it is that fails, as far as that is known."""
+    health, runbook = facts.places.component(reading.component)
+    between: tuple[Link, ...] = ()
+    if reading.component is Component.DASHBOARDS:
+        between = facts.places.dashboards()
+    elif reading.component is Component.DBT:
+        run = reading.facts.get("failed_run") or _failed_build(facts)
+        between = (*((facts.places.run(str(run)),) if run else ()), *facts.places.models(_failing(reading)))
+    return health, *between, runbook
+
+
+def _failing(reading: Reading) -> Sequence[str]:
+    return [str(name) for name in reading.facts.get("failing_models") or ()]
+
+
+def _failed_build(facts: Facts) -> str | None:
+    """The newest build that Dagster knows to have failed: it may have left no results."""
+    found = [one for job, one in facts.events.jobs.items() if job.startswith("dbt_") and one.run_id]
+    return max(found, key=lambda one: one.at).run_id if found else None
 
 
 def _named(component: Component) -> str:

@@ -13,7 +13,7 @@ from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from adinsights_orchestration.alerting.facts import ConnectionFact, Facts, SyncErrors
-from adinsights_orchestration.alerting.message import Severity
+from adinsights_orchestration.alerting.message import Link, Severity
 from adinsights_orchestration.alerting.model import Finding
 from adinsights_orchestration.alerting.rules.rule import Dated, Rule, Verdict, while_it_holds
 from adinsights_orchestration.freshness.evaluate import overrun_from
@@ -243,11 +243,19 @@ def _errors(one: SyncErrors, facts: Facts, level: Threshold) -> Finding:
         sla=level.describe(),
         owner=DATA_ENG,
         next_step=f"Read Airbyte's reasons: `adinsights connections --tenant {slug}`.",
-        links=(facts.places.runbook("a-connection-does-not-sync"),),
+        links=_of_errors(one, facts),
         asset="/".join(provider.asset_path),
         is_symptom=True,
         beside={"connection": one.partition} if one.partition is not None else {},
     )
+
+
+def _of_errors(one: SyncErrors, facts: Facts) -> tuple[Link, ...]:
+    section = "a-connection-does-not-sync"
+    if one.partition is None:
+        return (facts.places.runbook(section),)
+    served = facts.served.get(one.partition)
+    return facts.places.connection(one.provider, one.partition, served.connection_id if served else None, None, section)
 
 
 def _providers(facts: Facts) -> Iterator[Finding]:

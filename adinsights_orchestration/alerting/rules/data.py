@@ -23,6 +23,7 @@ from adinsights_orchestration.tenants.model import Provider, Standing
 EMPTY, DISABLED, LATENCY = "sync_empty", "connection_disabled", "source_latency"
 NIGHTLY_LATE, NO_FRESH_ROWS = "nightly_late", "no_fresh_rows"
 NOT_ACTIVE = "connection_not_active"  # what ingestion notes when Airbyte starts no sync of a connection for this reason
+_NIGHTLY_JOB = "dbt_nightly"  # the build of everything
 _LATE = (Freshness.STALE, Freshness.NO_RECENT_SYNC)
 
 
@@ -207,7 +208,11 @@ def _nightly(
         sla=f"{by:%H:%M} {facts.sla.timezone} (thresholds as deployed, {at.value.replace('_', ' ')})",
         owner=DATA_ENG,
         next_step="Open the runs of dbt_nightly and sync_nightly in Dagster; run again what failed.",
-        links=(facts.places.runbook("the-night-was-not-done"),),
+        links=(
+            *facts.places.job(_NIGHTLY_JOB),
+            *(facts.places.dashboards() if rule == NO_FRESH_ROWS else ()),
+            facts.places.runbook("the-night-was-not-done"),
+        ),
         asset="health/dashboards",
         is_symptom=True,
     )

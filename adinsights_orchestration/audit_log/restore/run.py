@@ -312,7 +312,9 @@ class Restore:
     def _ledger(self, order: Order, run: UUID) -> RestoreLedger:
         wanted = order.wanted
         proofs = proofs_of(self.store, self.source, wanted.first_day, wanted.last_day)
-        return RestoreLedger(self.store, self.source, run, self.clock, order.live, proofs)
+        with self.store.begin() as connection:
+            promises = restored.open_promises(connection, self.source.name)
+        return RestoreLedger(self.store, self.source, run, self.clock, order.live, proofs, promises)
 
 
 def _require_archived(wanted: Wanted, chosen: Plan, report: RestoreReport) -> None:

@@ -5,9 +5,9 @@ Metadata holds counts and dates, never what a row says.
 """
 
 # No postponed annotations: Dagster reads the type of an asset's context.
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from datetime import date
 from functools import partial
 
@@ -16,15 +16,14 @@ from pydantic import Field
 
 from adinsights_orchestration.audit_log import restored
 from adinsights_orchestration.audit_log.alerts import set_off_by
-from adinsights_orchestration.audit_log.archive.showing import picture
 from adinsights_orchestration.audit_log.days import ranges, span
 from adinsights_orchestration.audit_log.dry_runs import outcome
 from adinsights_orchestration.audit_log.journal import actor_of
-from adinsights_orchestration.audit_log.model import At
 from adinsights_orchestration.audit_log.retention import showing
 from adinsights_orchestration.audit_log.retention.account import so_far
 from adinsights_orchestration.audit_log.retention.again import Rearchive, Unproven, archived_anew
 from adinsights_orchestration.audit_log.retention.census import Ages, Census, judge_ages, take_census
+from adinsights_orchestration.audit_log.retention.checks import check_specs, judged
 from adinsights_orchestration.audit_log.retention.chunks import archived_days, mark_gone, rows_in_table
 from adinsights_orchestration.audit_log.retention.policy import current_policy
 from adinsights_orchestration.audit_log.retention.run import Retention, RetentionReport, archive_mode, lock_name
@@ -34,7 +33,8 @@ from adinsights_orchestration.audit_log.source import AUDIT_LOG, Archive, Source
 from adinsights_orchestration.audit_log.table.access import Right, require_access
 from adinsights_orchestration.audit_log.table.reaching import reached
 from adinsights_orchestration.audit_log.telling import telling
-from adinsights_orchestration.audit_log.tenant_names import TenantName, tenant_names
+from adinsights_orchestration.audit_log.tenant_names import tenant_names
+from adinsights_orchestration.audit_log.windows import Why
 from adinsights_orchestration.clock import Clock, utc_now
 from adinsights_orchestration.dead_runs import proof_of_life
 from adinsights_orchestration.environments import Automation
@@ -44,9 +44,7 @@ from adinsights_orchestration.owners import PLATFORM_ENG
 from adinsights_orchestration.settings import Settings
 from adinsights_orchestration.unattended import Quietly, as_ever, declared, queue_tags, schedule_status
 
-TOO_OLD, VANISHED = "no_row_past_its_window", "no_row_vanished"
 _RUNBOOK = "the-audit-logs-retention"
-_SHOWN = 20
 _TOLD_EVERY_SECONDS = 10.0
 _RANGES_A_NIGHT = 10  # of days with late rows: the archive scans the table once for each
 _SET_OFF = set_off_by(KEY.to_user_string())
@@ -115,12 +113,14 @@ def _asset(
     clock: Clock,
     quietly: Quietly,
 ) -> dg.AssetsDefinition:
+    watched = (AUDIT_LOG, *(each for each in own if each.archive is Archive.REQUIRED))
+
     @dg.multi_asset(
         name="audit_log__retention",
         description="Deletes what may go, then counts the rows of every tenant's day once, and holds them against"
         " windows and archive.",
         specs=[_spec(settings)],
-        check_specs=_check_specs(),
+        check_specs=[each for source in watched for each in check_specs(source)],
         can_subset=True,
     )
     def retention(
@@ -129,75 +129,87 @@ def _asset(
         with proof_of_life(context.op_execution_context, store):
             problems: list[str] = []
             go = not config.dry_run
-            report, history = None, dict[str, int]()
+            reports = dict[Source, RetentionReport]()
             progress = partial(so_far, store, (AUDIT_LOG, *own))
             if context.selected_asset_keys:  # whoever executes the checks alone asks for nothing to be deleted
                 actor = actor_of(context.run.tags)
                 quiet = quietly(*_SET_OFF, author=actor, reason="retention is at work") if go else nullcontext()
                 with quiet, telling(context.log.info, progress, every_seconds=_TOLD_EVERY_SECONDS):
-                    run = Retention(settings, store, AUDIT_LOG, clock, actor, rearchive, go, unproven)
-                    report = _ran(context, run, problems)
-                    for each in own:
+                    for each in (AUDIT_LOG, *own):
                         again, asks = (rearchive, unproven) if each.archive is Archive.REQUIRED else (None, None)
                         run = Retention(settings, store, each, clock, actor, again, go, asks)
-                        if (pruned := _ran(context, run, problems)) is not None and pruned.rows:
-                            history[each.name] = pruned.rows
-            try:
-                for each in (AUDIT_LOG, *own) if go and context.selected_asset_keys else ():
-                    restored.account_for_the_dead(store, each, clock())
-                census, ages = (settled_census if report and go else census_of)(settings, store, AUDIT_LOG, clock)
-            except AdinsightsError as error:
-                raise _failure([*problems, str(error)]) from None
+                        reports |= _ran(context, run, problems)
+                _account_for_restores(store, (AUDIT_LOG, *own) if go else (), clock, problems)
             name = tenant_names(store)
-            if report is not None:
-                metadata = showing.of_run(report, name) | showing.of_table(census, ages)
-                metadata["own history"] = dg.MetadataValue.json(history)
-                yield outcome(KEY, metadata, dry_run=config.dry_run)
             asked = {key.name for key in context.selected_asset_check_keys}
-            yield from (
-                each for each in (too_old(ages, census, name), vanished(ages, name)) if each.check_name in asked
-            )
+            late: dict[Source, list[date]] = {}
+            for each in watched:
+                report = reports.get(each)
+                for census, ages in _counted(settings, store, each, clock, problems, settle=bool(report and go)):
+                    if report is not None and each is AUDIT_LOG:
+                        metadata = showing.of_run(report, name) | showing.of_table(census, ages) | _history(reports)
+                        yield outcome(KEY, metadata, dry_run=config.dry_run)
+                    yield from (found for found in judged(each, census, ages, name) if found.check_name in asked)
+                    if report is not None and go and archive_mode(settings, each) is Archive.REQUIRED:
+                        again_too = to_archive_again(ages, clock().date())
+                        late[each] = [day for day in again_too if day not in report.not_rearchived]
             # Last, so that a failure hides nothing; what is due among these rows goes with the next night's run.
-            archived = archive_mode(settings, AUDIT_LOG) is Archive.REQUIRED
-            if report is not None and go and rearchive is not None and archived:
-                late = [day for day in to_archive_again(ages, clock().date()) if day not in report.not_rearchived]
-                problems += _archive_late(context, rearchive, late)
+            for each, days in late.items():
+                problems += _archive_late(context, rearchive, each, days)
             if problems:
                 raise _failure(problems)
 
     return retention
 
 
-def _check_specs() -> list[dg.AssetCheckSpec]:
-    too_old = "No audit row is older than its window plus two days, but for holds."
-    gone = "No archived row left the table before its window was over or while its day was held."
-    return [
-        dg.AssetCheckSpec(TOO_OLD, asset=KEY, description=too_old),
-        dg.AssetCheckSpec(VANISHED, asset=KEY, description=gone),
-    ]
-
-
-def _ran(context: dg.AssetExecutionContext, retention: Retention, problems: list[str]) -> RetentionReport | None:
+def _ran(context: dg.AssetExecutionContext, run: Retention, problems: list[str]) -> dict[Source, RetentionReport]:
     """One table's run. What fails is told in the end: it keeps no other table waiting, and no check."""
     try:
-        report = retention.run()
+        report = run.run()
     except AdinsightsError as error:
         problems.append(str(error))
-        return None
+        return {}
     context.log.info(summary(report))
     if report.failure:
         problems.append(report.failure)
-    return report
+    return {run.source: report}
 
 
-def _archive_late(context: dg.AssetExecutionContext, rearchive: Rearchive, late: Sequence[date]) -> Iterator[str]:
+def _counted(
+    settings: Settings, store: OpsStore, source: Source, clock: Clock, problems: list[str], *, settle: bool
+) -> Iterator[tuple[Census, Ages]]:
+    """One table's census; none where that fails, which is told in the end: it keeps no other table unchecked."""
+    try:
+        yield (settled_census if settle else census_of)(settings, store, source, clock)
+    except AdinsightsError as error:
+        problems.append(str(error))
+
+
+def _account_for_restores(store: OpsStore, sources: Sequence[Source], clock: Clock, problems: list[str]) -> None:
+    """Journals the audit rows of restores that were killed; what fails is told in the end."""
+    for source in sources:
+        try:
+            restored.account_for_the_dead(store, source, clock())
+        except AdinsightsError as error:
+            problems.append(str(error))
+
+
+def _history(reports: Mapping[Source, RetentionReport]) -> dict[str, dg.JsonMetadataValue]:
+    """How many rows went of every other table."""
+    rows = {source.name: report.rows for source, report in reports.items() if source is not AUDIT_LOG and report.rows}
+    return {"own history": dg.MetadataValue.json(rows)}
+
+
+def _archive_late(
+    context: dg.AssetExecutionContext, rearchive: Rearchive | None, source: Source, late: Sequence[date]
+) -> Iterator[str]:
     """Archives days again of which rows came late; returns what is to be told of those that could not be."""
-    if not late:
+    if not late or rearchive is None:
         return
-    context.log.info("%d days with rows that came late are archived again", len(late))
-    if failed := archived_anew(rearchive, AUDIT_LOG, late):
-        first = min(failed)
-        yield f"{len(failed)} days with rows that came late could not be archived again; {first}: {failed[first]}"
+    context.log.info("%s: %d days with rows that came late are archived again", source.name, len(late))
+    if failed := archived_anew(rearchive, source, late):
+        first, of = min(failed), "" if source is AUDIT_LOG else f" of {source.name}"
+        yield f"{len(failed)} days{of} with rows that came late could not be archived again; {first}: {failed[first]}"
 
 
 def _failure(problems: Sequence[str]) -> dg.Failure:
@@ -230,7 +242,15 @@ def census_of(settings: Settings, store: OpsStore, source: Source, clock: Clock)
         present = names_of(connection, source)
     with store.begin() as ledger:
         in_table, archived = rows_in_table(ledger, source.name), archived_days(ledger, source.name, present)
-    return census, judge_ages(census, policy, in_table, archived)
+        promises = restored.open_promises(ledger, source.name)
+    awaited = {
+        at: promise
+        for at, promise in restored.never_came(promises, census.rows).items()
+        if policy.judge(*at) not in {Why.DUE, Why.UNKNOWN_TENANT}  # past their time they are gone like any other
+    }
+    in_table |= {at: promise.before for at, promise in awaited.items()}
+    ages = judge_ages(census, policy, in_table, archived)
+    return census, replace(ages, awaited={at: each.rows - each.before for at, each in awaited.items()})
 
 
 def settled_census(settings: Settings, store: OpsStore, source: Source, clock: Clock) -> tuple[Census, Ages]:
@@ -257,52 +277,6 @@ def to_archive_again(ages: Ages, today: date) -> list[date]:
     return [day for first, last in (found[turn:] + found[:turn])[:_RANGES_A_NIGHT] for day in span(first, last)]
 
 
-def too_old(ages: Ages, census: Census, name: TenantName = str) -> dg.AssetCheckResult:
-    """The check that nothing is kept for too long."""
-    rows = sum(ages.overdue.values())
-    passed = not rows and not ages.unknown and not census.undated
-    parts = [f"{rows:,} rows are past their window by more than two days"] if rows else []
-    if ages.unknown:
-        parts.append(f"{sum(ages.unknown.values()):,} old rows are of {len(ages.unknown)} tenants nobody knows")
-    if census.undated:
-        parts.append(f"{census.undated:,} rows have no time, or one before the year 1")
-    oldest = census.oldest.isoformat() if census.oldest else "none"
-    return dg.AssetCheckResult(
-        asset_key=KEY,
-        check_name=TOO_OLD,
-        passed=passed,
-        description="; ".join(parts) or f"The oldest day in the table is {oldest}.",
-        metadata={
-            "oldest day": oldest,
-            "overdue rows": rows,
-            "held rows past their window": sum(ages.held.values()),
-            "overdue by tenant": dg.MetadataValue.json(_by_tenant(ages.overdue, name)),
-            "unknown tenants": dg.MetadataValue.json({str(each): rows for each, rows in ages.unknown.items()}),
-            "rows per day": dg.MetadataValue.md(picture(census.per_day())),
-        },
-    )
-
-
-def vanished(ages: Ages, name: TenantName = str) -> dg.AssetCheckResult:
-    """The check that nobody else deletes audit rows."""
-    rows, departed = sum(ages.vanished.values()), sum(ages.departed.values())
-    along = f" {departed:,} went with {len({each for each, _ in ages.departed})} tenants who left." if departed else ""
-    return dg.AssetCheckResult(
-        asset_key=KEY,
-        check_name=VANISHED,
-        passed=not rows,
-        description=f"{rows:,} archived rows left the table before their time; the archive has them."
-        if rows
-        else f"Every archived row inside its window or under a hold is in the table.{along}",
-        metadata={
-            "rows": rows,
-            "by tenant": dg.MetadataValue.json(_by_tenant(ages.vanished, name)),
-            "went with tenants who left": dg.MetadataValue.json(_by_tenant(ages.departed, name)),
-            "days": dg.MetadataValue.json(sorted({day.isoformat() for _, day in ages.vanished})[:_SHOWN]),
-        },
-    )
-
-
 def summary(report: RetentionReport) -> str:
     """One line about a run."""
     verb = "would be deleted" if report.dry_run else "deleted"
@@ -320,13 +294,6 @@ def summary(report: RetentionReport) -> str:
     }
     parts += [f"{len(what)} {name}" for name, what in counts.items() if what]
     return ", ".join(parts)
-
-
-def _by_tenant(rows: Mapping[At, int], name: TenantName) -> dict[str, int]:
-    counted: Counter[str] = Counter()
-    for (tenant, _), count in rows.items():
-        counted[name(tenant)] += count
-    return dict(counted.most_common(_SHOWN))
 
 
 def _mode(settings: Settings) -> str:

@@ -75,6 +75,7 @@ class Ages:
         gone: Rows that were archived, are past their time and not in the table, by tenant's day: by age alone, which
             does not look at the ledger, or by whoever's hand.
         late: Rows that came after their day was archived, and are not archived yet, by tenant's day.
+        awaited: Rows that a restore was to bring and that are not there: it died, failed or is at work.
     """
 
     overdue: dict[At, int] = field(default_factory=dict)
@@ -84,6 +85,7 @@ class Ages:
     departed: dict[At, int] = field(default_factory=dict)
     gone: dict[At, int] = field(default_factory=dict)
     late: dict[At, int] = field(default_factory=dict)
+    awaited: dict[At, int] = field(default_factory=dict)
 
 
 def take_census(

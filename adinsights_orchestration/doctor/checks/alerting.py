@@ -7,7 +7,7 @@ Belongs here: verdicts. Does not belong here: reading the file (`alerting.config
 from __future__ import annotations
 
 import smtplib
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from slack_sdk import WebClient
 
@@ -23,6 +23,8 @@ from adinsights_orchestration.environments import Environment
 from adinsights_orchestration.settings import SlackSettings
 
 _DOCS = "docs/alerts.md"
+# Slack's word for a history out of our scopes' reach where the token has all of them: that of a private channel.
+_PRIVATE = "missing_scope"
 
 
 def routes(world: World) -> Verdict:
@@ -57,6 +59,11 @@ def slack(world: World) -> Verdict:
         reason = getattr(meaning_of(error, utc_now()), "reason", type(error).__name__)
         if reason in ("channel_not_found", "not_in_channel", "is_archived"):
             return fail(f"{settings.channel}: {reason}", f"In Slack: /invite the bot to {settings.channel}.")
+        if reason == _PRIVATE:
+            return fail(
+                f"{settings.channel} is private ({reason}): whether an alert arrived cannot be looked up there",
+                f"In Slack, make {settings.channel} public, or name a public one: docs/alerts.md.",
+            )
         return fail(f"{settings.api_url} answers {reason}", "Check ADINSIGHTS_SLACK__TOKEN: docs/alerts.md.")
 
 
@@ -77,8 +84,17 @@ def _slack(settings: SlackSettings, others: Sequence[str]) -> Verdict:
     refused = {name: why for name in others if (why := _refused(client, name))}
     if refused:
         whys = ", ".join(f"{name}: {why}" for name, why in refused.items())
-        return warn(f"{said}; not {whys}", f"In Slack: make them and /invite the bot to {', '.join(refused)}.")
+        return warn(f"{said}; not {whys}", f"In Slack: {' '.join(_to_mend(refused))}")
     return ok(said)
+
+
+def _to_mend(refused: Mapping[str, str]) -> Iterator[str]:
+    private = [name for name, why in refused.items() if why == _PRIVATE]
+    others = [name for name in refused if name not in private]
+    if others:
+        yield f"make them and /invite the bot to {', '.join(others)}."
+    if private:
+        yield f"Make {', '.join(private)} public."
 
 
 def _second_channels(world: World) -> list[str]:

@@ -46,6 +46,7 @@ async def dbt(ask: Asking) -> Reading:
         "failing_models": list(found.failing[:20]),
         "failing_count": len(found.failing),
         "failed_builds_in_a_row": found.failures,
+        "failed_run": found.failed_run,
         "held_up_models": list(found.held_up[:20]),
         "untouched_models": list(found.untouched[:20]),
         "unfinished_since": found.unfinished_since.isoformat() if found.unfinished_since else None,

@@ -31,6 +31,7 @@ SLACK_KNOBS = (
     Knob("retry_after", 1, "Seconds that a 429 asks to wait."),
     Knob("longest_blocks", 13200, "Characters in blocks beyond which a message is `msg_blocks_too_long`."),
     Knob("scopes", SCOPES, "The scopes that the token has."),
+    Knob("private", [], "Names of channels that are private: their history wants a scope that the token lacks."),
 )
 _BURST = 4  # messages that Slack takes at once before it counts seconds
 WRITES = frozenset(("chat.postMessage", "chat.update", "chat.scheduleMessage"))
@@ -177,6 +178,8 @@ class SlackWorld:
 
     def _history(self, asked: Mapping[str, Any]) -> dict[str, Any]:
         channel = self._by_id(asked)
+        if channel.name.removeprefix("#") in self.knobs.get("private"):
+            raise SlackError("missing_scope")
         shown = [each for each in channel.messages if each.thread_ts in (None, each.ts) or each.broadcast]
         return _page([each for each in reversed(shown) if _within(each, asked)], asked)
 

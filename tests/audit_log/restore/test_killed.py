@@ -6,9 +6,10 @@ import multiprocessing
 import random
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
+from itertools import count
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
@@ -18,9 +19,12 @@ import sqlalchemy as sa
 
 from adinsights_orchestration.audit_log import journal, restored
 from adinsights_orchestration.audit_log.restore import plan as restore_plan
+from adinsights_orchestration.audit_log.restore.ledger import RestoreLedger
 from adinsights_orchestration.audit_log.restore.run import Order, Restore
 from adinsights_orchestration.audit_log.restore.target import RestoreError
+from adinsights_orchestration.audit_log.restore.writing import Arrival
 from adinsights_orchestration.audit_log.retention.automation import build_retention
+from adinsights_orchestration.audit_log.retention.checks import VANISHED
 from adinsights_orchestration.audit_log.source import AUDIT_LOG
 from adinsights_orchestration.audit_log.store.folder import Folder
 from adinsights_orchestration.environments import Automation
@@ -28,7 +32,17 @@ from adinsights_orchestration.ops_store.audit_tables import audit_hold
 from adinsights_orchestration.ops_store.store import OpsStore
 from adinsights_orchestration.settings import Settings
 from tests.audit_log.conftest import DAYS, Place
-from tests.audit_log.restoring import LATER, RESTORED, UNTIL, all_days, audit_rows, restore, retention, rows_of
+from tests.audit_log.restoring import (
+    LATER,
+    RESTORED,
+    UNTIL,
+    all_days,
+    audit_rows,
+    restore,
+    restorer,
+    retention,
+    rows_of,
+)
 from tests.audit_log.rows import TABLE, some_rows
 
 PROCESSES = multiprocessing.get_context("forkserver")  # a process of its own, without the imports of a new interpreter
@@ -152,6 +166,50 @@ def test_a_killed_restore_is_accounted_for_by_the_next_night_s_retention(
         (each, "a test") for each in place.tenants
     }
     assert journal.open_runs(place.ops, AUDIT_LOG.name, restored.KIND) == []
+
+
+@pytest.mark.parametrize("recorded", [True, False], ids=["failed", "killed"])
+def test_rows_that_a_restore_promised_and_never_brought_have_not_vanished(
+    place: Place, monkeypatch: pytest.MonkeyPatch, recorded: bool
+) -> None:
+    place.archive()
+    retention(place).retain(now=LATER)
+    for time_ in range(2):  # the second one promises what the first one had promised
+        with monkeypatch.context() as patch:
+            if not recorded:
+                patch.setattr(Restore, "_journalled", _unrecorded)
+            patch.setattr(restore_plan, "MOST_ROWS", ROWS_A_TRANSACTION)
+            patch.setattr(RestoreLedger, "intend", _dying_before_the_commit(after=2 - 2 * time_))
+            order = Order(all_days(), live=True, hold_until=UNTIL, apply=True)
+            with pytest.raises(KeyboardInterrupt):
+                restorer(place, LATER + timedelta(minutes=time_)).run(order)
+        assert 0 < len(rows_of(place)) < len(place.rows)
+        night = vanished_in(a_night(place))
+        assert night.passed
+        assert "never came back: give the restore again" in str(night.description)
+    place.backend.execute(f"delete from {TABLE} where id = (select id from {TABLE} limit 1)")
+    night = vanished_in(a_night(place))
+    assert (night.passed, night.metadata["rows"].value) == (False, 1), "a row that had come is missed as ever"
+    restore(place, live=True, hold_until=UNTIL)
+    night = vanished_in(a_night(place))
+    assert (night.passed, "never came" in str(night.description)) == (True, False)
+    assert len(rows_of(place)) == len(place.rows)
+
+
+def vanished_in(night: dg.ExecuteInProcessResult) -> dg.AssetCheckEvaluation:
+    return next(each for each in night.get_asset_check_evaluations() if each.check_name == VANISHED)
+
+
+def _dying_before_the_commit(after: int) -> Callable[[RestoreLedger, int, Sequence[Arrival]], None]:
+    """The real promise, after which the process is gone, once so many portions with rows have come."""
+    intend, began = RestoreLedger.intend, count()
+
+    def intend_and_die(self: RestoreLedger, connection: int, arrivals: Sequence[Arrival]) -> None:
+        intend(self, connection, arrivals)
+        if any(arrival.came for arrival in arrivals) and next(began) >= after:
+            raise KeyboardInterrupt
+
+    return intend_and_die
 
 
 def a_night(place: Place) -> dg.ExecuteInProcessResult:
