@@ -15,17 +15,14 @@ from adinsights_orchestration.ops_store.store import OpsStore
 from adinsights_orchestration.settings import WebhookSender
 from tests.backend.backend_tables import Backend
 from tests.conftest import free_port
-from tests.ingestion.webhook_world import MortalStore, WebhookServer, World
+from tests.ingestion.webhook_world import World, standing
 
 
 @pytest.fixture
 def world(backend: Backend, ops_store: OpsStore) -> Iterator[World]:
     """Everything that a round needs; nothing has happened yet."""
-    server = WebhookServer(backend)
-    store = MortalStore(ops_store._settings)
-    yield World(backend, server, store)
-    server.close()
-    store.dispose()
+    with standing(backend, ops_store) as world:
+        yield world
 
 
 def test_where_airbyte_is_the_sender_nothing_is_read_of_the_backend_and_nothing_is_posted(world: World) -> None:

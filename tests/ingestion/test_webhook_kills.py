@@ -17,7 +17,7 @@ from adinsights_orchestration.ingestion.webhook_outcomes import WebhookReport
 from adinsights_orchestration.ops_store.store import OpsStore
 from adinsights_orchestration.settings import WebhookSender
 from tests.backend.backend_tables import Backend
-from tests.ingestion.webhook_world import KilledError, MortalStore, WebhookServer, World
+from tests.ingestion.webhook_world import KilledError, World, standing
 
 SENDERS = [WebhookSender.RECONCILE, WebhookSender.ORCHESTRATOR]
 FAULTS = ["error", "error_after", "drop", "drop_after", "late", "busy", "403"]
@@ -26,11 +26,8 @@ FAULTS = ["error", "error_after", "drop", "drop_after", "late", "busy", "403"]
 @pytest.fixture
 def world(backend: Backend, ops_store: OpsStore) -> Iterator[World]:
     """Everything that a round needs; more attempts than a test makes faults, so that none gives up."""
-    server = WebhookServer(backend)
-    store = MortalStore(ops_store._settings)
-    yield World(backend, server, store, max_attempts=10)
-    server.close()
-    store.dispose()
+    with standing(backend, ops_store, max_attempts=10) as world:
+        yield world
 
 
 @pytest.mark.parametrize("sender", SENDERS)

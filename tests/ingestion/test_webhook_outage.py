@@ -22,7 +22,7 @@ from adinsights_orchestration.settings import WebhookSender
 from adinsights_orchestration.tenants.refresh import refresh
 from tests.backend.backend_tables import Backend
 from tests.conftest import free_port
-from tests.ingestion.webhook_world import SECRET, KilledError, MortalStore, WebhookServer, World
+from tests.ingestion.webhook_world import SECRET, KilledError, World, standing
 
 JOBS = 20
 
@@ -30,11 +30,8 @@ JOBS = 20
 @pytest.fixture
 def world(backend: Backend, ops_store: OpsStore) -> Iterator[World]:
     """A backend whose only sender is the orchestrator; nothing has happened yet."""
-    server = WebhookServer(backend)
-    store = MortalStore(ops_store._settings)
-    yield World(backend, server, store, sender=WebhookSender.ORCHESTRATOR)
-    server.close()
-    store.dispose()
+    with standing(backend, ops_store, sender=WebhookSender.ORCHESTRATOR) as world:
+        yield world
 
 
 @pytest.fixture

@@ -10,17 +10,14 @@ import pytest
 from adinsights_orchestration.ops_store.store import OpsStore
 from adinsights_orchestration.settings import WebhookSender
 from tests.backend.backend_tables import Backend
-from tests.ingestion.webhook_world import MortalStore, WebhookServer, World
+from tests.ingestion.webhook_world import World, standing
 
 
 @pytest.fixture
 def world(backend: Backend, ops_store: OpsStore) -> Iterator[World]:
     """Everything that a round needs; nothing has happened yet."""
-    server = WebhookServer(backend)
-    store = MortalStore(ops_store._settings)
-    yield World(backend, server, store)
-    server.close()
-    store.dispose()
+    with standing(backend, ops_store) as world:
+        yield world
 
 
 @pytest.mark.parametrize("sender", [WebhookSender.RECONCILE, WebhookSender.ORCHESTRATOR])

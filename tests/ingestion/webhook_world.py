@@ -306,3 +306,13 @@ class World:
             return list(open_findings(connection, kind))
 
     steps: int = 0
+
+
+@contextmanager
+def standing(backend: Backend, ops_store: OpsStore, **about: Any) -> Iterator[World]:
+    """A world inside the block; nothing has happened in it yet."""
+    server = WebhookServer(backend)
+    store = MortalStore(ops_store._settings)
+    yield World(backend, server, store, **about)
+    server.close()
+    store.dispose()
