@@ -12,7 +12,7 @@ from __future__ import annotations
 import threading
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
@@ -94,8 +94,7 @@ class Turn:
             self._keeper.join()
         with self._using:
             try:
-                if self._session.is_open:
-                    self._session.run(sa.delete(cursor).where(self._is_mine()))
+                self._give_back()
             except OpsStoreError as failed:
                 # The next build finds the lease and waits until it is old: slower, never wrong.
                 logger.warning("the dbt build's lease could not be given back", reason=failed.problem)
@@ -178,6 +177,16 @@ class Turn:
             seconds=round(unclean),
         )
         return unclean
+
+    def _give_back(self) -> None:
+        """Deletes the lease, in a new session where the old one has ended: what is this turn's needs no lock."""
+        mine = sa.delete(cursor).where(self._is_mine())
+        if self._session.is_open:
+            with suppress(OpsStoreError):
+                self._session.run(mine)
+                return
+        self._session.open()
+        self._session.run(mine)
 
     def _keep(self) -> None:
         """Renews the lease until the turn is over, in a thread of its own."""

@@ -100,6 +100,23 @@ def test_a_lock_that_went_with_its_session_is_taken_again_and_nothing_is_stopped
     assert not _lease(ops_store)
 
 
+def test_a_turn_that_ends_just_as_its_session_did_leaves_no_lease_for_the_next_one_to_wait_for(
+    ops_store: OpsStore,
+) -> None:
+    unhurried = Pace(poll=0.02, look=60, keep=1, stop=0.2, fence=90)  # does not notice before it ends
+    with _turn(ops_store, unhurried) as turn:
+        turn.begin()
+        end_sessions(ops_store)
+    assert not _lease(ops_store)
+
+
+def test_a_turn_that_ends_while_its_session_is_lost_leaves_no_lease_either(ops_store: OpsStore) -> None:
+    with _turn(ops_store, Pace(poll=0.02, look=60, keep=1, stop=0.2, fence=90)) as turn:
+        turn.begin()
+        turn._session.close()
+    assert not _lease(ops_store)
+
+
 def test_a_lock_that_somebody_else_got_stops_the_build(ops_store: OpsStore, rival: sa.Connection) -> None:
     stopped = threading.Event()
     with ThreadPoolExecutor() as pool, _turn(ops_store) as turn:
