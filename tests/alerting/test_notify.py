@@ -96,6 +96,16 @@ def test_what_is_not_acknowledged_is_told_again_and_what_is_acknowledged_is_not(
     assert [world.tick(stale("a"), after=timedelta(hours=2)) for _ in range(3)] == [[], [], []]
 
 
+def test_a_reminder_shows_the_ages_of_now_in_the_message_that_it_calls_people_back_to() -> None:
+    world = World(Options(MAIN, Timing(repeat_interval=timedelta(hours=1))))
+    late = stale("a", last_success=NOON)
+    world.tick(late)
+    edit, reply = world.tick(late, after=timedelta(minutes=61))
+    assert (edit.op, edit.reason, reply.op) == (Op.UPDATE, Reason.REPEAT, Op.REPLY)
+    assert "2026-03-10 12:00 UTC, 1 h 2 min ago" in plain_text(edit.message)
+    assert world.tick(late) == []
+
+
 def test_getting_worse_is_told_at_once_to_everybody_and_undoes_the_acknowledgement() -> None:
     world = World()
     world.tick(stale("a"))
@@ -306,8 +316,8 @@ def test_a_page_that_nobody_acknowledges_goes_to_the_next_contact_once() -> None
     world.tick(page)
     world.tick(page, after=timedelta(minutes=14))
     orders = world.tick(page, after=timedelta(minutes=2))
-    assert [(each.sink, each.op) for each in orders] == [("boss", Op.POST), ("main", Op.REPLY)]
-    assert orders[0].message.note == "Nobody has acknowledged it: the next contact is told."
+    assert [(each.sink, each.op) for each in orders] == [("main", Op.UPDATE), ("boss", Op.POST), ("main", Op.REPLY)]
+    assert orders[1].message.note == "Nobody has acknowledged it: the next contact is told."
     assert world.tick(page, after=timedelta(minutes=30)) == []
     world.tick(after=FIVE)
     assert {each.sink for each in world.after.orders if each.op is Op.UPDATE} == {"main", "boss"}  # type: ignore[union-attr]

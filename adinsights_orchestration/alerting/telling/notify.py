@@ -270,7 +270,9 @@ class _Planner:
             group = replace(group, since=flush.matter.since)
         matter = flush.matter_of(group)
         shown = _digest(wording.root(matter, None))
-        missing, old, changed = self._options.missing(group.sinks), group.sinks, shown != group.shown
+        missing, old = self._options.missing(group.sinks), group.sinks
+        # Whoever is called back to an unchanged message reads its ages as those of now.
+        changed = shown != group.shown or reason in (Reason.REPEAT, Reason.ESCALATED)
         instead = self._instead(flush, group) if missing else ()
         new = self._sinks(flush, replace(group, sinks=(*old, *instead)))
         group = replace(group, shown=shown, sinks=(*old, *instead, *new))
