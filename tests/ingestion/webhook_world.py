@@ -28,10 +28,12 @@ from adinsights_orchestration.ops_store.tables import sync_job, webhook_post
 from adinsights_orchestration.settings import IngestionSettings, Settings, WebhookSender, WebhookSettings
 from adinsights_orchestration.tenants.refresh import refresh
 from tests.backend.backend_tables import Backend, backend_settings
+from tests.conftest import HANG_SECONDS
 
 START = datetime(2026, 3, 1, 12, tzinfo=UTC)
 SECRET = "canary-webhook-secret"
-CLIENT_TIMEOUT_SECONDS = 0.3
+# What a client waits for an answer that it shall not get; for all others it has the product's own deadline.
+IMPATIENCE_SECONDS = 0.05
 
 
 class WebhookServer:
@@ -50,6 +52,7 @@ class WebhookServer:
         self.posts: list[dict[str, Any]] = []
         self.taken: list[tuple[UUID, int]] = []
         self.held, self.release = threading.Event(), threading.Event()
+        self._came, self._given_up = threading.Semaphore(0), threading.Semaphore(0)
         self._at_work = 0
         self._lock = threading.Lock()
         self._http = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
@@ -77,7 +80,7 @@ class WebhookServer:
 
     def wait_until_idle(self) -> None:
         """Waits until no request is at work, those that their client gave up included."""
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + HANG_SECONDS
         while self._at_work and time.monotonic() < deadline:
             time.sleep(0.01)
         assert not self._at_work
@@ -100,12 +103,23 @@ class WebhookServer:
         if fault in ("error", "drop", "busy"):
             return {"error": 500, "drop": None, "busy": 429}[fault]
         if fault == "late":
-            time.sleep(CLIENT_TIMEOUT_SECONDS * 1.5)
+            self._came.release()
+            assert self._given_up.acquire(timeout=HANG_SECONDS)
         if fault == "hold":
             self.held.set()
-            self.release.wait(10)
+            self.release.wait(HANG_SECONDS)
         status = self.take(body)
         return {"error_after": 500, "drop_after": None}.get(fault, status)
+
+    @property
+    def is_late_next(self) -> bool:
+        """Whether the next post is done after its client gave up."""
+        return bool(self.faults) and self.faults[0] == "late"
+
+    def given_up(self) -> None:
+        """Tells it that the client of a late post is gone, once that post has come."""
+        assert self._came.acquire(timeout=HANG_SECONDS)
+        self._given_up.release()
 
     @contextmanager
     def at_work(self) -> Iterator[None]:
@@ -171,16 +185,31 @@ class MortalStore(OpsStore):
 
 
 class MortalTransport(httpx.HTTPTransport):
-    """An HTTP transport whose process may die before a request is sent and after its answer came."""
+    """An HTTP transport whose process may die before a request is sent and after its answer came.
+
+    Where the server will be late it gives up soon, and says so: who is first is not left to how fast a machine is.
+    """
 
     killer = Killer()
+
+    def __init__(self, server: WebhookServer) -> None:
+        super().__init__(verify=False)
+        self._server = server
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         """A request with two places to die."""
         self.killer.step()
-        response = super().handle_request(request)
+        response = self._impatiently(request) if self._server.is_late_next else super().handle_request(request)
         self.killer.step()
         return response
+
+    def _impatiently(self, request: httpx.Request) -> httpx.Response:
+        request.extensions["timeout"]["read"] = IMPATIENCE_SECONDS
+        try:
+            return super().handle_request(request)
+        except httpx.ReadTimeout:
+            self._server.given_up()
+            raise
 
 
 @dataclass
@@ -211,7 +240,6 @@ class World:
                 self.dsn or self.backend.dsn,
                 url=self.url or self.server.url,
                 webhook_secret=SecretStr(self.secret) if self.secret else None,
-                request_timeout_seconds=CLIENT_TIMEOUT_SECONDS,
             ),
             webhook=WebhookSettings(sender=self.sender),
             ingestion=IngestionSettings(retry_max_attempts=self.max_attempts),
@@ -268,7 +296,7 @@ class World:
         """
         self.now += timedelta(minutes=minutes)
         killer = Killer(kill_at)
-        transport = MortalTransport(verify=False)
+        transport = MortalTransport(self.server)
         self.store.killer = transport.killer = killer
         try:
             with httpx.Client(transport=transport) as client:
