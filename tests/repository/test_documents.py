@@ -103,6 +103,14 @@ def test_links_between_documents_lead_somewhere() -> None:
     assert [(page.name, link) for page, link in links if not (page.parent / link).exists()] == []
 
 
+def test_every_section_of_the_runbook_that_an_error_names_is_there() -> None:
+    sections = set(re.findall(r"^#+ (.+)$", (ROOT / "docs" / "runbook.md").read_text(), re.MULTILINE))
+    code = [path.read_text() for path in (ROOT / "adinsights_orchestration").rglob("*.py")]
+    named = {section for text in code for section in re.findall(r'docs/runbook\.md says \w+(?: to do)?: "(.+?)"', text)}
+    assert named >= {"The archive is not there", "The chain is broken, or a day does not verify"}
+    assert named <= sections
+
+
 def test_every_module_that_a_page_names_is_there() -> None:
     files = [f"/{file.relative_to(ROOT)}" for file in tracked_files()]
     pages = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]

@@ -144,7 +144,7 @@ def require_end(store: Store, source: str, sequence: int, hash_: str) -> None:
             f"the archive lacks the last manifest that the ledger knows ({store.url})",
             place=key,
             next_step="Nothing was written. Mount the archive's disk or volume, or correct"
-            " ADINSIGHTS_AUDIT_LOG__ARCHIVE_URL; docs/runbook.md says more: the archive is not there.",
+            ' ADINSIGHTS_AUDIT_LOG__ARCHIVE_URL; docs/runbook.md says more: "The archive is not there".',
         ) from None
     if hash_of(content) != hash_:
         raise ManifestError("the manifest is not the one that was sealed", place=key, next_step=ADVICE)

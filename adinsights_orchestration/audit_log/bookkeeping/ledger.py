@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
 from adinsights_orchestration.audit_log.bookkeeping import chain, removal_ledger
-from adinsights_orchestration.audit_log.bookkeeping.manifest import Manifest, ManifestKind
+from adinsights_orchestration.audit_log.bookkeeping.manifest import ADVICE, Manifest, ManifestKind
 from adinsights_orchestration.audit_log.model import FOLLOWS, IN_FORCE, UNFINISHED, At, Chunk, Digest, Gone, State
 from adinsights_orchestration.audit_log.source import Column
 from adinsights_orchestration.errors import AdinsightsError
@@ -247,7 +247,7 @@ class ArchiveLedger:
             raise LedgerConflictError(
                 f"the ledger knows another chain of {self.source} than the archive holds",
                 place=f"manifest {sequence}",
-                next_step="docs/runbook.md says what to do: a broken audit chain.",
+                next_step=ADVICE,
             )
         connection.execute(
             sa.insert(table).values(

@@ -25,7 +25,7 @@ from adinsights_orchestration.errors import AdinsightsError
 
 FORMAT = 1
 FORMAT_WITH_REMOVALS = 2  # only what says that something is gone: who does not know that may not take it for damage
-ADVICE = "docs/runbook.md says what to do: a broken audit chain."
+ADVICE = 'docs/runbook.md says what to do: "The chain is broken, or a day does not verify".'
 
 
 class ManifestError(AdinsightsError):

@@ -14,10 +14,8 @@ from datetime import date, datetime
 from uuid import UUID
 
 from adinsights_orchestration.audit_log.bookkeeping.chain import day_of_key, tenant_of_key
-from adinsights_orchestration.audit_log.bookkeeping.manifest import Manifest, ManifestKind
+from adinsights_orchestration.audit_log.bookkeeping.manifest import ADVICE, Manifest, ManifestKind
 from adinsights_orchestration.audit_log.model import At, Cause, Chunk, DataFile, Gone
-
-_RUNBOOK = "docs/runbook.md says what to do: a broken audit chain"
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,7 +220,7 @@ class History:
         return found
 
     def _wrong(self, manifest: Manifest, what: str) -> None:
-        self.standing.problems.append(f"manifest {manifest.sequence} {what}. {_RUNBOOK}")
+        self.standing.problems.append(f"manifest {manifest.sequence} {what}. {ADVICE}")
 
 
 def _same_rows(before: Chunk, after: Chunk) -> bool:

@@ -25,7 +25,7 @@ from adinsights_orchestration.audit_log.archive.sealing import versions
 from adinsights_orchestration.audit_log.bookkeeping import chain, removal_ledger
 from adinsights_orchestration.audit_log.bookkeeping.ledger import ArchiveLedger
 from adinsights_orchestration.audit_log.bookkeeping.links import Links
-from adinsights_orchestration.audit_log.bookkeeping.manifest import Manifest, ManifestKind
+from adinsights_orchestration.audit_log.bookkeeping.manifest import ADVICE, Manifest, ManifestKind
 from adinsights_orchestration.audit_log.bookkeeping.removal_ledger import Account
 from adinsights_orchestration.audit_log.bookkeeping.standing import Standing
 from adinsights_orchestration.audit_log.model import At, Cause, Chunk, DataFile, Gone
@@ -314,7 +314,7 @@ def _require_in_order(problems: Sequence[str], number: int = 0, *, reaches: bool
     if wrong := [*problems, *missing]:
         raise RemovalError(
             f"the archive's chain is not in order: {wrong[0]}",
-            next_step="Nothing leaves the archive before that is mended: docs/runbook.md, a broken audit chain.",
+            next_step=f"Nothing leaves the archive before that is mended; {ADVICE}",
         )
 
 

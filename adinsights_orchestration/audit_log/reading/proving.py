@@ -41,5 +41,4 @@ def verify(source: Source, store: Store, chunks: Sequence[Chunk], files: Sequenc
             raise ContentError(
                 f"the archive holds {problem} of tenant {chunk.tenant} on {chunk.day}",
                 place=chunk.files[0] if chunk.files else "",
-                next_step="docs/runbook.md says what to do: an archived day does not verify.",
             )

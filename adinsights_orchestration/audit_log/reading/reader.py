@@ -20,7 +20,7 @@ from uuid import UUID
 import duckdb
 
 from adinsights_orchestration.audit_log import digest
-from adinsights_orchestration.audit_log.bookkeeping.manifest import hash_of
+from adinsights_orchestration.audit_log.bookkeeping.manifest import ADVICE, hash_of
 from adinsights_orchestration.audit_log.model import DataFile
 from adinsights_orchestration.audit_log.reading.scratch import private_folder
 from adinsights_orchestration.audit_log.source import NOBODY, Column, Source
@@ -34,7 +34,10 @@ _MEMORY = "192MB"
 
 
 class ContentError(AdinsightsError):
-    """An object is missing, changed, or holds something else than it should."""
+    """An object is missing, changed, or holds something else than it should; what to do is the same for all of them."""
+
+    def __init__(self, problem: str, *, place: str = "") -> None:
+        super().__init__(problem, next_step=ADVICE, place=place)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,9 +61,6 @@ def fetch(store: Store, file: DataFile) -> bytes:
     if len(content) != file.size or hash_of(content) != file.sha256:
         raise _changed(file)
     return content
-
-
-_ADVICE = "docs/runbook.md says what to do: an archived day does not verify."
 
 
 def contents(
@@ -139,11 +139,11 @@ def _require_untouched(lying: Mapping[str, InPlace], files: Mapping[str, DataFil
 
 
 def _missing(file: DataFile) -> ContentError:
-    return ContentError("the object is missing", place=file.key, next_step=_ADVICE)
+    return ContentError("the object is missing", place=file.key)
 
 
 def _changed(file: DataFile) -> ContentError:
-    return ContentError("the object's bytes have changed", place=file.key, next_step=_ADVICE)
+    return ContentError("the object's bytes have changed", place=file.key)
 
 
 @contextmanager
@@ -175,7 +175,7 @@ def _read(
     try:
         rows: list[Any] = connection.execute(query, [list(paths)]).fetchall()
     except duckdb.Error as error:
-        raise ContentError(f"an object cannot be read ({type(error).__name__})", next_step=_ADVICE) from None
+        raise ContentError(f"an object cannot be read ({type(error).__name__})") from None
     for name, whose, day, count, portable in rows:
         yield str(name), UUID(str(whose)) if whose else NOBODY, _EPOCH + timedelta(days=int(day)), count, int(portable)
 

@@ -24,7 +24,7 @@ from adinsights_orchestration.audit_log.ahead import read_ahead
 from adinsights_orchestration.audit_log.archive.run import Archiver
 from adinsights_orchestration.audit_log.bookkeeping import chain
 from adinsights_orchestration.audit_log.bookkeeping.ledger import ArchiveLedger, Known
-from adinsights_orchestration.audit_log.bookkeeping.manifest import ManifestError
+from adinsights_orchestration.audit_log.bookkeeping.manifest import ADVICE, ManifestError
 from adinsights_orchestration.audit_log.days import named
 from adinsights_orchestration.audit_log.model import State
 from adinsights_orchestration.audit_log.reading.choosing import choose
@@ -167,7 +167,7 @@ class Restore:
         except ManifestError:
             report.problems.append(
                 f"the archive's chain does not hold manifest {known.number} that the ledger knows: its newest days are"
-                " missing. docs/runbook.md says what to do: a broken audit chain"
+                f" missing. {ADVICE}"
             )
 
     @contextmanager

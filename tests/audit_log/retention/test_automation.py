@@ -10,6 +10,7 @@ import dagster as dg
 import pytest
 import sqlalchemy as sa
 
+from adinsights_orchestration.audit_log.bookkeeping.manifest import ADVICE
 from adinsights_orchestration.audit_log.reading.reader import ContentError
 from adinsights_orchestration.audit_log.retention.automation import (
     build_retention,
@@ -175,7 +176,8 @@ def test_a_day_that_cannot_be_archived_anew_keeps_nothing_else_waiting_and_fails
     result = job.execute_in_process(run_config=APPLY, raise_on_error=False)
     failure = result.get_step_failure_events()[0].step_failure_data.user_failure_data
     assert failure is not None
-    assert failure.description == f"1 days could not be archived anew; {bad}: the object's bytes have changed"
+    told = f"1 days could not be archived anew; {bad}: the object's bytes have changed. {ADVICE}"
+    assert failure.description == told
     kept = world.execute(f"select distinct (created_at at time zone 'utc')::date from {TABLE} order by 1")
     assert [row[0] for row in kept] == [bad, *(TODAY - timedelta(days=age) for age in range(365, 360, -1))]
     assert {each.check_name for each in result.get_asset_check_evaluations()} == {TOO_OLD, VANISHED}
