@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import random
 import signal
 import socket
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,6 +39,8 @@ hypothesis.settings.load_profile("machine")
 share_compiled_statements()
 # What is not over by then hangs: tells an end from none on the busiest machine, and measures no speed.
 HANG_SECONDS = 45.0
+LOWEST_PORT = 10_000  # above those that servers have by default
+_ports = random.SystemRandom()  # Hypothesis seeds the other one, with the same number in every worker
 DEBIAN_POSTGRES_15 = Path("/usr/lib/postgresql/15/bin")
 
 
@@ -53,10 +56,22 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Together:
 
 
 def free_port() -> int:
-    """A loopback port that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A loopback port that is free, and that stays so until the caller listens there or for as long as nobody shall.
+
+    It is none of those that the system hands out by itself: one of them may be another worker's server or connection
+    before it is used.
+    """
+    while True:
+        port = _ports.randrange(LOWEST_PORT, lowest_port_of_the_system())
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+
+
+def lowest_port_of_the_system() -> int:
+    """Where the range begins from which servers and connections get ports that nobody chose."""
+    known = Path("/proc/sys/net/ipv4/ip_local_port_range")
+    return int(known.read_text().split()[0]) if known.exists() else 32_768
 
 
 class PostgresServer:

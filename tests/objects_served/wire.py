@@ -7,7 +7,6 @@ that their signatures stay good.
 from __future__ import annotations
 
 import http.client
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -19,6 +18,8 @@ from urllib.parse import urlsplit
 from werkzeug.datastructures import Headers
 from werkzeug.serving import WSGIRequestHandler, make_server
 from werkzeug.wrappers import Request, Response
+
+from tests.conftest import free_port
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse
@@ -219,6 +220,4 @@ def cut_short(part: str) -> Fault:
 
 def nobody_there() -> str:
     """An address at which connections are refused."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return f"http://127.0.0.1:{probe.getsockname()[1]}"
+    return f"http://127.0.0.1:{free_port()}"
