@@ -104,10 +104,10 @@ def test_credentials_may_be_the_process_own(s3: S3, ops_store: OpsStore, monkeyp
 
 def test_a_store_that_is_not_there_is_down_by_what_is_wrong(ops_store: OpsStore) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        for endpoint, state in (
-            (f"http://127.0.0.1:{free_port()}", "refused"),
-            ("http://no-such-host.invalid", "dns"),
-            (f"http://127.0.0.1:{silent.getsockname()[1]}", "timeout"),
+        for endpoint, state, seconds in (
+            (f"http://127.0.0.1:{free_port()}", "refused", 20),
+            ("http://no-such-host.invalid", "dns", 20),
+            (f"http://127.0.0.1:{silent.getsockname()[1]}", "timeout", 1.5),
         ):
-            settings = _settings(endpoint, object_store_url=f"s3://{BUCKET}", probe_timeout_seconds=1.5)
+            settings = _settings(endpoint, object_store_url=f"s3://{BUCKET}", probe_timeout_seconds=seconds)
             assert _probe(ops_store, settings)[1] == (Health.DOWN, state)

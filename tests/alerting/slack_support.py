@@ -19,6 +19,7 @@ from adinsights_orchestration.local.serving import running
 from adinsights_orchestration.local.slack.app import create_slack_app
 from adinsights_orchestration.local.slack.world import AREA, SLACK_KNOBS, TOKEN, SlackWorld
 from adinsights_orchestration.settings import SlackSettings
+from tests.conftest import HANG_SECONDS
 
 CHANNEL = "#adinsights-alerts"
 NOON = datetime(2026, 3, 10, 12, tzinfo=UTC)
@@ -41,7 +42,7 @@ class LocalSlack:
 
 
 @contextmanager
-def local_slack(*, timeout_seconds: int = 4) -> Iterator[LocalSlack]:
+def local_slack(*, timeout_seconds: int = 8) -> Iterator[LocalSlack]:
     knobs = Knobs()
     world = SlackWorld(knobs.declare(AREA, SLACK_KNOBS))
     with running(create_slack_app(world)) as url:
@@ -82,4 +83,4 @@ def a_notice(message: Message | None = None, notice_id: UUID | None = None) -> N
 
 
 def a_moment_ago(root: str | None = None) -> Attempted:
-    return Attempted(utc_now() - timedelta(seconds=5), utc_now(), root)
+    return Attempted(utc_now() - timedelta(seconds=HANG_SECONDS), utc_now(), root)

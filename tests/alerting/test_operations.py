@@ -44,6 +44,7 @@ from tests.alerting.support import NOON
 from tests.conftest import HANG_SECONDS
 
 ALERTS_KEY = "the-alerts-key"
+QUICK_SECONDS = 1.0  # a deadline in tests of what hangs; all others are answered
 
 
 @pytest.fixture(scope="module")
@@ -61,15 +62,17 @@ def service(served: tuple[str, Knobs]) -> Iterator[tuple[str, Knobs]]:
     served[1].reset()
 
 
-def settings(url: str, key: str | None = ALERTS_KEY, ping: str | None = None) -> Settings:
+def settings(
+    url: str, key: str | None = ALERTS_KEY, ping: str | None = None, seconds: float = HANG_SECONDS
+) -> Settings:
     alerting = AlertingSettings(
-        ping_timeout_seconds=0.5,
+        ping_timeout_seconds=seconds,
         backend_alerts_key=SecretStr(key) if key else None,
         ping_url=SecretStr(ping) if ping else None,
     )
     return Settings(
         environment=Environment.PRODUCTION,
-        backend=BackendSettings(url=f"{url}/backend", request_timeout_seconds=0.5),
+        backend=BackendSettings(url=f"{url}/backend", request_timeout_seconds=seconds),
         alerting=alerting,
     )
 
@@ -172,7 +175,8 @@ def test_a_backend_that_does_not_evaluate_is_reported_and_fails_nothing(
     if knob:
         service[1].set("backend", knob, True)
     plant.connection("acme-meta", "stale")
-    result = run_job(plant, settings(service[0], key))
+    seconds = QUICK_SECONDS if knob == "hang" else HANG_SECONDS
+    result = run_job(plant, settings(service[0], key, seconds=seconds))
     assert result.success
     assert backend_said(result) == said
     assert set(plant.shown()) == {"connections/meta"}
@@ -181,7 +185,7 @@ def test_a_backend_that_does_not_evaluate_is_reported_and_fails_nothing(
 def test_a_backend_that_answers_byte_by_byte_without_an_end_is_left_in_time(service: tuple[str, Knobs]) -> None:
     service[1].set("backend", "trickle", True)
     began = time.monotonic()
-    assert run_backend_rules(settings(service[0])).asked
+    assert run_backend_rules(settings(service[0], seconds=QUICK_SECONDS)).asked
     assert time.monotonic() - began < HANG_SECONDS
 
 
@@ -266,7 +270,7 @@ def test_a_ping_that_hangs_delays_nothing_leaves_the_next_out_and_names_no_addre
 ) -> None:
     url, knobs = service
     knobs.set("ping", "hang", True)
-    ping = DeadMansPing(f"{url}/ping/secret-check-id", 0.4)
+    ping = DeadMansPing(f"{url}/ping/secret-check-id", 3.0)
     thread = ping.send()
     assert thread is not None
     assert thread.is_alive(), "the sender went on while the receiver hangs"

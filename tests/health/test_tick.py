@@ -165,7 +165,7 @@ def test_a_probe_that_fails_by_itself_hides_no_other(world: Platform, caplog: py
     from adinsights_orchestration.health.web import Web
 
     known = recorded.read(world.store, world.clock(), timedelta(minutes=5))
-    ask = Asking(world.settings, world.sla, Web(0.5), world.store, known, world.clock, world.instance)
+    ask = Asking(world.settings, world.sla, Web(HANG_SECONDS), world.store, known, world.clock, world.instance)
     found = {one.component: one for one in asyncio.run(tick.ask_all(ask, entries))}
     assert (found[Component.FRONTEND].health, found[Component.FRONTEND].state) == (Health.UNKNOWN, "probe_error")
     assert "canary" not in repr(found)
@@ -181,7 +181,7 @@ def test_a_question_that_hangs_is_not_asked_again_until_it_comes_back() -> None:
             await background.ask("hanging", release.wait, 0.1)
         with pytest.raises(background.StillHangingError):
             await background.ask("hanging", release.wait, 0.1)
-        assert await background.ask("another", lambda: 7, 5) == 7
+        assert await background.ask("another", lambda: 7, HANG_SECONDS) == 7
 
     asyncio.run(twice())
     release.set()
@@ -189,7 +189,7 @@ def test_a_question_that_hangs_is_not_asked_again_until_it_comes_back() -> None:
     async def again() -> int:
         while True:
             try:
-                return await background.ask("hanging", lambda: 8, 5)
+                return await background.ask("hanging", lambda: 8, HANG_SECONDS)
             except background.StillHangingError:
                 await asyncio.sleep(0.01)
 
