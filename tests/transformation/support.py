@@ -26,6 +26,7 @@ from adinsights_orchestration.environments import Environment
 from adinsights_orchestration.ops_store.store import OpsStore
 from adinsights_orchestration.settings import DbtSettings, OpsStoreSettings, Settings, WarehouseSettings
 from adinsights_orchestration.tenants.model import Provider
+from tests.conftest import HANG_SECONDS
 
 FIXTURE_PROJECT = Path(__file__).parent / "fixture_project"
 RAW_META = """
@@ -183,10 +184,13 @@ def in_another_process(code: str, **environment: str) -> subprocess.Popen[bytes]
 
 
 def end_sessions(store: OpsStore) -> None:
-    """Ends every session with the ops store but the one that says so, as a restarted server does."""
+    """Ends every session with the ops store but the one that says so, as a restarted server does.
+
+    They are gone when it returns: one that is only told to end still shows the locks that it had.
+    """
     with store.begin() as connection:
         connection.exec_driver_sql(
-            "select pg_terminate_backend(pid) from pg_stat_activity"
+            f"select pg_terminate_backend(pid, {HANG_SECONDS * 1000:.0f}) from pg_stat_activity"
             " where datname = current_database() and pid <> pg_backend_pid()"
         )
 

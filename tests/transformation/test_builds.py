@@ -33,7 +33,7 @@ from adinsights_orchestration.transformation.project import Project
 from adinsights_orchestration.transformation.publishing import PublishError
 from adinsights_orchestration.transformation.turn import BUILD_LOCK, PACE, Pace, Turn, TurnLostError
 from adinsights_orchestration.transformation.warehouse import WarehouseError, end_leftovers
-from tests.conftest import free_port
+from tests.conftest import HANG_SECONDS, free_port
 from tests.transformation.support import Warehouse, end_sessions, eventually, in_another_process, variables
 
 pytestmark = pytest.mark.usefixtures("warm_dbt")
@@ -42,6 +42,7 @@ NEWEST = {META: 7, GOOGLE: 8}
 
 
 QUICK = Pace(poll=0.05, look=0.05, keep=1.0, fence=25.0)
+STEADY = replace(QUICK, keep=HANG_SECONDS, fence=2 * HANG_SECONDS)  # no busy machine makes it lose its lock
 
 
 def _own_store(server: EmbeddedPostgres) -> OpsStore:
@@ -258,7 +259,7 @@ def test_two_builds_at_once_go_one_after_the_other(
 def test_a_lock_that_is_lost_during_a_build_is_taken_again_and_the_build_goes_on(
     settings: Settings, ops_store: OpsStore, project: Project, warehouse: Warehouse
 ) -> None:
-    build = Build(settings, ops_store, project, _request("stg_meta__ads"), pace=QUICK)
+    build = Build(settings, ops_store, project, _request("stg_meta__ads"), pace=STEADY)
     cut = False
     for _event in build.events():
         if not cut:
@@ -274,7 +275,7 @@ def test_a_restart_of_the_ops_store_s_server_during_a_build_is_survived(
     settings: Settings, own_server: EmbeddedPostgres, project: Project, warehouse: Warehouse
 ) -> None:
     store = _own_store(own_server)
-    build = Build(settings, store, project, _request("stg_meta__ads"), pace=replace(QUICK, keep=15, fence=40))
+    build = Build(settings, store, project, _request("stg_meta__ads"), pace=STEADY)
     restarted = False
     for _event in build.events():
         if not restarted:
@@ -312,7 +313,7 @@ def test_a_build_stops_before_the_one_that_got_its_lock_starts_dbt(
 ) -> None:
     warehouse.make_meta_slow(300)
     rival = Turn(ops_store, "rival", lambda _: None, QUICK)
-    first = Build(settings, ops_store, project, _request(), pace=QUICK)
+    first = Build(settings, ops_store, project, _request(), pace=STEADY)
     with rival:
         with pytest.raises(TurnLostError):
             _read(first, warehouse, lambda: _hand_over(ops_store, rival))

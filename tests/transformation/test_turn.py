@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 import sqlalchemy as sa
@@ -19,12 +19,14 @@ from adinsights_orchestration.ops_store.store import OpsStore
 from adinsights_orchestration.ops_store.tables import cursor
 from adinsights_orchestration.transformation.builds import is_building
 from adinsights_orchestration.transformation.turn import BUILD_LOCK, LEASE, Pace, Turn, TurnLostError
+from tests.conftest import HANG_SECONDS
 from tests.transformation.support import end_sessions, eventually
 
-QUICK = Pace(poll=0.02, look=0.05, keep=1.0, stop=0.2, fence=2.0)
+QUICK = Pace(poll=0.02, look=0.05, keep=1.0, stop=0.2, fence=4.0)  # loses its lock soon
+STEADY = replace(QUICK, keep=HANG_SECONDS, fence=2 * HANG_SECONDS)  # no busy machine makes it lose its lock
 
 
-def _turn(store: OpsStore, pace: Pace = QUICK) -> Turn:
+def _turn(store: OpsStore, pace: Pace = STEADY) -> Turn:
     return Turn(store, "run-1", time.sleep, pace)
 
 
@@ -72,9 +74,9 @@ def test_a_turn_after_one_that_vanished_waits_until_its_dbt_is_gone(ops_store: O
     vanished.begin()
     _vanish(vanished)
     waits: list[float] = []
-    with Turn(ops_store, "run-2", waits.append, QUICK) as turn:
+    with Turn(ops_store, "run-2", waits.append, STEADY) as turn:
         turn.begin()
-    assert 1.0 < sum(waits) <= QUICK.fence
+    assert STEADY.fence - HANG_SECONDS < sum(waits) <= STEADY.fence
 
 
 def test_a_lease_that_is_old_is_not_waited_for(ops_store: OpsStore) -> None:
@@ -119,7 +121,7 @@ def test_a_turn_that_ends_while_its_session_is_lost_leaves_no_lease_either(ops_s
 
 def test_a_lock_that_somebody_else_got_stops_the_build(ops_store: OpsStore, rival: sa.Connection) -> None:
     stopped = threading.Event()
-    with ThreadPoolExecutor() as pool, _turn(ops_store) as turn:
+    with ThreadPoolExecutor() as pool, _turn(ops_store, QUICK) as turn:
         turn.begin()
         with turn.guarding(stopped.set):
             # The one that stands in the queue has the lock before anybody can ask again.
@@ -210,7 +212,7 @@ class Warehouse:
 def _build(store: OpsStore, warehouse: Warehouse, seconds: float, dies: bool) -> None:
     """One build with a dbt that takes its time to stop; one that dies leaves that dbt behind, as a kill does."""
     stop = threading.Event()
-    with suppress(TurnLostError, OpsStoreError), _turn(store) as turn:
+    with suppress(TurnLostError, OpsStoreError), _turn(store, QUICK) as turn:
         turn.begin()
         with turn.guarding(stop.set):
             warehouse.enter()
