@@ -94,11 +94,9 @@ def test_rate_limits_do_not_say_when_to_come_back(airbyte: AirbyteServer) -> Non
 
 
 def test_a_slow_post_has_started_the_job_before_it_answers(airbyte: AirbyteServer) -> None:
-    airbyte.set("post_slow_ms", 5000)
+    airbyte.set("post_slow_ms", 6000)
     with pytest.raises(httpx.ReadTimeout):
-        airbyte.public(
-            "POST", "/jobs", json={"connectionId": str(airbyte.connection.id), "jobType": "sync"}, timeout=0.5
-        )
+        airbyte.public("POST", "/jobs", json={"connectionId": str(airbyte.connection.id), "jobType": "sync"}, timeout=2)
     assert [job["jobId"] for job in listed(airbyte)] == [1]
 
 

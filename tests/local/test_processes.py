@@ -14,6 +14,7 @@ import psutil
 import pytest
 
 from adinsights_orchestration.local.processes import BackgroundProcess, ProcessError
+from tests.conftest import HANG_SECONDS
 
 SLEEP = [sys.executable, "-c", "import time; print('up', flush=True); time.sleep(60)"]
 DEAF = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); time.sleep(60)"
@@ -30,7 +31,7 @@ def process(tmp_path: Path) -> Iterator[BackgroundProcess]:
 
 def _started(process: BackgroundProcess) -> psutil.Process:
     process.start({})
-    process.wait_until(lambda: "up" in process.tail(), timeout_seconds=10)
+    process.wait_until(lambda: "up" in process.tail(), timeout_seconds=HANG_SECONDS)
     found = process.find()
     assert found is not None
     return found
@@ -80,7 +81,7 @@ def test_children_that_ignore_a_polite_stop_are_killed_too(tmp_path: Path) -> No
     parent = _started(process)
     (child,) = parent.children()
     assert process.stop(grace_seconds=0.5)
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + HANG_SECONDS
     while child.is_running() and child.status() != psutil.STATUS_ZOMBIE and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not child.is_running() or child.status() == psutil.STATUS_ZOMBIE
@@ -90,7 +91,7 @@ def test_a_process_that_ends_while_starting_says_so_with_its_last_words(tmp_path
     process = BackgroundProcess("brief", [sys.executable, "-c", "raise SystemExit('no such file')"], tmp_path, tmp_path)
     process.start({})
     with pytest.raises(ProcessError, match=r"brief ended while starting: no such file.*brief\.log"):
-        process.wait_until(lambda: False, timeout_seconds=10)
+        process.wait_until(lambda: False, timeout_seconds=HANG_SECONDS)
 
 
 def test_a_process_that_never_gets_ready_is_a_clear_error(process: BackgroundProcess) -> None:
@@ -103,7 +104,7 @@ def test_the_given_environment_reaches_the_process_on_top_of_ours(tmp_path: Path
     program = "import os; print(os.environ['GREETING'], 'PATH' in os.environ)"
     process = BackgroundProcess("env", [sys.executable, "-c", program], tmp_path, tmp_path)
     process.start({"GREETING": "hello"})
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + HANG_SECONDS
     while "hello" not in process.tail() and time.monotonic() < deadline:
         time.sleep(0.05)
     assert process.tail() == f"hello {'PATH' in os.environ}"
@@ -118,12 +119,12 @@ def _killed_with_a_child_left(folder: Path) -> tuple[BackgroundProcess, psutil.P
     """A process that was killed, and the child that lives on."""
     process = BackgroundProcess("family", [sys.executable, "-c", FAMILY], folder, folder)
     process.start({})
-    process.wait_until(lambda: "child" in process.tail(), timeout_seconds=10)
+    process.wait_until(lambda: "child" in process.tail(), timeout_seconds=HANG_SECONDS)
     child = psutil.Process(int(process.tail().split()[1]))
     parent = process.find()
     assert parent is not None
     parent.kill()
-    parent.wait(timeout=5)
+    parent.wait(timeout=HANG_SECONDS)
     return process, child
 
 
@@ -172,7 +173,7 @@ def test_a_process_that_lives_for_one_command_dies_with_it_however_it_dies(tmp_p
         "import sys, time; from pathlib import Path;"
         "from adinsights_orchestration.local.processes import BackgroundProcess;"
         f"p = BackgroundProcess('brief', {SLEEP!r}, Path({str(tmp_path)!r}), Path('/'), die_with_parent=True);"
-        "p.start({}); p.wait_until(lambda: 'up' in p.tail(), timeout_seconds=10); print(p.find().pid, flush=True);"
+        "p.start({}); p.wait_until(lambda: 'up' in p.tail(), timeout_seconds=45); print(p.find().pid, flush=True);"
         "time.sleep(60)"
     )
     command = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
@@ -181,5 +182,5 @@ def test_a_process_that_lives_for_one_command_dies_with_it_however_it_dies(tmp_p
     command.kill()
     command.wait()
     command.stdout.close()
-    _, alive = psutil.wait_procs([started], timeout=10)
+    _, alive = psutil.wait_procs([started], timeout=HANG_SECONDS)
     assert [each for each in alive if not _ended(each)] == []
