@@ -46,7 +46,7 @@ class Behind:
 @contextmanager
 def standing(kind: str, request: pytest.FixtureRequest, folder: Path, **more: Any) -> Iterator[Behind]:
     """An empty archive of a kind for the body's time."""
-    values: dict[str, Any] = {"retry_seconds": RETRY_SECONDS, "request_timeout_seconds": 5.0, **more}
+    values: dict[str, Any] = {"retry_seconds": RETRY_SECONDS, **more}
     if kind == "folder":
         yield Behind(AuditLogSettings(archive_url=folder.as_uri(), **values), folder=folder)
     elif kind == "s3":

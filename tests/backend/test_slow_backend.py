@@ -83,10 +83,12 @@ def test_a_backend_that_takes_almost_a_whole_deadline_for_a_row_still_gets_some_
     backend: Backend, ops_store: OpsStore
 ) -> None:
     _owe(ops_store, backend.add_tenant("Acme"), 3)
-    _make_slow(backend, 0.6)
-    delivered = [_tick(ops_store, backend.dsn, budget=2, timeout=0.8).delivered for _ in range(2)]
-    assert delivered[0] >= 1
-    assert sum(delivered) == 3
+    _make_slow(backend, 1.2)  # two at once never are in time
+    reports = [_tick(ops_store, backend.dsn, budget=4, timeout=2)]
+    while reports[-1].owed:
+        assert reports[-1].delivered >= 1
+        reports.append(_tick(ops_store, backend.dsn, budget=4, timeout=2))
+    assert sum(report.delivered for report in reports) == 3
 
 
 def test_a_locked_audit_log_ends_the_tick_in_time_and_the_next_one_delivers_everything(
@@ -113,8 +115,12 @@ def test_a_lock_on_one_tenant_holds_up_no_other_even_after_everybody_failed_befo
         for minute in range(6):  # by then each of them has failed at least once
             _tick(ops_store, backend.dsn, minutes=minute, budget=0.6, timeout=0.3)
     with _locked(backend, "select 1 from accounts_tenant where id = %s for update", tenants[0]):
-        ticks = [_tick(ops_store, backend.dsn, minutes=minute, budget=0.6, timeout=0.4) for minute in range(10, 20)]
-        assert ticks[-1].owed == 5
+        minute, owed = 10, 15
+        while owed > 5:
+            assert minute < 50, "the others are held up"
+            owed = _tick(ops_store, backend.dsn, minutes=minute, budget=0.6, timeout=0.4).owed
+            minute += 1
+        assert owed == 5
         assert backend.execute("select count(*) from accounts_auditlog where tenant_id = %s", tenants[0]) == [(0,)]
     assert _tick(ops_store, backend.dsn, budget=10) == DeliveryReport(delivered=5)
     assert backend.execute(COUNT) == [(15, 15)]

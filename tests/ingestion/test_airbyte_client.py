@@ -126,8 +126,8 @@ def test_a_start_is_sent_once_whatever_the_answer(answer: Callable[[Request], Re
 
 
 def test_a_timed_out_post_is_never_sent_twice(airbyte: AirbyteServer) -> None:
-    airbyte.set("post_slow_ms", 1500)
-    settings = airbyte_settings(airbyte.url, request_timeout_seconds=0.4)
+    airbyte.set("post_slow_ms", 6000)
+    settings = airbyte_settings(airbyte.url, request_timeout_seconds=2.0)
     with pytest.raises(NoReplyError) as caught:
         ask(settings, lambda api: api.start(airbyte.connection.id, JobType.SYNC))
     assert not caught.value.nothing_happened

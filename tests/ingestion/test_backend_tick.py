@@ -43,16 +43,16 @@ def world(backend: Backend, ops_store: OpsStore) -> Iterator[World]:
     one.store.dispose()
 
 
-def _settings(world: World, timeout_seconds: float) -> Settings:
+def _settings(world: World, timeout_seconds: float, budget_seconds: float) -> Settings:
     settings = world.settings()
-    ingestion = settings.ingestion.model_copy(update={"tick_budget_seconds": BUDGET_SECONDS})
+    ingestion = settings.ingestion.model_copy(update={"tick_budget_seconds": budget_seconds})
     backend = settings.backend.model_copy(update={"request_timeout_seconds": timeout_seconds})
     update = {"ingestion": ingestion, "backend": backend, "environment": Environment.PRODUCTION}
     return settings.model_copy(update=update)
 
 
-def _tick(world: World, timeout_seconds: float = STATEMENT_SECONDS) -> str:
-    definitions = build_ingestion(_settings(world, timeout_seconds), world.store)
+def _tick(world: World, timeout_seconds: float = STATEMENT_SECONDS, budget_seconds: float = BUDGET_SECONDS) -> str:
+    definitions = build_ingestion(_settings(world, timeout_seconds, budget_seconds), world.store)
     sensor = definitions.resolve_sensor_def("backend_deliver")
     with dg.DagsterInstance.ephemeral() as instance, dg.build_sensor_context(instance=instance) as context:
         began = time.monotonic()
@@ -106,7 +106,7 @@ def test_ticks_of_a_backend_that_is_slow_in_everything_end_in_time_and_get_every
 
 def test_a_webhook_that_never_answers_costs_a_tick_no_more_than_its_budget(world: World) -> None:
     world.server.faults.extend(["hold"] * 5)
-    said = _tick(world)
+    said = _tick(world, budget_seconds=2 * BUDGET_SECONDS)
     assert f"{ROWS} audit rows delivered" in said
     assert "40 posts put off" in said
     world.server.release.set()

@@ -272,7 +272,7 @@ def test_an_airbyte_that_does_not_answer_leaves_the_approval_to_be_tried_again(o
     break_schema(one)
     plan = repair.plan_schema_change(one.deps, one.connections[0])
     one.server.set("config_api_down", True)
-    one.configure(airbyte={"request_timeout_seconds": 0.2})
+    one.configure(airbyte={"request_timeout_seconds": 1.0})
     with pytest.raises(ServerError, match="Service Unavailable"):
         repair_quickly(one, plan)
     one.server.set("config_api_down", False)

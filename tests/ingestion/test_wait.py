@@ -260,7 +260,7 @@ def test_an_outage_of_minutes_while_following_fails_nothing_and_cancels_nothing(
 
 def test_an_airbyte_that_stays_away_ends_the_run_and_leaves_the_syncs_to_the_observer(ops_store: OpsStore) -> None:
     endless = failing(duration=timedelta(hours=2))
-    with an_ingestion(ops_store, schedule=BY_HAND, script=endless, request_timeout_seconds=0.2) as one:
+    with an_ingestion(ops_store, schedule=BY_HAND, script=endless, request_timeout_seconds=0.5) as one:
         (outcome,) = wait(one, meanwhile=lambda: _goes_down_once_followed(one), pace=10)
         assert outcome.status is OutcomeStatus.LEFT_RUNNING
         assert f"{PATIENCE.total_seconds() / 60:.0f} minutes" in outcome.reason

@@ -17,6 +17,7 @@ from psycopg.conninfo import conninfo_to_dict
 from adinsights_orchestration.audit_log.holds import add_hold
 from adinsights_orchestration.audit_log.model import At
 from adinsights_orchestration.audit_log.retention.automation import census_of
+from adinsights_orchestration.audit_log.retention.pace import Pace
 from adinsights_orchestration.audit_log.retention.policy import RetentionRefusedError
 from adinsights_orchestration.audit_log.retention.run import Retention, RetentionReport, lock_name
 from adinsights_orchestration.audit_log.source import AUDIT_LOG, Source
@@ -330,22 +331,26 @@ def test_two_runs_do_not_delete_at_once(world: World, rows: list[Row]) -> None:
         world.retain()
 
 
-def test_a_run_gives_way_while_others_wait_for_locks(world: World, rows: list[Row]) -> None:
+def test_a_run_gives_way_while_others_wait_for_locks(
+    world: World, rows: list[Row], monkeypatch: pytest.MonkeyPatch
+) -> None:
     world.execute("create table elsewhere (n int)")
     with psycopg.connect(world.backend) as holder, psycopg.connect(world.backend) as waiter:
         holder.execute("lock table elsewhere")
-        waiter.execute("set lock_timeout = '3s'")
+        pause = Pace._pause
 
-        def wait() -> None:
-            with pytest.raises(psycopg.errors.LockNotAvailable):
-                waiter.execute("lock table elsewhere")
+        def once(pace: Pace, seconds: float) -> None:
+            pause(pace, seconds)
+            holder.rollback()  # the other need not wait any longer
 
-        thread = threading.Thread(target=wait)
+        monkeypatch.setattr(Pace, "_pause", once)
+        thread = threading.Thread(target=waiter.execute, args=("lock table elsewhere",))
         thread.start()
         waiting = "select count(*) from pg_stat_activity where wait_event_type = 'Lock'"
         while world.execute(waiting + " and datname = current_database()") == [(0,)]:
             pass
         report = world.retain()
+        holder.rollback()
         thread.join()
     assert report.paused_seconds > 0
     assert ids(world.backend) == {row.id for row in rows if not due(row)}

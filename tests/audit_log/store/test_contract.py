@@ -24,6 +24,7 @@ from adinsights_orchestration.audit_log.store.contract import Store, create_same
 from adinsights_orchestration.audit_log.store.errors import MissingObjectError, ObjectExistsError, StoreError
 from adinsights_orchestration.settings import AuditLogSettings, Encryption
 from tests.audit_log.stores import KINDS, Behind, standing
+from tests.conftest import HANG_SECONDS
 from tests.objects_served import wire as wires
 from tests.objects_served.gcs import BUCKET, Gcs, key_file, new_key
 from tests.objects_served.weed import READER, READER_SECRET, S3
@@ -102,8 +103,7 @@ def test_the_same_content_once_more_counts_as_written_and_another_does_not(behin
 
 
 def test_of_many_writers_at_once_one_wins_and_the_others_are_told(behind: Behind) -> None:
-    # The server takes such writers one after the other, and on a busy machine its time for it.
-    store, start = behind.open(request_timeout_seconds=60), threading.Barrier(WRITERS)
+    store, start = behind.open(), threading.Barrier(WRITERS)
 
     def write(number: int) -> bytes | None:
         content = b"%d" % number * 1000
@@ -285,12 +285,12 @@ def test_an_upload_that_takes_too_long_is_made_again(remote: tuple[Behind, Wire]
 
     def hang_once(seen: Seen, answer: wires.Answer) -> Response:
         if seen.method == "PUT" and len(wire.of("PUT")) == 1:
-            hanging.wait(30)
+            hanging.wait(HANG_SECONDS)
         return answer(seen)
 
     wire.fault = hang_once
     try:
-        assert create_same(behind.open(request_timeout_seconds=0.5, retry_seconds=60), KEY, b"content")
+        assert create_same(behind.open(request_timeout_seconds=3.0, retry_seconds=60), KEY, b"content")
     finally:
         hanging.set()
     assert len(wire.of("PUT")) == 2
@@ -299,7 +299,7 @@ def test_an_upload_that_takes_too_long_is_made_again(remote: tuple[Behind, Wire]
 def test_a_writer_that_is_in_anothers_way_writes_when_that_one_failed(bucket: tuple[Behind, Wire]) -> None:
     behind, wire = bucket
     wire.fault = writes_answer(409, "ConditionalRequestConflict", times=1)
-    assert create_same(behind.open(), KEY, b"content")
+    assert create_same(behind.open(retry_seconds=20), KEY, b"content")
     wire.fault = writes_answer(409, "ConditionalRequestConflict")
     with pytest.raises(StoreError, match="again and again"):
         create_same(behind.open(), "another", b"content")
