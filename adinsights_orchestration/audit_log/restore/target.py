@@ -34,11 +34,21 @@ class RestoreError(AdinsightsError):
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """A foreign key that Postgres sets to null when what it names is deleted: it may name what is gone by now."""
+    """A foreign key of one column.
+
+    Attributes:
+        column: The column that names something.
+        table: Where that is.
+        key: The column there that it is named by.
+        constraint: What Postgres calls it in an error.
+        may_be_gone: What it names may be gone by now; the row then comes back without it.
+    """
 
     column: str
     table: str
     key: str
+    constraint: str = ""
+    may_be_gone: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +61,7 @@ class Target:
         columns: Those that can be written to, by name.
         access: How its rows are reached.
         references: What may name something that is gone.
+        demands: What must name something that is there, or the row is not taken.
         exists: Whether it is there; a dry run makes nothing.
     """
 
@@ -59,6 +70,7 @@ class Target:
     columns: dict[str, Column]
     access: Access
     references: tuple[Reference, ...] = ()
+    demands: tuple[Reference, ...] = ()
     exists: bool = True
 
     @property
@@ -117,10 +129,12 @@ def live_target(connection: Link, source: Source, tenants: Sequence[UUID]) -> Ta
     """
     with connection.transaction(), connection.cursor() as cursor:
         columns_of(cursor, source)
-        columns, references = _writable(cursor, source.table), _references(cursor, source.table)
+        columns, named = _writable(cursor, source.table), _references(cursor, source)
     with connection.transaction(force_rollback=True), connection.cursor() as cursor:
         access = require_access(cursor, source.table, tenants, (Right.SELECT, Right.INSERT), tenant=source.tenant)
-    return Target(source.table, True, columns, access, references)
+    references = tuple(each for each in named if each.may_be_gone)
+    demands = tuple(each for each in named if not each.may_be_gone)
+    return Target(source.table, True, columns, access, references, demands)
 
 
 def own_target(connection: Link, source: Source, name: str, plan: Plan, *, make: bool) -> Target:
@@ -206,14 +220,25 @@ def _writable(cursor: Cursor, table: str) -> dict[str, Column]:
     return {str(name): Column(str(name), str(type_)) for name, type_ in cursor.fetchall()}
 
 
-def _references(cursor: Cursor, table: str) -> tuple[Reference, ...]:
+def _references(cursor: Cursor, source: Source) -> tuple[Reference, ...]:
+    """What the table's rows name elsewhere.
+
+    Whatever the constraint says of a deletion: an application may empty the column itself (Django does, and its
+    constraints say nothing), so a column that can be empty may have been emptied. But a row without its tenant is
+    nobody's, and what rows of the same table name may arrive by the very statement that would look for it.
+    """
     cursor.execute(
-        """select a.attname, c.confrelid::regclass::text, f.attname
+        """select a.attname, n.nspname || '.' || r.relname, f.attname, c.conname,
+                  not a.attnotnull and c.confrelid <> c.conrelid and a.attname is distinct from %s
              from pg_constraint c
              join pg_attribute a on a.attrelid = c.conrelid and a.attnum = c.conkey[1]
              join pg_attribute f on f.attrelid = c.confrelid and f.attnum = c.confkey[1]
-            where c.conrelid = to_regclass(%s) and c.contype = 'f' and c.confdeltype = 'n' and cardinality(c.conkey) = 1
-            order by a.attname""",
-        (table,),
+             join pg_class r on r.oid = c.confrelid join pg_namespace n on n.oid = r.relnamespace
+            where c.conrelid = to_regclass(%s) and c.contype = 'f' and cardinality(c.conkey) = 1
+            order by a.attname, c.conname""",
+        (source.tenant, source.table),
     )
-    return tuple(Reference(*map(str, row)) for row in cursor.fetchall())
+    return tuple(
+        Reference(str(column), str(table), str(key), str(constraint), bool(may_be_gone))
+        for column, table, key, constraint, may_be_gone in cursor.fetchall()
+    )

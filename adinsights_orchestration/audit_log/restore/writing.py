@@ -33,8 +33,10 @@ _TEMPORARY_MEMORY = "64MB"
 _AGAIN = "Nothing of this day was written; the same command tries it again."
 _OF_A_ROW = ("22", "23")  # classes of errors that some row causes, and no other row suffers from
 _ADVICE = {
-    "23503": "The backend does not have this tenant any more: restore its rows into a table of their own (--into).",
+    "23503": "Its rows name what is not there any more: restore them into a table of their own (--into).",
     "23502": "A column that was added later has no default; restore into a table of its own (--into).",
+    "23505": "Other rows have what only one may have; restore into a table of its own (--into) and compare.",
+    "23514": "A rule of the table, perhaps a later one, forbids its rows; restore into a table of its own (--into).",
     "42501": "Our role lacks a right; docs/audit-restore.md lists its grants.",
     "53100": "The server's disk is full; free some of it. The same command goes on where this one stopped.",
 }
@@ -139,7 +141,17 @@ class Writing:
             except (psycopg.Error, _DiffersError) as again:
                 self._require_service(again)
                 error = again
-        return Arrival(one.part, problem=_told(one, error))
+        return Arrival(one.part, problem=_told(one, error, self._gone(error)))
+
+    def _gone(self, error: psycopg.Error | _DiffersError) -> str:
+        """What the database does not have any more, by the constraint that says so; empty where none of ours does."""
+        if not isinstance(error, psycopg.errors.ForeignKeyViolation):
+            return ""
+        for each in self.target.demands:
+            if each.constraint == error.diag.constraint_name:
+                whose = each.column == self.source.tenant
+                return "this tenant" if whose else f"what {each.column} names in {each.table}"
+        return ""
 
     def _require_service(self, error: psycopg.Error | _DiffersError) -> None:
         """Refuses to go on after what no other portion would survive either."""
@@ -250,8 +262,8 @@ def _note(
     arrival.changed += changed - unlinked
 
 
-def _told(one: Loaded, error: psycopg.Error | _DiffersError) -> str:
-    """Without Postgres's own words, which may quote a row."""
+def _told(one: Loaded, error: psycopg.Error | _DiffersError, gone: str = "") -> str:
+    """Without Postgres's own words, which may quote a row; what it calls a constraint or a column is no row's."""
     chunk = one.part.chunk
     where = f"tenant {chunk.tenant} on {chunk.day}"
     if isinstance(error, _DiffersError):
@@ -260,4 +272,10 @@ def _told(one: Loaded, error: psycopg.Error | _DiffersError) -> str:
     if isinstance(error, GAVE_WAY):
         return f"{where}: somebody holds a lock ({type(error).__name__}). {_AGAIN}"
     state = error.sqlstate or ""
-    return f"{where}: the table does not take its rows ({state}). {_ADVICE.get(state, _AGAIN)}"
+    what = ", ".join(filter(None, (state, error.diag.constraint_name or error.diag.column_name)))
+    advice = (
+        f"The database does not have {gone} any more: restore its rows into a table of their own (--into)."
+        if gone
+        else _ADVICE.get(state, _AGAIN)
+    )
+    return f"{where}: the table does not take its rows ({what}). {advice}"

@@ -131,7 +131,20 @@ def test_a_column_that_the_table_has_lost_is_kept_in_a_table_of_its_own_and_refu
     assert rows_of(place) == []
 
 
-def test_a_row_whose_user_is_gone_comes_back_without_it(place: Place) -> None:
+def with_keys_as_django_makes_them(place: Place) -> None:
+    """Django empties or deletes what names a row by itself: its constraints say nothing of it, and wait for COMMIT."""
+    for column, named in (("user_id", "accounts_user"), ("tenant_id", "accounts_tenant")):
+        place.backend.execute(f"alter table {TABLE} drop constraint {TABLE}_{column}_fkey")
+        place.backend.execute(
+            f"alter table {TABLE} add constraint {TABLE}_{column}_5b2a_fk foreign key ({column})"
+            f" references {named} (id) deferrable initially deferred"
+        )
+
+
+@pytest.mark.parametrize("by_django", [False, True], ids=["on delete set null", "as Django makes it"])
+def test_a_row_whose_user_is_gone_comes_back_without_it(place: Place, by_django: bool) -> None:
+    if by_django:
+        with_keys_as_django_makes_them(place)
     tenant = place.tenants[0]
     gone, stays = user_of(place, tenant), user_of(place, tenant)
     write(place, tenant, "by gone", {}, gone)
@@ -140,23 +153,64 @@ def test_a_row_whose_user_is_gone_comes_back_without_it(place: Place) -> None:
     empty(place)
     place.backend.execute("delete from accounts_user where id = %s", gone)
     report = restore_live(place)
-    assert (report.well, report.total.unlinked, report.total.changed) == (True, 1, 0)
+    assert (report.problems, report.total.unlinked, report.total.changed) == ([], 1, 0)
     users = place.backend.execute(f"select action, user_id from {TABLE} where action like 'by %%' order by 1")
     assert users == [("by gone", None), ("by stays", stays)]
     restore(place)
     assert {row[0] for row in rows_of(place, RESTORED, "user_id, id")} == {None, gone, stays}
 
 
-def test_a_tenant_that_is_gone_is_told_and_the_others_come_back(full: Place) -> None:
+@pytest.mark.parametrize("by_django", [False, True], ids=["on delete cascade", "as Django makes it"])
+def test_a_tenant_that_is_gone_is_told_and_the_others_come_back(full: Place, by_django: bool) -> None:
+    if by_django:
+        with_keys_as_django_makes_them(full)
     leaver = full.tenants[1]
-    full.backend.execute("delete from accounts_tenant where id = %s", leaver)
     empty(full)
+    full.backend.execute("delete from accounts_tenant where id = %s", leaver)
     report = restore_live(full)
     assert len(report.problems) == DAYS
-    assert all(f"{leaver}" in problem and "into a table of their own" in problem for problem in report.problems)
+    assert all(f"tenant {leaver} on " in problem for problem in report.problems)
+    assert all("does not have this tenant any more" in problem for problem in report.problems)
     assert {row[1] for row in rows_of(full)} == set(full.tenants) - {leaver}
     assert report.total.came == sum(row.tenant != leaver for row in full.rows)
     assert restore(full, all_days(leaver)).well
+
+
+def test_what_else_a_row_must_name_is_told_by_its_constraint_and_is_not_the_tenant(full: Place) -> None:
+    full.backend.execute("create table accounts_action (name text primary key)")
+    empty(full)
+    full.backend.execute(
+        f"alter table {TABLE} add constraint known_action foreign key (action) references accounts_action (name)"
+        " deferrable initially deferred"
+    )
+    report = restore_live(full)
+    assert len(report.problems) == DAYS * len(full.tenants)
+    assert all("(23503, known_action)" in problem for problem in report.problems)
+    assert all("what action names in public.accounts_action" in problem for problem in report.problems)
+    assert not any("this tenant" in problem for problem in report.problems)
+    assert rows_of(full) == []
+
+
+def test_a_row_that_names_another_of_the_same_table_keeps_it(full: Place) -> None:
+    one, other, *_ = (row.id for row in full.rows if row.day == FIRST and row.tenant == full.tenants[0])
+    full.backend.execute(
+        f"alter table {TABLE} add column cause uuid references {TABLE} (id) deferrable initially deferred"
+    )
+    full.backend.execute(f"update {TABLE} set cause = %s where id = %s", other, one)
+    full.archive(FIRST, FIRST)
+    full.backend.execute(f"update {TABLE} set cause = null")
+    empty(full)
+    report = restore_live(full, whole_days(FIRST, FIRST))
+    assert (report.problems, report.total.unlinked) == ([], 0)
+    assert full.backend.execute(f"select cause from {TABLE} where id = %s", one) == [(other,)]
+
+
+def test_a_rule_that_the_table_got_later_is_named(full: Place) -> None:
+    empty(full)
+    full.backend.execute(f"alter table {TABLE} add constraint never check (false) not valid")
+    problem = restore_live(full).problems[0]
+    assert "(23514, never)" in problem
+    assert "--into" in problem
 
 
 def test_a_table_that_alters_what_is_written_gets_nothing(full: Place) -> None:
