@@ -90,13 +90,42 @@ class Standing:
                 found.setdefault(key, set()).add(at)
         return found
 
-    def left_over(self, leaving: Iterable[At], users: Mapping[str, set[At]]) -> list[DataFile]:
-        """The objects that nothing needs any more once these tenants' days have left, earlier revisions' included."""
+    def with_former_rows(self) -> set[str]:
+        """The objects in force that also hold rows of revisions that are in force no longer.
+
+        Nobody needs to look into them: objects that share a tenant's day are taken together, and hold more rows than
+        are in force of their days.
+        """
+        together: dict[str, set[str]] = {}
+        for chunk in self.in_force.values():
+            merged = set(chunk.files).union(*(together.get(key, ()) for key in chunk.files))
+            together |= dict.fromkeys(merged, merged)
+        spare = {min(keys): sum(self.files[key].rows for key in keys) for keys in together.values()}
+        for chunk in self.in_force.values():
+            if chunk.files:
+                spare[min(together[chunk.files[0]])] -= chunk.rows
+        return {key for key, keys in together.items() if spare[min(keys)]}
+
+    def holders(self) -> dict[str, set[At]]:
+        """Of every object, the tenants' days in force that it has rows of, be they in force or of an earlier revision.
+
+        An object that an erasure wrote anew is named for what is in force alone: what else it holds may be of any day
+        of its month.
+        """
+        found = {key: self.in_force.keys() & days for key, days in self.named.items()}
+        users = self.users()
+        for key in self.with_former_rows():
+            if found[key] == users[key]:
+                found[key] |= {at for at in self.in_force if _belongs_to(key, at)}
+        return found
+
+    def left_over(self, leaving: Iterable[At], holders: Mapping[str, set[At]]) -> list[DataFile]:
+        """The objects that hold nothing of any day any more once these have left, earlier revisions' included."""
         left = set(leaving)
         return [
             self.files[key]
             for key in sorted(self.named)
-            if not left.isdisjoint(self.named[key]) and not users.get(key, set()) - left
+            if not left.isdisjoint(self.named[key]) and not holders.get(key, set()) - left
         ]
 
     def files_of(self, chunk: Chunk) -> tuple[DataFile, ...]:

@@ -4,7 +4,8 @@ Belongs here: which months and objects, and one run over them. Does not belong h
 old objects leave (`removing`). A tenant's day is a few kilobytes, of which much is what every Parquet file costs; a
 month in one object takes three fifths of the room and a thirtieth of the requests. No row changes, so each day keeps
 its revision and its digests, and what is read back from the new object must have exactly those before any old one may
-go.
+go. An object that also holds rows of an earlier revision stays as it is, as does one of which nothing is in force: what
+a row said before somebody changed it is the archive's to keep, and only its time, its tenant's end or the law takes it.
 """
 
 from __future__ import annotations
@@ -147,15 +148,19 @@ def _months(archive: Archive, archived: set[date], only: date | None) -> list[tu
 
 
 def _groups(archive: Archive, standing: Standing, month: tuple[date, date]) -> Iterator[tuple[UUID, list[list[Input]]]]:
-    """By tenant, what becomes one object each: small objects of the same columns, no more than fit into memory."""
+    """By tenant, what becomes one object each: small objects of the same columns, no more than fit into memory.
+
+    All that such an object holds is in force: the next one may hold no less.
+    """
     keys: dict[UUID, set[str]] = defaultdict(set)
     for (tenant, day), chunk in standing.in_force.items():
         if month[0] <= day <= month[1]:
             keys[tenant].update(chunk.files)
     most, users = (archive.settings.audit_log.object_megabytes << 20) // _DECODED, standing.users()
+    stays = standing.with_former_rows()
     for tenant in sorted(keys):
         by_columns: dict[tuple[Column, ...], list[list[Input]]] = {}
-        for each in inputs_of(standing, tenant, keys[tenant], users):
+        for each in inputs_of(standing, tenant, keys[tenant] - stays, users):
             if each.file.size >= min(_SMALL_BYTES, most):
                 continue
             groups = by_columns.setdefault(each.file.columns, [[]])

@@ -161,8 +161,9 @@ def _choose(archive: Archive, report: ExpiryReport) -> list[Leaving]:
         return []  # without a look at the store
     leaving: list[Leaving] = []
     for _, standing in archive.read_by_month(archive.store):
-        goes, shared = _whole_objects(due & standing.in_force.keys(), standing)
-        report.stays |= dict.fromkeys(shared, Stays.SHARED)
+        here = due & standing.in_force.keys()
+        goes = whole_objects(here, standing)
+        report.stays |= dict.fromkeys(here - goes, Stays.SHARED)
         report.rows |= {at: standing.in_force[at].rows for at in goes}
         leaving += leaving_of(standing, goes)
     report.objects = sum(len(each.files) for each in leaving)
@@ -172,24 +173,25 @@ def _choose(archive: Archive, report: ExpiryReport) -> list[Leaving]:
 
 def leaving_of(standing: Standing, due: Iterable[At]) -> list[Leaving]:
     """Tenants' days that leave as a whole, by month, each object with the last month that needs it."""
-    users = standing.users()
+    holders = standing.holders()
     left: set[At] = set()
     taken: set[str] = set()
     found = []
     for month in by_month(list(due)):
         left |= set(month)
-        files = [file for file in standing.left_over(left, users) if file.key not in taken]
+        files = [file for file in standing.left_over(left, holders) if file.key not in taken]
         taken |= {file.key for file in files}
         chunks = tuple(standing.in_force[at] for at in month)
         found.append(Leaving(month[0][1], month[-1][1], chunks, tuple(files)))
     return found
 
 
-def _whole_objects(due: set[At], standing: Standing) -> tuple[set[At], set[At]]:
-    """Leaves out what shares an object with a day that stays; an object of a month goes when all of it is due."""
-    users = standing.users()
-    goes, before = set(due), -1
-    while len(goes) != before:
-        before = len(goes)
-        goes = {at for at in goes if all(users[key] <= goes for key in standing.in_force[at].files)}
-    return goes, due - goes
+def whole_objects(due: Iterable[At], standing: Standing) -> set[At]:
+    """Leaves out what shares an object with a day that stays; an object of a month goes when all of it is due.
+
+    What an earlier revision of a day says in it counts as well: it leaves with its day, neither earlier nor later.
+    """
+    goes, holders = set(due), standing.holders()
+    while stays := {at for days in holders.values() if not days <= goes for at in days & goes}:
+        goes -= stays
+    return goes

@@ -17,7 +17,7 @@ from uuid import UUID
 
 from adinsights_orchestration.audit_log.bookkeeping.standing import Standing
 from adinsights_orchestration.audit_log.leaving import preflight
-from adinsights_orchestration.audit_log.leaving.expiry import leaving_of
+from adinsights_orchestration.audit_log.leaving.expiry import leaving_of, whole_objects
 from adinsights_orchestration.audit_log.leaving.removing import Archive, Leaving, RemovalError, Swept, unnamed
 from adinsights_orchestration.audit_log.leaving.rewriting import inputs_of, rewrite
 from adinsights_orchestration.audit_log.model import At, Cause, Chunk, DataFile
@@ -139,10 +139,7 @@ class Offboarding:
         if self.younger:
             return set(mine)
         kept = first_kept_day(self.archive.clock().astimezone(UTC).date(), MINIMUM_RETENTION_DAYS)
-        goes = {at for at in mine if at[1] < kept}
-        # An object of a month goes when all of it is old enough.
-        young = {key for at in set(mine) - goes for key in standing.in_force[at].files}
-        return {at for at in goes if not young.intersection(standing.in_force[at].files)}
+        return whole_objects((at for at in mine if at[1] < kept), standing)
 
 
 def hand_over(archive: Archive, store: Store, standing: Standing, tenant: UUID, folder: Path) -> int:
