@@ -6,7 +6,6 @@ no database; what they were asked for is journalled where the ops store answers.
 
 from __future__ import annotations
 
-import re
 from datetime import date, timedelta
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
     from adinsights_orchestration.ops_store.store import OpsStore
     from adinsights_orchestration.settings import Settings
 
-_DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
 FromOption = Annotated[str, typer.Option("--from", metavar="DAY", help="First day (UTC), YYYY-MM-DD.")]
 ToOption = Annotated[str, typer.Option("--to", metavar="DAY", help="Last day (UTC), included.")]
 TableOption = Annotated[
@@ -236,14 +234,9 @@ def range_of(settings: Settings, first: str, last: str) -> tuple[date, date]:
 
 
 def _day(text: str, option: str) -> date | None:
-    if not text:
-        return None
-    try:
-        if _DAY.fullmatch(text):
-            return date.fromisoformat(text)
-    except ValueError:
-        pass
-    raise ConfigurationError(f"{text!r} is no day", place=option, next_step="Write it as 2026-01-31; days are UTC.")
+    from adinsights_orchestration.audit_log.days import day_of
+
+    return day_of(text, option) if text else None
 
 
 def _document(report: VerifyReport) -> dict[str, Any]:

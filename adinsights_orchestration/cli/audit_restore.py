@@ -49,8 +49,9 @@ def restore(  # noqa: PLR0913, PLR0917  (a parameter for each option)
     as_json: process.JsonOption = False,
 ) -> None:
     """Bring archived rows back, into a table of their own or the live one. Tells what would come; does with --apply."""
+    from adinsights_orchestration.audit_log.days import moment_of
     from adinsights_orchestration.audit_log.own_history import archived_table
-    from adinsights_orchestration.audit_log.restore.plan import Wanted, moment_of
+    from adinsights_orchestration.audit_log.restore.plan import Wanted
     from adinsights_orchestration.audit_log.restore.run import Order, Restore
     from adinsights_orchestration.cli.runs import requester
     from adinsights_orchestration.cli.selection import tenant_id

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 from pydantic import Field
 
-from adinsights_orchestration.audit_log.days import named
+from adinsights_orchestration.audit_log.days import moment_of, named
 from adinsights_orchestration.audit_log.journal import actor_of
-from adinsights_orchestration.audit_log.restore.plan import Wanted, moment_of, tenant_of
+from adinsights_orchestration.audit_log.restore.plan import Wanted, tenant_of
 from adinsights_orchestration.audit_log.source import AUDIT_LOG
 from adinsights_orchestration.clock import Clock, utc_now
 from adinsights_orchestration.dead_runs import proof_of_life

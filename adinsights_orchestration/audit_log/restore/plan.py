@@ -7,10 +7,9 @@ read as a whole and written in part.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 from uuid import UUID
 
 from adinsights_orchestration.audit_log.bookkeeping.manifest import Manifest, ManifestKind, newest
@@ -20,8 +19,6 @@ from adinsights_orchestration.audit_log.model import At, Chunk, DataFile
 from adinsights_orchestration.audit_log.source import Column
 from adinsights_orchestration.errors import ConfigurationError
 
-_DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
-_WHEN = "Write it as 2026-01-31 or 2026-01-31T08:30; times are UTC."
 # One transaction: about half a second of inserting into a table with three indexes.
 MOST_ROWS = 20_000
 MOST_BYTES = 8 << 20  # compressed; what is ready to be written is held in memory for this much, three times
@@ -176,20 +173,6 @@ def portions(parts: Iterable[Part], *, per_tenant: bool) -> Iterator[tuple[Part,
         rows, size = rows + part.chunk.rows, size + its_size
     if portion:
         yield tuple(portion)
-
-
-def moment_of(text: str, place: str, *, end: bool = False) -> datetime:
-    """The moment that a person wrote; a day stands for its beginning, or as the end of a range for its end.
-
-    Raises:
-        ConfigurationError: It is neither a day nor a moment; `place` says where it was written.
-    """
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise ConfigurationError(f"{text!r} is neither a day nor a moment", place=place, next_step=_WHEN) from None
-    moment = moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
-    return moment + timedelta(days=1) if end and _DAY.fullmatch(text) else moment
 
 
 def tenant_of(text: str, place: str) -> UUID:

@@ -77,8 +77,11 @@ def test_a_tenant_of_whom_nothing_is_archived_fails_the_run(gone: Place) -> None
     assert gone.backend.execute(f"select to_regclass('{RESTORED}')") == [(None,)]
 
 
-def test_what_is_no_day_is_refused_with_how_to_write_one(gone: Place) -> None:
-    assert "Write it as 2026-01-31" in failure(run(gone, first="yesterday"))
+@pytest.mark.parametrize("written", ["yesterday", "20240103", "2024-W01-3"])
+@pytest.mark.parametrize("field", ["first", "last", "hold_until"])
+def test_what_is_no_day_is_refused_with_how_to_write_one(gone: Place, field: str, written: str) -> None:
+    told = failure(run(gone, None, live=True, **{"hold_until": str(UNTIL.date()), field: written}))
+    assert f"{field}: '{written}' is neither a day nor a moment. Write it as 2026-01-31" in told
 
 
 def test_a_run_that_goes_well_says_so_without_a_warning(gone: Place, caplog: pytest.LogCaptureFixture) -> None:

@@ -84,6 +84,22 @@ def test_what_makes_no_sense_is_refused_with_what_to_write(gone: Place, command:
     assert rows_of(gone) == []
 
 
+@pytest.mark.parametrize("written", ["20240102", "2024-W01-2", "2024-01-02T08", "2024-01-32", "9999-12-31"])
+def test_a_day_in_another_spelling_is_refused_and_no_last_day_is_lost(
+    gone: Place, command: Command, written: str
+) -> None:
+    for arguments in (
+        ("--from", str(FIRST), "--to", written),
+        (*RANGE, "--live", "--hold-until", written),
+    ):
+        answer = command(*arguments, "--apply")
+        said = " ".join(answer.err.split())
+        assert (answer.code, f"{arguments[-2]}: '{written}' is " in said) == (2, True), said
+        assert "Write it as 2026-01-31" in said or "Name a nearer one" in said
+    assert gone.backend.execute(f"select to_regclass('{RESTORED}')") == [(None,)]
+    assert rows_of(gone) == []
+
+
 @pytest.mark.parametrize("live", [(), ("--live", "--hold-until", "2099-12-31")], ids=["own", "live"])
 def test_a_tenant_of_whom_nothing_is_archived_is_refused_before_anything_is_made_or_held(
     gone: Place, command: Command, live: tuple[str, ...]
