@@ -17,10 +17,11 @@ from adinsights_orchestration.local.airbyte.model import AirbyteConnection, Conf
 from adinsights_orchestration.local.airbyte.world import AirbyteWorld
 from adinsights_orchestration.local.connectors.sync import Failure, StreamStats, SyncRequest, SyncResult
 from adinsights_orchestration.tenants.model import Provider
+from tests.conftest import HANG_SECONDS
 from tests.local.airbyte_support import add_connection, add_workspace
 
 BUSY = Failure("source", "transient_error", "The platform is busy.", "HTTP 503", "campaigns")
-PATIENCE_SECONDS = 20.0
+PATIENCE_SECONDS = HANG_SECONDS
 
 
 @dataclass

@@ -24,11 +24,11 @@ from adinsights_orchestration.local.knobs import Knobs
 from adinsights_orchestration.local.serving import running
 from adinsights_orchestration.local.settings import LocalSettings
 from adinsights_orchestration.tenants.model import Provider
-from tests.conftest import PostgresServer
+from tests.conftest import HANG_SECONDS, PostgresServer
 from tests.local.airbyte_support import START, STREAMS, SYNC_TIME, ManualClock
 
 CONNECTIONS = seed.connections()
-PATIENCE_SECONDS = 20.0
+PATIENCE_SECONDS = HANG_SECONDS
 
 
 @dataclass

@@ -26,7 +26,7 @@ from adinsights_orchestration.local.connectors.sync import (
 )
 from adinsights_orchestration.local.connectors.tables import connection_lock
 from adinsights_orchestration.tenants.model import Provider
-from tests.conftest import PostgresServer
+from tests.conftest import HANG_SECONDS, PostgresServer
 from tests.local.connectors_support import CONNECTORS_PYTHON, Connection, Stack, running_stack
 
 CANARY = "EAAGcanary-3f1c9d0be2"
@@ -36,7 +36,7 @@ CANARY = "EAAGcanary-3f1c9d0be2"
 def server(postgres_server: PostgresServer) -> Iterator[Stack]:
     dsn = postgres_server.create_database("warehouse")
     size = WorldSize(accounts=2, campaigns=1, groups=1, ads=2, days=3)
-    with running_stack(dsn, size, heartbeat_seconds=5.0, batch_rows=10) as stack:
+    with running_stack(dsn, size, heartbeat_seconds=HANG_SECONDS, batch_rows=10) as stack:
         yield stack
 
 
@@ -125,7 +125,8 @@ def test_an_unreachable_platform_fails_the_sync(stack: Stack) -> None:
     assert result.failure.origin == "source"
 
 
-def test_a_platform_that_keeps_silent_is_given_up(stack: Stack) -> None:
+def test_a_platform_that_keeps_silent_is_given_up(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stack.runtime, "_heartbeat_seconds", 5.0)
     turn(stack, Provider.GA4, "latency_ms", 60_000)
     result = stack.sync(stack.connect(Provider.GA4))
     turn(stack, Provider.GA4, "latency_ms", 0)
@@ -194,12 +195,15 @@ def test_no_token_reaches_a_log_a_failure_or_the_disk(stack: Stack, caplog: pyte
 
 
 @asynccontextmanager
-async def _under_way(stack: Stack, connection: Connection, **changes: Any) -> AsyncIterator[asyncio.Task[SyncResult]]:
-    """A sync that has committed its first batch and is kept from ending by a slow platform."""
+async def _under_way(
+    stack: Stack, connection: Connection, then_ms: int = 60_000, **changes: Any
+) -> AsyncIterator[asyncio.Task[SyncResult]]:
+    """A sync that has committed its first batch, and that the platform's answers keep from ending from then on."""
     committed = asyncio.Event()
 
     def note(stats: StreamStats) -> None:
         if stats.rows:
+            turn(stack, connection.provider, "latency_ms", then_ms)
             committed.set()
 
     turn(stack, connection.provider, "latency_ms", 150)
@@ -292,7 +296,7 @@ def test_a_killed_fork_server_takes_its_connectors_along_and_is_started_again(st
 
     result, connector = stack.run(scenario())
     assert not result.succeeded
-    psutil.wait_procs([connector], timeout=20)
+    psutil.wait_procs([connector], timeout=HANG_SECONDS)
     assert not connector.is_running()
     assert stack.sync(connection).succeeded
     assert stack.has_all_of_meta(connection)
@@ -302,7 +306,7 @@ def test_a_lost_warehouse_session_is_transient_and_the_next_sync_loses_nothing(s
     connection = stack.connect(Provider.META, page_size=5)
 
     async def scenario() -> SyncResult:
-        async with _under_way(stack, connection) as task:
+        async with _under_way(stack, connection, then_ms=150) as task:  # it is noticed by the next batch
             stack.query(
                 "select pg_terminate_backend(pid) from pg_stat_activity where application_name like 'airbyte%%'"
             )

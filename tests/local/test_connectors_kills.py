@@ -16,7 +16,7 @@ import pytest
 
 from adinsights_orchestration.local.ad_platforms.accounts import WorldSize
 from adinsights_orchestration.tenants.model import Provider
-from tests.conftest import PostgresServer
+from tests.conftest import HANG_SECONDS, PostgresServer
 from tests.local.connectors_support import CONNECTORS_PYTHON, Connection, Stack, running_stack
 
 SIZE = WorldSize(accounts=3, campaigns=2, groups=1, ads=2, days=5)
@@ -108,7 +108,7 @@ def test_a_killed_service_loses_nothing_and_leaves_no_process(
     stack.knobs.set("ads.meta", "latency_ms", 40)
     started = kill_after(start_service(stack, connection, tmp_path), lines, seconds)
     stack.knobs.reset()
-    _, alive = psutil.wait_procs(started, timeout=20)
+    _, alive = psutil.wait_procs(started, timeout=HANG_SECONDS)
     assert started
     assert not alive
     if stack.query("select to_regclass('raw_meta.ad_insights') as known")[0]["known"]:
@@ -122,7 +122,7 @@ def test_the_next_service_clears_away_what_a_killed_one_left_on_disk(stack: Stac
     stack.knobs.set("ads.meta", "latency_ms", 40)
     started = kill_after(start_service(stack, connection, tmp_path), 2)
     stack.knobs.reset()
-    psutil.wait_procs(started, timeout=20)
+    psutil.wait_procs(started, timeout=HANG_SECONDS)
     service = start_service(stack, connection, tmp_path)
     output, _ = service.communicate(timeout=120)
     assert output.splitlines()[-1] == "done"
@@ -136,7 +136,7 @@ def test_kills_at_any_moment_lose_nothing(stack: Stack, tmp_path: Path) -> None:
     stack.knobs.set("ads.meta", "latency_ms", 20)
     for step in range(25):
         started = kill_after(start_service(stack, connection, tmp_path), 1, step * 0.06)
-        psutil.wait_procs(started, timeout=20)
+        psutil.wait_procs(started, timeout=HANG_SECONDS)
         if stack.query("select to_regclass('raw_meta.ad_insights') as known")[0]["known"]:
             assert_state_is_covered_by_rows(stack, connection)
     stack.knobs.reset()

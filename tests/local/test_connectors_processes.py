@@ -19,6 +19,7 @@ from starlette.routing import Route
 from adinsights_orchestration.local.connectors import messages
 from adinsights_orchestration.local.connectors.process import Command, ConnectorProcessError, ForkServer
 from adinsights_orchestration.local.serving import running
+from tests.conftest import HANG_SECONDS
 from tests.local.connectors_support import CONNECTORS_PYTHON
 
 MANIFEST: dict[str, Any] = {
@@ -229,7 +230,7 @@ def test_closing_ends_the_server_and_its_connectors(tmp_path: Path, platform: tu
             return [connector, parent]
 
     processes = asyncio.run(close_in_the_middle())
-    _, alive = psutil.wait_procs(processes, timeout=20)
+    _, alive = psutil.wait_procs(processes, timeout=HANG_SECONDS)
     assert not alive
     assert [path.name for path in tmp_path.iterdir()] == ["connectors.log"]
 
