@@ -9,7 +9,8 @@ import pytest
 import sqlalchemy as sa
 
 from adinsights_orchestration.dagster_internals.connections import keep_connections
-from tests.conftest import PostgresServer, dagster_instance_on
+from tests.conftest import HANG_SECONDS, PostgresServer, dagster_instance_on
+from tests.transformation.support import eventually
 
 KEY = dg.AssetKey("built")
 
@@ -55,8 +56,9 @@ def test_a_connection_that_the_server_closed_is_opened_again_and_no_event_is_los
     url = postgres_instance.event_log_storage.postgres_url  # type: ignore[attr-defined]
     admin = sa.create_engine(url, poolclass=sa.NullPool)
     with admin.connect() as connection:
-        closed = "select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database()"
-        connection.execute(sa.text(f"{closed} and pid <> pg_backend_pid()"))
+        # It waits until they are: one that is only told to end may still take a statement, and fail it.
+        closed = f"select pg_terminate_backend(pid, {HANG_SECONDS * 1000:.0f}) from pg_stat_activity"
+        connection.execute(sa.text(f"{closed} where datname = current_database() and pid <> pg_backend_pid()"))
     _report(postgres_instance, 1)
     stored = postgres_instance.event_log_storage.get_maximum_record_id()
     assert stored == 2
@@ -82,7 +84,8 @@ def test_connections_of_databases_that_came_before_are_let_go(postgres_server: P
             keep_connections(other)
         with third.event_log_storage.index_connection() as connection:  # type: ignore[attr-defined]
             alive = sa.text("select count(*) from pg_stat_activity where pid = :pid")
-            assert connection.execute(alive, {"pid": backend}).scalar_one() == 0
+            # The server sees some time later that a client has hung up.
+            assert eventually(lambda: connection.execute(alive, {"pid": backend}).scalar_one() == 0)
         _report(first, 1)
         assert first.event_log_storage.get_maximum_record_id() == 1
 

@@ -447,7 +447,7 @@ def test_a_run_that_died_is_released_and_its_syncs_are_reported_by_others(ops_st
             assert ledger.waiting_runs(connection) == ["dead"]
             released = ledger.release_run(connection, "dead", one.now)
         assert (released.jobs, released.abandoned) == (1, 1)
-        thread.join(20)
+        thread.join(30)
         dead.close()
         one.observe()
         assert pending(ops_store) == [1]

@@ -9,7 +9,7 @@ from datetime import timedelta
 
 import pytest
 
-from adinsights_orchestration.audit_log.archive.run import ArchiveError, Archiver
+from adinsights_orchestration.audit_log.archive.run import Archiver
 from adinsights_orchestration.audit_log.reading.verify import verify_range
 from adinsights_orchestration.audit_log.source import AUDIT_LOG
 from adinsights_orchestration.audit_log.store.folder import Folder
@@ -17,6 +17,7 @@ from adinsights_orchestration.ops_store.store import OpsStore
 from adinsights_orchestration.settings import Settings
 from tests.audit_log.archive.test_run import archived, exactly
 from tests.audit_log.conftest import LAST, NOW, Place
+from tests.audit_log.killing import once_the_locks_are_free
 from tests.audit_log.rows import FIRST, Row, moment
 
 PROCESSES = multiprocessing.get_context("forkserver")  # a process of its own, without the imports of a new interpreter
@@ -47,20 +48,9 @@ def kill_again_and_again(place: Place, times: int, rng: random.Random) -> int:
     return killed
 
 
-def archive_once_the_lock_is_free(place: Place) -> None:
-    """Postgres gives the lock of a dead process up when it notices that it is gone."""
-    for _ in range(100):
-        try:
-            place.archive()
-        except ArchiveError:
-            continue
-        return
-    raise AssertionError("the lock of a process that was killed is never given up")
-
-
 def survives(place: Place, times: int, seed: int) -> None:
     killed = kill_again_and_again(place, times, random.Random(seed))
-    archive_once_the_lock_is_free(place)
+    once_the_locks_are_free(place.archive, "already")
     assert killed
     assert archived(place) == exactly(place.rows)
     report = verify_range(place.store, AUDIT_LOG, FIRST, LAST)

@@ -5,10 +5,9 @@ from __future__ import annotations
 import multiprocessing
 import random
 import signal
-import time
-from collections.abc import Callable
 from dataclasses import replace
 from datetime import date, timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -19,13 +18,14 @@ from adinsights_orchestration.audit_log.leaving.erasure import Erasure
 from adinsights_orchestration.audit_log.leaving.expiry import expire
 from adinsights_orchestration.audit_log.leaving.matching import Subject
 from adinsights_orchestration.audit_log.leaving.offboarding import Offboarding
-from adinsights_orchestration.audit_log.leaving.removing import Archive, RemovalError
+from adinsights_orchestration.audit_log.leaving.removing import Archive
 from adinsights_orchestration.audit_log.reading.verify import verify_range
 from adinsights_orchestration.audit_log.source import AUDIT_LOG
 from adinsights_orchestration.audit_log.store.folder import Folder
 from adinsights_orchestration.ops_store.store import OpsStore
 from adinsights_orchestration.settings import Settings
 from tests.audit_log.conftest import NOW, Place
+from tests.audit_log.killing import once_the_locks_are_free
 from tests.audit_log.living import MUCH_LATER, archive_of, leave_the_table, objects, register
 from tests.audit_log.restoring import audit_rows
 from tests.audit_log.rows import FIRST, Row, moment
@@ -65,20 +65,6 @@ def killed(place: Place, what: str, tenant: str, seconds: float) -> bool:
     return child.exitcode == -signal.SIGKILL
 
 
-def once_the_lock_is_free(work: Callable[[], None]) -> None:
-    """Postgres gives the lock of a dead process up when it notices that it is gone."""
-    for _ in range(200):
-        try:
-            work()
-        except RemovalError as error:
-            if "at this moment" not in str(error):
-                raise
-            time.sleep(0.02)
-            continue
-        return
-    raise AssertionError("the lock of a process that was killed is never given up")
-
-
 def survives(place: Place, kills: int, rng: random.Random) -> None:
     """Each kind of thing is begun and killed some times, then done; after each of them all must add up."""
     erased = [Row(place.tenants[1], moment(FIRST + timedelta(days=day), 5), resource_id=SECRET) for day in (0, 3)]
@@ -97,7 +83,7 @@ def survives(place: Place, kills: int, rng: random.Random) -> None:
             died += killed(place, what, str(tenant), rng.uniform(0.02, LONGEST_SECONDS))
             during = verify_range(place.store, AUDIT_LOG, FIRST, LAST_OF_MONTH)
             assert (during.problems, during.missing) == ([], [])
-        once_the_lock_is_free(lambda what=what, tenant=tenant: life(archive_of(place), what, str(tenant)))  # type: ignore[misc]
+        once_the_locks_are_free(partial(life, archive_of(place), what, str(tenant)), "at this moment")
         gone = {
             "compact": 0,
             "erase": 0,

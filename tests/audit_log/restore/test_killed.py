@@ -21,7 +21,6 @@ from adinsights_orchestration.audit_log import journal, restored
 from adinsights_orchestration.audit_log.restore import plan as restore_plan
 from adinsights_orchestration.audit_log.restore.ledger import RestoreLedger
 from adinsights_orchestration.audit_log.restore.run import Order, Restore
-from adinsights_orchestration.audit_log.restore.target import RestoreError
 from adinsights_orchestration.audit_log.restore.writing import Arrival
 from adinsights_orchestration.audit_log.retention.automation import build_retention
 from adinsights_orchestration.audit_log.retention.checks import VANISHED
@@ -32,6 +31,7 @@ from adinsights_orchestration.ops_store.audit_tables import audit_hold
 from adinsights_orchestration.ops_store.store import OpsStore
 from adinsights_orchestration.settings import Settings
 from tests.audit_log.conftest import DAYS, Place
+from tests.audit_log.killing import once_the_locks_are_free
 from tests.audit_log.restoring import (
     LATER,
     RESTORED,
@@ -83,17 +83,6 @@ def kill_again_and_again(place: Place, times: int, rng: random.Random, live: boo
     return killed
 
 
-def once_the_locks_are_free(place: Place, live: bool) -> int:
-    """Postgres gives the locks of a dead process up when it notices that it is gone."""
-    for _ in range(100):
-        try:
-            return restore(place, live=live, hold_until=UNTIL if live else None).total.there
-        except RestoreError as error:
-            if "already" not in str(error) and "retention" not in str(error):
-                raise
-    raise AssertionError("the lock of a process that was killed is never given up")
-
-
 def survives(place: Place, times: int, seed: int, live: bool) -> None:
     place.add(some_rows(place.tenants, DAYS, 60, rng=random.Random(seed)))
     place.archive()
@@ -101,7 +90,8 @@ def survives(place: Place, times: int, seed: int, live: bool) -> None:
     world = retention(place)
     assert world.retain(now=LATER).rows == len(before)
     killed = kill_again_and_again(place, times, random.Random(seed), live)
-    once_the_locks_are_free(place, live)
+    until = UNTIL if live else None
+    once_the_locks_are_free(lambda: restore(place, live=live, hold_until=until), "already", "retention")
     assert killed
     assert rows_of(place, TABLE if live else RESTORED) == before
     # Every row that ever arrived is in somebody's audit row, also those of runs that died.
