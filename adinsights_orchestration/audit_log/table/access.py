@@ -180,13 +180,33 @@ def _require_sight(cursor: Cursor, table: str, tenant_ids: Sequence[UUID], tenan
                 next_step=f"A policy other than `{tenant} = current_setting('app.tenant_id')::uuid` lets it; mend it.",
             )
         return
-    cursor.execute("select n_live_tup from pg_stat_all_tables where relid = %s::regclass", (table,))
-    row = cursor.fetchone()
-    if row is not None and row[0]:
+    _require_empty(cursor, table, f"standing in any of {len(tenant_ids)} tenants")
+
+
+def _require_empty(cursor: Cursor, table: str, where: str) -> None:
+    """Refuses what seems to have no row unless Postgres, which policies do not bind, says so too.
+
+    What it counts as it goes is zero again after a crash, a restore or a reset; what it found when it last analyzed the
+    table stays, and says nothing of pages that came since.
+    """
+    cursor.execute(
+        """select greatest(c.reltuples, s.n_live_tup)::bigint, c.reltuples = 0, c.relpages,
+                  pg_relation_size(c.oid) / current_setting('block_size')::bigint
+             from pg_class c left join pg_stat_all_tables s on s.relid = c.oid where c.oid = %s::regclass""",
+        (table,),
+    )
+    ((rows, was_empty, pages_then, pages),) = cursor.fetchall()
+    if rows > 0:
         raise AuditAccessError(
-            f"our role sees none of the about {row[0]} rows of {table}, standing in any of {len(tenant_ids)} tenants",
+            f"our role sees none of the about {rows} rows of {table}, {where}",
             place="the audit role",
             next_step=f"Its policies read another setting than {TENANT_SETTING}, or no tenant is known. {_GRANTS}",
+        )
+    if pages > (pages_then if was_empty else 0):
+        raise AuditAccessError(
+            f"our role sees no row of {table}, {where}, and Postgres does not know whether its {pages} pages hold any",
+            place="the audit role",
+            next_step=f"Its statistics are gone or old: run `analyze {table}` as its owner, then try again.",
         )
 
 

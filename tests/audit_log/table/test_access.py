@@ -14,6 +14,7 @@ from psycopg.conninfo import conninfo_to_dict
 from adinsights_orchestration.audit_log.table.access import Access, AuditAccessError, Right, require_access
 from tests.backend.backend_tables import Backend, create_backend
 from tests.conftest import PostgresServer
+from tests.transformation.support import eventually
 
 TABLE = "accounts_auditlog"
 WRITTEN_AT = datetime(2025, 1, 1, tzinfo=UTC)
@@ -127,6 +128,33 @@ def test_a_role_that_sees_nothing_of_a_table_with_rows_is_refused(backend: Backe
     policy(backend, "using (tenant_id = nullif(current_setting('app.other', true), '')::uuid)")
     with pytest.raises(AuditAccessError, match=r"sees none of the about \d rows.*in any of 2 tenants"):
         access(audit_role(backend), tenants)
+
+
+def test_a_role_that_sees_nothing_is_refused_too_when_postgres_has_lost_count(backend: Backend) -> None:
+    tenants = two_tenants(backend)
+    policy(backend, "using (tenant_id = nullif(current_setting('app.other', true), '')::uuid)")
+    backend.execute("select pg_stat_reset()")
+    with pytest.raises(AuditAccessError, match=r"sees none of the about \d rows"):  # as it was last analyzed
+        access(audit_role(backend), tenants)
+
+
+def test_a_role_that_sees_nothing_is_refused_too_when_postgres_never_counted(backend: Backend) -> None:
+    tenants = two_tenants(backend)
+    policy(backend, "using (tenant_id = nullif(current_setting('app.other', true), '')::uuid)")
+    rows = f"create temp table rows as table {TABLE}; truncate {TABLE}; insert into {TABLE} table rows"
+    backend.execute(rows)  # a new file, of which nothing is known
+    known = "select n_live_tup from pg_stat_all_tables where relid = %s::regclass"
+    assert eventually(lambda: backend.execute(known, TABLE) == [(6,)])  # told only as that session ends
+    backend.execute("select pg_stat_reset()")
+    with pytest.raises(AuditAccessError, match=r"sees no row of .* whether its \d+ pages hold any.*`analyze accounts_"):
+        access(audit_role(backend), tenants)
+
+
+def test_a_table_that_is_empty_after_rows_were_deleted_is_believed_once_it_was_analyzed(backend: Backend) -> None:
+    tenants = two_tenants(backend)
+    backend.execute(f"delete from {TABLE}")
+    backend.execute(f"analyze {TABLE}")
+    assert access(audit_role(backend), tenants).per_tenant
 
 
 def test_a_bound_role_without_any_tenant_is_refused(backend: Backend) -> None:
