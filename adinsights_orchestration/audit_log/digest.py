@@ -25,11 +25,36 @@ from adinsights_orchestration.audit_log.source import Column, Kind
 _SEPARATOR = 31
 _NULL = 30
 _SIGN = 1 << 63
+_HASHED = frozenset(
+    (
+        *("jsonb", "numeric", "real", "double precision", "date", "interval", "inet", "cidr", "macaddr", "bytea"),
+        *("time without time zone", "time with time zone", "timestamp without time zone", "character", "oid"),
+    )
+)
+_SPELLING = {
+    "timezone": "UTC",
+    "datestyle": "ISO",
+    "intervalstyle": "postgres",
+    "bytea_output": "hex",
+    "extra_float_digits": "1",
+}
+
+
+def spelling(*, local: bool) -> sql.Composed:
+    """Calls that set what a column's text depends on, as every session needs it whose text or digests are compared.
+
+    Args:
+        local: For this transaction; else for the session.
+    """
+    return sql.SQL(", ").join(
+        sql.SQL("set_config({}, {}, {})").format(sql.Literal(name), sql.Literal(value), sql.Literal(local))
+        for name, value in _SPELLING.items()
+    )
 
 
 def fast(columns: Sequence[Column], row: str = "t") -> sql.Composed:
     """The fast fingerprint of row `row` in Postgres, a bigint, of these columns alone."""
-    names = sql.SQL(", ").join(sql.Identifier(row, column.name) for column in columns)
+    names = sql.SQL(", ").join(_hashable(column, sql.Identifier(row, column.name)) for column in columns)
     return sql.SQL("hash_record_extended(row({}), 0)").format(names)
 
 
@@ -53,6 +78,12 @@ def as_archived(column: Column, row: str = "t") -> sql.Composable:
     if column.kind is Kind.OTHER:
         return sql.SQL("{}::text").format(name)
     return sql.SQL("{}::int8").format(name) if column.kind is Kind.INTEGER else name
+
+
+def _hashable(column: Column, name: sql.Identifier) -> sql.Composable:
+    """The column, or its text where Postgres may have no extended hash of its type, as of `json`."""
+    own = column.kind is not Kind.OTHER or column.plain_type in _HASHED
+    return name if own else sql.SQL("{}::text").format(name)
 
 
 def _postgres(column: Column, name: sql.Identifier) -> sql.Composable:

@@ -17,6 +17,7 @@ from adinsights_orchestration.errors import AdinsightsError, ConfigurationError
 
 NOBODY = UUID(int=0)  # whose the rows of a table without tenants are
 _DECLARE = "Name another column in the declaration of the table, or give this one that type."
+_TAKEN = frozenset(("file_row_number", "adinsights_object", "adinsights_portable", "adinsights_fast"))
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
 
 
@@ -76,7 +77,12 @@ class Column:
     @property
     def kind(self) -> Kind:
         """How it stands in the archive."""
-        return _KINDS.get(re.sub(r"\(.*\)", "", self.type).strip(), Kind.OTHER)
+        return _KINDS.get(self.plain_type, Kind.OTHER)
+
+    @property
+    def plain_type(self) -> str:
+        """Its type without length or precision: `character varying`, `timestamp with time zone`."""
+        return re.sub(r" ?\(.*?\)", "", self.type).strip()
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,12 +97,13 @@ class Source:
         tenant: The uuid column that tells whose a row is; None where rows belong to nobody.
         place: The database that it lies in.
         archive: Whether rows may go unarchived.
-        window_days: For how long rows are kept; None: as each tenant's contract says.
+        window_days: For how long rows are kept, whatever a contract says; None: as each tenant's contract says.
         action: The column that tells what was done; None where the table has none.
         resource_type: The column that a hold on a resource reads; None where the table has none.
         resource_id: The same.
         person: The column that tells who caused a row; None where the table has none.
-        only: SQL condition on `t` that a row must meet to be deleted at all: `t.closed_at is not null`.
+        only: SQL condition on `t` that a row must meet to be deleted at all: `t.closed_at is not null`. Not with an
+            archive: a day is proven and deleted as a whole.
     """
 
     name: str
@@ -124,6 +131,11 @@ class Source:
             raise ConfigurationError(
                 f"{self.name} has neither tenants nor a window", next_step="Say for how many days its rows are kept."
             )
+        if self.only is not None and self.archive is not Archive.OFF:
+            raise ConfigurationError(
+                f"{self.name} has an archive, and a condition that only some of its rows meet",
+                next_step="Leave the condition out, or declare the table with `archive=Archive.OFF`.",
+            )
 
     @property
     def schema_and_table(self) -> tuple[str, ...]:
@@ -138,6 +150,11 @@ class Source:
             raise SourceError(
                 f"{self.table} has no column {', '.join(missing)}",
                 next_step="Check that the address names the right database, and the declaration of the table.",
+            )
+        if taken := sorted(_TAKEN & found.keys()):
+            raise SourceError(
+                f"{self.table} has a column {', '.join(taken)}, a name that the archive's reader needs itself",
+                next_step="Rename the column; nothing else in the archive depends on it.",
             )
         if found[self.time].kind is not Kind.MOMENT:
             raise SourceError(

@@ -111,6 +111,7 @@ class BackendSession:
         seconds = max(min(self._timeout_seconds, self._left()), _SHORTEST_STATEMENT_SECONDS)
         cursor.execute(
             """select set_config('statement_timeout', %s, true), set_config('timezone', 'UTC', true),
+                      set_config('datestyle', 'ISO', true),
                       set_config('idle_in_transaction_session_timeout', %s, true)""",
             (f"{ceil(seconds * 1000)}ms", _IDLE_IN_TRANSACTION),
         )

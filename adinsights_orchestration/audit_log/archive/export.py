@@ -180,7 +180,7 @@ def connected(dsn: str) -> Iterator[Any]:
     try:
         with connection.cursor() as cursor:
             cursor.execute("set transaction isolation level repeatable read, read only")
-            cursor.execute("set timezone = 'UTC'")
+            cursor.execute(sql.SQL("select {}").format(digest.spelling(local=False)).as_string(None))
             cursor.execute("set synchronize_seqscans = off")  # a scan that begins in the middle breaks every order
             cursor.execute("set row_security = off")  # a policy that would filter is an error, not a smaller archive
             cursor.execute(f"set lock_timeout = '{_LOCK_TIMEOUT}'")

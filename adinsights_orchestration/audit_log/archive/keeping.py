@@ -79,8 +79,9 @@ def _compare(
             f"""
             create or replace temp table {_LOST} as
             select file.number::integer as file, theirs.file_row_number as place
-              from read_parquet(?, filename = true, file_row_number = true, hive_partitioning = false) theirs
-              join (select unnest(?) as name, unnest(range(?)) as number) file on theirs.filename = file.name
+              from read_parquet(?, filename = '{reader.OBJECT}', file_row_number = true, hive_partitioning = false)
+                   theirs
+              join (select unnest(?) as name, unnest(range(?)) as number) file on theirs.{reader.OBJECT} = file.name
               anti join read_parquet(?, hive_partitioning = false) ours on {same_key}
              where epoch_us(theirs."{source.time}") >= {start} and epoch_us(theirs."{source.time}") < {start + _DAY}
             """,  # noqa: S608  (names of a declaration, and numbers)

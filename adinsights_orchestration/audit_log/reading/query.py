@@ -191,13 +191,14 @@ def _make_view(
     if whole:
         connection.read_parquet(names, union_by_name=True, hive_partitioning=False).create_view(view_of(source))
         return
-    rows = connection.read_parquet(names, union_by_name=True, hive_partitioning=False, filename=True)
+    columns = {"filename": reader.OBJECT}  # DuckDB's types know of no name here
+    rows = connection.read_parquet(names, union_by_name=True, hive_partitioning=False, **columns)  # type: ignore[arg-type]
     rows.create_view(_OBJECTS)
     connection.execute(f"create table {_DAYS} (name varchar, day date)")
     connection.executemany(f"insert into {_DAYS} values (?, ?)", days)  # noqa: S608  (values are parameters)
     connection.execute(
-        f'create view "{view_of(source)}" as select o.* exclude (filename) from {_OBJECTS} o'  # noqa: S608  (names of ours)
-        f' semi join {_DAYS} d on o.filename = d.name and o."{source.time}"::date = d.day'
+        f'create view "{view_of(source)}" as select o.* exclude ({reader.OBJECT}) from {_OBJECTS} o'  # noqa: S608  (names of ours)
+        f' semi join {_DAYS} d on o.{reader.OBJECT} = d.name and o."{source.time}"::date = d.day'
     )
 
 

@@ -31,6 +31,7 @@ from adinsights_orchestration.errors import AdinsightsError
 _DAY_MICROSECONDS = 86_400_000_000
 _EPOCH = date(1970, 1, 1)
 _MEMORY = "192MB"
+OBJECT = "adinsights_object"  # the column of the file's name: that of DuckDB's may be one of the table's
 
 
 class ContentError(AdinsightsError):
@@ -169,9 +170,9 @@ def _read(
 ) -> Iterator[tuple[str, UUID, date, int, int]]:
     tenant = f'"{source.tenant}"' if source.tenant else "null"
     query = f"""
-        select filename, {tenant}, epoch_us("{source.time}") // {_DAY_MICROSECONDS}, count(*),
+        select {OBJECT}, {tenant}, epoch_us("{source.time}") // {_DAY_MICROSECONDS}, count(*),
                sum({digest.portable_in_duckdb(columns)})
-          from read_parquet(?, filename = true, hive_partitioning = false) group by 1, 2, 3"""  # noqa: S608  (names of a declaration)
+          from read_parquet(?, filename = '{OBJECT}', hive_partitioning = false) group by 1, 2, 3"""  # noqa: S608  (names of a declaration)
     try:
         rows: list[Any] = connection.execute(query, [list(paths)]).fetchall()
     except duckdb.Error as error:

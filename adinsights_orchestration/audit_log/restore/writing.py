@@ -15,7 +15,9 @@ from typing import Protocol
 from uuid import UUID
 
 import psycopg
+from psycopg import sql
 
+from adinsights_orchestration.audit_log import digest
 from adinsights_orchestration.audit_log.model import At, Digest
 from adinsights_orchestration.audit_log.reading.reader import ContentError
 from adinsights_orchestration.audit_log.restore import statements
@@ -198,9 +200,10 @@ class Writing:
 
     def _prepare(self, cursor: Cursor, tenants: Sequence[UUID]) -> None:
         cursor.execute(
-            """select set_config('lock_timeout', %s, true), set_config('statement_timeout', %s, true),
-                      set_config('timezone', 'UTC', true), set_config('datestyle', 'ISO', true),
-                      set_config('idle_in_transaction_session_timeout', %s, true)""",
+            sql.SQL(
+                """select set_config('lock_timeout', %s, true), set_config('statement_timeout', %s, true), {},
+                          set_config('idle_in_transaction_session_timeout', %s, true)"""
+            ).format(digest.spelling(local=True)),
             (f"{max(1, round(self.lock_timeout_seconds * 1000))}ms", _STATEMENT_TIMEOUT, _IDLE_TIMEOUT),
         )
         self.target.access.stand_in(cursor, tenants)

@@ -22,7 +22,9 @@ from typing import Protocol
 from uuid import UUID
 
 import psycopg
+from psycopg import sql
 
+from adinsights_orchestration.audit_log import digest
 from adinsights_orchestration.audit_log.model import At
 from adinsights_orchestration.audit_log.source import NOBODY
 from adinsights_orchestration.audit_log.table.access import Access
@@ -285,9 +287,11 @@ class Deleter:
         cursor.execute("set transaction isolation level repeatable read")
         limits = self._limits
         cursor.execute(
-            """select set_config('lock_timeout', %s, true), set_config('statement_timeout', %s, true),
-                      set_config('timezone', 'UTC', true), set_config('enable_sort', 'off', true),
-                      set_config('idle_in_transaction_session_timeout', '60s', true)""",
+            sql.SQL(
+                """select set_config('lock_timeout', %s, true), set_config('statement_timeout', %s, true),
+                          {}, set_config('enable_sort', 'off', true),
+                          set_config('idle_in_transaction_session_timeout', '60s', true)"""
+            ).format(digest.spelling(local=True)),
             (_milliseconds(limits.lock_timeout_seconds), _milliseconds(limits.statement_timeout_seconds)),
         )
         self._access.stand_in(cursor, scope.tenants)

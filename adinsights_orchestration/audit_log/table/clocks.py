@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 
 from adinsights_orchestration.errors import AdinsightsError
 
-ASK = "select clock_timestamp()"
+ASK = "select extract(epoch from clock_timestamp())::float8"  # whatever spelling of moments a database has
 _MOST_APART = timedelta(hours=1)
 
 
@@ -19,16 +19,18 @@ class ClockError(AdinsightsError):
     """This host's clock and a server's are far apart; nothing was deleted or archived."""
 
 
-def require_same_time(host: datetime, server: datetime, whose: str) -> None:
+def require_same_time(host: datetime, server: float, whose: str) -> None:
     """Refuses a host's clock that is more than an hour from a server's, whichever of the two is wrong.
 
     Args:
         host: The moment by this host's clock.
-        server: The same moment by the server's.
+        server: The same moment by the server's, in seconds since 1970: what `ASK` returns.
         whose: Which server.
     """
-    if abs(host - server) > _MOST_APART:
-        ours, theirs = (f"{each.astimezone(UTC):%Y-%m-%d %H:%M}" for each in (host, server))
+    if abs(host.timestamp() - server) > _MOST_APART.total_seconds():
+        ours, theirs = (
+            f"{each:%Y-%m-%d %H:%M}" for each in (host.astimezone(UTC), datetime.fromtimestamp(server, UTC))
+        )
         raise ClockError(
             f"this host's clock says {ours} UTC, that of {whose} {theirs}",
             next_step="Nothing was deleted or archived: by a clock that is ahead, rows would be past their window too"
