@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import date, datetime, timedelta
 
 import dagster as dg
@@ -16,10 +17,12 @@ from adinsights_orchestration.audit_log.reading.verify import verify_range
 from adinsights_orchestration.audit_log.restore.run import Order, Restore
 from adinsights_orchestration.audit_log.retention.again import archive_again, not_held_any_more
 from adinsights_orchestration.audit_log.retention.automation import build_retention
-from adinsights_orchestration.audit_log.source import AUDIT_LOG, Source
+from adinsights_orchestration.audit_log.retention.run import Retention
+from adinsights_orchestration.audit_log.source import AUDIT_LOG, Archive, Source
 from adinsights_orchestration.audit_log.source import Place as Where
 from adinsights_orchestration.clock import utc_now
 from adinsights_orchestration.environments import Automation
+from adinsights_orchestration.errors import ConfigurationError
 from adinsights_orchestration.tenants.model import Tenant
 from adinsights_orchestration.unattended import Quietly, as_ever
 from tests.audit_log.archived import serve
@@ -29,6 +32,7 @@ from tests.audit_log.rows import FIRST, moment
 from tests.cli.conftest import Answer
 from tests.quiet import Windows
 
+OF_TENANTS = Source("notes", "notes", "at", ("id",), tenant="whose", place=Where.OPS_STORE, window_days=2_555)
 NOTES = Source("notes", "notes", "at", ("id",), place=Where.OPS_STORE, window_days=90)
 RANGE, NAMED = ("--from", str(FIRST), "--to", str(LAST)), ("--table", "notes")
 Command = Callable[..., Answer]
@@ -315,3 +319,22 @@ def test_filters_on_columns_that_it_has_not_are_refused(command: Command, filter
     if named == "tenant":
         answer = command("restore", *RANGE, *NAMED, *filters)
         assert (answer.code != 0, "nobody's" in answer.err) == (True, True)
+
+
+def test_a_window_that_is_declared_counts_for_every_tenant_whatever_its_contract_says(place: Place) -> None:
+    tenant = place.tenants[0]
+    serve(place.ops, [Tenant(tenant, "One", "one", retention_days=365)])
+    with place.ops.begin() as connection:
+        connection.execute(sa.text("create table notes (id int primary key, at timestamptz not null, whose uuid)"))
+        values = [{"id": age, "at": LATER - timedelta(days=age), "whose": tenant} for age in (400, 2_554, 2_557)]
+        connection.execute(sa.text("insert into notes values (:id, :at, :whose)"), values)
+    source = replace(OF_TENANTS, archive=Archive.OFF)
+    report = Retention(place.settings, place.ops, source, lambda: LATER, "a test", None, apply=True).run()
+    with place.ops.begin() as connection:
+        left = connection.execute(sa.text("select id from notes order by id")).scalars().all()
+    assert (report.rows, left) == (1, [400, 2_554])
+
+
+def test_a_condition_on_rows_and_an_archive_are_not_declared_together() -> None:
+    with pytest.raises(ConfigurationError, match="has an archive, and a condition that only some of its rows meet"):
+        replace(OF_TENANTS, only="t.closed_at is not null")

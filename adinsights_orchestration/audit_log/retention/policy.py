@@ -7,6 +7,7 @@ not: of all that may go wrong here, rows that a court wants are what nobody brin
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime
 
 from adinsights_orchestration.audit_log.holds import holds_in_force
@@ -50,7 +51,10 @@ def current_policy(settings: Settings, store: OpsStore, source: Source, clock: C
     if source.tenant is None:
         assert source.window_days is not None
         return Policy(now, {NOBODY: source.window_days}, restored, least_days=1)
-    return policy_of(_trusted_registry(settings, store, now), now, restored)
+    policy = policy_of(_trusted_registry(settings, store, now), now, restored)
+    if source.window_days is None:
+        return policy
+    return replace(policy, windows=dict.fromkeys(policy.windows, source.window_days), least_days=1)
 
 
 def _trusted_registry(settings: Settings, store: OpsStore, now: datetime) -> Registry:
