@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import threading
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -143,3 +144,27 @@ def test_a_night_that_was_not_done_for_weeks_is_still_late_and_over_with_the_nex
     syncs(plant, ACME.slug, [3], ended=plant.now - HOUR)
     build(plant, plant.now)
     assert plant.tick().changes["resolved"] == 2
+
+
+def test_a_disk_that_does_not_answer_holds_no_evaluation_up_and_is_asked_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow, asked, answers = tmp_path / "slow", list[str](), threading.Event()
+    slow.mkdir()
+    truth = shutil.disk_usage
+
+    def usage(folder: Path) -> object:
+        if folder == slow:
+            asked.append("slow")
+            assert answers.wait(60)
+        return truth(folder)
+
+    monkeypatch.setattr("shutil.disk_usage", usage)
+    for _ in range(3):
+        there, silent = disks.read([tmp_path, slow], seconds=0.2)
+        assert (there.problem, silent) == ("", Disk(str(slow), None, "its disk does not answer"))
+    assert asked == ["slow"]
+    answers.set()
+    disks._asking[slow].join()
+    (back,) = disks.read([slow])
+    assert (back.folder, back.problem, len(asked)) == (str(slow), "", 2)
