@@ -153,6 +153,7 @@ def _erasure(plan: ErasurePlan) -> dict[str, Any]:
         "by_day": {day.isoformat(): rows for day, rows in plan.rows.items()},
         "rewritten": len(plan.rewritten),
         "removed_whole": len(plan.removed),
+        "former_rows_of_others": plan.former,
         "in_table": [" ".join(part or "" for part in key) for key in plan.in_table],
         "obstacles": plan.obstacles,
         "removed": plan.swept.removed,
@@ -166,6 +167,12 @@ def _show_erasure(plan: ErasurePlan, *, done: bool) -> None:
     process.print_rows(
         _months(plan.rows), as_json=False, empty="no row of that is in force in the archive", title=title
     )
+    if plan.former:
+        process.say(
+            f"{plan.former:,} rows of others as they were before their days were archived anew"
+            f" {'went' if done else 'go'} along, in objects of which nothing in force is left",
+            style="yellow",
+        )
     if plan.in_table:
         process.say("--json lists the ids of the rows that are in the table (in_table)", style="yellow")
     say_swept(plan.swept, 0)

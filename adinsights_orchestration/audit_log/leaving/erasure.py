@@ -10,7 +10,7 @@ some are there the archive would only take them in again.
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -28,7 +28,7 @@ from adinsights_orchestration.audit_log.bookkeeping.standing import Standing, mo
 from adinsights_orchestration.audit_log.leaving import preflight
 from adinsights_orchestration.audit_log.leaving.matching import Conditions, Key, Subject, has_key, keys_of, matches
 from adinsights_orchestration.audit_log.leaving.removing import Archive, Leaving, RemovalError, Swept, by_month, unnamed
-from adinsights_orchestration.audit_log.leaving.rewriting import Rewrite, inputs_of, rewrite
+from adinsights_orchestration.audit_log.leaving.rewriting import Rewrite, inputs_of, leave_out
 from adinsights_orchestration.audit_log.model import At, Cause, Chunk, DataFile, Digest
 from adinsights_orchestration.audit_log.reading import reader
 from adinsights_orchestration.audit_log.reading.decoding import decoded
@@ -53,6 +53,8 @@ class ErasurePlan:
         in_table: Those of them that are in the table, and of rows there that nothing archived yet.
         rows: Rows that go, by day.
         rewritten: Objects that are written anew without them.
+        former: Rows of others, as an earlier revision has them, in objects of which nothing that is in force is left:
+            they go along, and with them what a row said before it was changed.
         removed: Objects that go as a whole: of earlier revisions with such rows, and of runs that died.
         obstacles: Why nothing can be done now.
         swept: What became of the objects.
@@ -63,6 +65,7 @@ class ErasurePlan:
     in_table: list[Key] = field(default_factory=list)
     rows: dict[date, int] = field(default_factory=dict)
     rewritten: set[str] = field(default_factory=set)
+    former: int = 0
     removed: dict[str, DataFile] = field(default_factory=dict)
     obstacles: list[str] = field(default_factory=list)
     swept: Swept = field(default_factory=Swept)
@@ -176,12 +179,15 @@ class Erasure:
         for file, found in _search(store, files, lambda rows: _by_day(source, rows, plan.keys), self._at_once):
             if isinstance(found, ContentError):  # it was whole a moment ago
                 raise found
+            doomed, others = found
             needed = {day for _, day in users.get(file.key, ())}
-            if found and needed:
+            if doomed and needed:
                 plan.rewritten.add(file.key)
-            elif found:
+            elif doomed:
                 plan.removed[file.key] = file
-            days.update({day: rows for day, rows in found.items() if day in needed})
+            if doomed and needed.isdisjoint(others):
+                plan.former += others.total()
+            days.update({day: rows for day, rows in doomed.items() if day in needed})
         plan.rows = dict(sorted(days.items()))
 
     @property
@@ -210,7 +216,7 @@ class Erasure:
         doomed = partial(has_key, names=source.keys, keys=plan.keys)
         keys = plan.rewritten.intersection(key for chunk in chunks for key in chunk.files)
         inputs = inputs_of(standing, tenant, keys, standing.users())
-        rewrites = {each.file.key: rewrite(store, source, tenant, [each], doomed) for each in inputs}
+        rewrites = {each.file.key: leave_out(store, source, tenant, each, doomed) for each in inputs}
         files = {key: put(store, each.encoded) for key, each in rewrites.items() if each.encoded is not None}
         known = self.archive.ledger.in_force(chunks[0].day, chunks[-1].day)
         before, after = [], []
@@ -275,10 +281,12 @@ def _keys(rows: pa.Table, conditions: Conditions, names: Sequence[str]) -> set[K
     return set(keys_of(rows.filter(matches(rows, conditions)), names))
 
 
-def _by_day(source: Source, rows: pa.Table, keys: Collection[Key]) -> dict[date, int]:
-    """The rows with these keys, counted by day."""
-    found: dict[date, int] = defaultdict(int)
-    meant = rows.filter(has_key(rows, source.keys, keys))
-    for moment in pc.cast(meant.column(source.time), pa.int64()).to_pylist():
-        found[date.fromordinal(_EPOCH + moment // _DAY_MICROSECONDS)] += 1
-    return dict(found)
+def _by_day(source: Source, rows: pa.Table, keys: Collection[Key]) -> tuple[Counter[date], Counter[date]]:
+    """The rows with these keys, and the others, counted by day."""
+    meant = has_key(rows, source.keys, keys)
+    return _days(source, rows.filter(meant)), _days(source, rows.filter(pc.invert(meant)))
+
+
+def _days(source: Source, rows: pa.Table) -> Counter[date]:
+    days = pc.value_counts(pc.divide(pc.cast(rows.column(source.time), pa.int64()), _DAY_MICROSECONDS))
+    return Counter({date.fromordinal(_EPOCH + each["values"]): each["counts"] for each in days.to_pylist()})

@@ -3,7 +3,7 @@
 Belongs here: leaving rows out of objects, encoding the others anew, and telling the content of both. Does not
 belong here: which objects, and why (`compaction`, `erasure`, `offboarding`), or proving the outcome
 (`reading.proving`). An object may hold rows that are in force no longer, because a day of its month was archived anew
-since: those are never taken along.
+since: what is left of it keeps those too, but for what somebody is handed.
 """
 
 from __future__ import annotations
@@ -50,9 +50,9 @@ class Rewrite:
     """What became of some objects of one tenant that have the same columns.
 
     Attributes:
-        encoded: The object that stands in their place; None where nothing is left of them.
-        kept: What it holds, by day.
-        left_out: What was left out on purpose, by day.
+        encoded: The object that stands in their place; None where nothing in force is left of them.
+        kept: What it holds that is in force, by day.
+        left_out: What of that was left out on purpose, by day.
         bounds: The first and the last moment of what it holds, by day.
     """
 
@@ -75,9 +75,7 @@ def inputs_of(standing: Standing, tenant: UUID, keys: Collection[str], users: Ma
     return [Input(standing.files[key], days[key]) for key in sorted(keys, key=lambda key: (chain.day_of_key(key), key))]
 
 
-def rewrite(
-    store: Store, source: Source, tenant: UUID, inputs: Sequence[Input], doomed: Doomed | None = None
-) -> Rewrite:
+def rewrite(store: Store, source: Source, tenant: UUID, inputs: Sequence[Input]) -> Rewrite:
     """Reads objects of the same columns, and encodes what is in force of them anew.
 
     Args:
@@ -85,30 +83,57 @@ def rewrite(
         source: The table.
         tenant: Whose they are.
         inputs: The objects.
-        doomed: Tells which rows of a table are left out; None: none is.
 
     Raises:
         ContentError: An object is missing or changed.
     """
     (columns,) = {each.file.columns for each in inputs}
-    kept, left_out = list[pa.Table](), list[pa.Table]()
-    for each in inputs:
-        rows = decoded(each.file, reader.fetch(store, each.file))
-        rows = pa.concat_tables([rows.slice(0, 0), *(of_day(source, rows, day) for day in sorted(each.days))])
-        chosen = doomed(rows) if doomed is not None else pa.array([False] * rows.num_rows, pa.bool_())
-        kept.append(rows.filter(pc.invert(chosen)))
-        left_out.append(rows.filter(chosen))
-    found = Rewrite()
-    stays = pa.concat_tables(kept)
-    days = sorted({day for each in inputs for day in each.days})
-    if stays.num_rows:
-        period = chain.day_period(days[0]) if len(days) == 1 else chain.month_period(days[0])
-        found.encoded = _encoded(source, tenant, columns, period, stays)
-        found.kept = _contents(source, columns, found.encoded.content)
-        found.bounds = {day: _bounds(source, of_day(source, stays, day)) for day in found.kept}
-    if any(table.num_rows for table in left_out):
-        found.left_out = _contents(source, columns, encode(pa.concat_tables(left_out).to_batches()))
+    rows = [_in_force(source, each, decoded(each.file, reader.fetch(store, each.file))) for each in inputs]
+    days = frozenset[date]().union(*(each.days for each in inputs))
+    return _anew(source, tenant, columns, pa.concat_tables(rows), days)
+
+
+def leave_out(store: Store, source: Source, tenant: UUID, each: Input, doomed: Doomed) -> Rewrite:
+    """Reads an object, and encodes it anew without some rows.
+
+    What it holds of earlier revisions stays with it, unless nothing else of it is left: no manifest would name it.
+
+    Args:
+        store: Where it is.
+        source: The table.
+        tenant: Whose it is.
+        each: The object.
+        doomed: Tells which rows of a table are left out.
+
+    Raises:
+        ContentError: The object is missing or changed.
+    """
+    rows = decoded(each.file, reader.fetch(store, each.file))
+    chosen = doomed(rows)
+    left_out = _in_force(source, each, rows.filter(chosen))
+    found = _anew(source, tenant, each.file.columns, rows.filter(pc.invert(chosen)), each.days)
+    if left_out.num_rows:
+        found.left_out = _contents(source, each.file.columns, encode(left_out.to_batches()))
     return found
+
+
+def _in_force(source: Source, each: Input, rows: pa.Table) -> pa.Table:
+    return pa.concat_tables([rows.slice(0, 0), *(of_day(source, rows, day) for day in sorted(each.days))])
+
+
+def _anew(
+    source: Source, tenant: UUID, columns: tuple[Column, ...], rows: pa.Table, in_force: Collection[date]
+) -> Rewrite:
+    """One object of these rows, if some of them are of the days that are in force."""
+    if not any(of_day(source, rows, day).num_rows for day in in_force):
+        return Rewrite()
+    first, last = (moment.date() for moment in _bounds(source, rows))
+    period = chain.day_period(first) if first == last else chain.month_period(first)
+    encoded = _encoded(source, tenant, columns, period, rows)
+    contents = _contents(source, columns, encoded.content)
+    kept = {day: content for day, content in contents.items() if day in in_force}
+    bounds = {day: _bounds(source, of_day(source, rows, day)) for day in kept}
+    return Rewrite(encoded, kept, {}, bounds)
 
 
 def _encoded(source: Source, tenant: UUID, columns: tuple[Column, ...], period: str, rows: pa.Table) -> Encoded:

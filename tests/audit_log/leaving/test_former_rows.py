@@ -8,9 +8,12 @@ import duckdb
 import pytest
 
 from adinsights_orchestration.audit_log.leaving.compaction import compact
+from adinsights_orchestration.audit_log.leaving.erasure import Erasure
+from adinsights_orchestration.audit_log.leaving.matching import Subject
 from adinsights_orchestration.audit_log.leaving.offboarding import Offboarding
 from tests.audit_log.archive.test_run import archived, exactly
 from tests.audit_log.conftest import Place
+from tests.audit_log.leaving.test_erasure import PERSON, caused_by_the_person
 from tests.audit_log.living import (
     KEEPS,
     MUCH_LATER,
@@ -123,3 +126,69 @@ def test_off_boarding_takes_what_a_row_said_before_along(changed: Place) -> None
     assert [key for key in objects(changed) if str(changed.tenants[0]) in key] == []
     mine = [row for row in changed.rows if row.tenant == changed.tenants[0]]
     assert (verified(changed).problems, verified(changed).rows) == ([], len(changed.rows) - len(mine))
+
+
+@pytest.fixture
+def forgotten(place: Place) -> Place:
+    """A month with a row of a person whom the backend has deleted since; compacted before and after, out of the table.
+
+    A row of somebody else was changed on the same day, and one on another.
+    """
+    theirs = caused_by_the_person(place)
+    let_the_month_end(place)
+    compacted(place)
+    place.backend.execute("delete from accounts_user where id = %s", PERSON)
+    for row in (row_of(place, FIRST), row_of(place, SECOND)):
+        change(place, row)
+    compacted(place)
+    compacted(place)
+    place.backend.execute("delete from accounts_auditlog where id = %s", theirs.id)
+    return place
+
+
+def erasure(place: Place) -> Erasure:
+    return Erasure(archive_of(place), Subject(place.tenants[0], str(PERSON)), "request 4711")
+
+
+def test_a_person_whom_the_backend_deleted_is_found_by_what_was_archived_before_however_often_it_was_compacted(
+    forgotten: Place,
+) -> None:
+    theirs = next(row for row in forgotten.rows if row.day == FIRST and row.at.second == 7 and row.at.microsecond == 0)
+    assert erasure(forgotten).plan().rows == {FIRST: 1}
+    plan = erasure(forgotten).apply()
+    assert (plan.rows, plan.former) == ({FIRST: 1}, 0)
+    assert said_of(forgotten, theirs) == set()
+    assert erasure(forgotten).plan().empty
+    assert (verified(forgotten).problems, verified(forgotten).rows) == ([], len(forgotten.rows) - 1)
+
+
+def test_an_erasure_leaves_what_the_rows_of_others_said_before_and_so_does_the_next_compaction(
+    forgotten: Place,
+) -> None:
+    erasure(forgotten).apply()
+    others = [row_of(forgotten, FIRST), row_of(forgotten, SECOND)]
+    for day in (FIRST + timedelta(days=2), FIRST + timedelta(days=3)):
+        change(forgotten, row_of(forgotten, day))
+        others.append(row_of(forgotten, day))
+    compacted(forgotten)
+    assert [said_of(forgotten, row) for row in others] == [{"login", "nothing to see"}] * 4
+    assert len([key for key in objects(forgotten) if str(forgotten.tenants[0]) in key]) == 2
+    leave_the_table(forgotten)
+    register(forgotten, keeps=(MUCH_LATER.date() - FIRST).days - 2)
+    assert expired(forgotten).rows == {}
+    register(forgotten, keeps=KEEPS)
+    expired(forgotten)
+    assert (objects(forgotten), verified(forgotten).problems) == (set(), [])
+
+
+def test_what_others_said_before_in_an_object_that_goes_as_a_whole_is_counted(place: Place) -> None:
+    theirs = caused_by_the_person(place)
+    let_the_month_end(place)
+    place.backend.execute("delete from accounts_user where id = %s", PERSON)
+    change(place, row_of(place, FIRST))
+    place.backend.execute("delete from accounts_auditlog where id = %s", theirs.id)
+    beside = [row for row in place.rows if (row.day, row.tenant) == (FIRST, place.tenants[0]) and row != theirs]
+    assert erasure(place).plan().former == len(beside)
+    assert erasure(place).apply().former == len(beside)
+    assert said_of(place, row_of(place, FIRST)) == {"nothing to see"}
+    assert said_of(place, theirs) == set()
