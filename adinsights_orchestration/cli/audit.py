@@ -12,6 +12,7 @@ from adinsights_orchestration.cli import (
     audit_holds,
     audit_leaving,
     audit_life,
+    audit_query,
     audit_restore,
     audit_retention,
 )
@@ -27,6 +28,7 @@ def _group() -> None:
 
 
 audit_archive.register(app)
+audit_query.register(app)
 audit_retention.register(app)
 audit_restore.register(app)
 audit_holds.register(app)

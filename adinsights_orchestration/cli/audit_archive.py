@@ -1,7 +1,8 @@
-"""`adinsights audit archive`, `verify`, `query`, `status`: the archive from the command line.
+"""`adinsights audit archive`, `verify`, `status`: the archive from the command line.
 
-Belongs here: asking and showing. Does not belong here: the work (`audit_log`). `verify` and `query` need the store and
-no database; what they were asked for is journalled where the ops store answers.
+Belongs here: asking and showing, and who read it. Does not belong here: the work (`audit_log`), what rows say
+(`audit_query`). `verify` needs the store and no database; what it was asked for is journalled where the ops store
+answers.
 """
 
 from __future__ import annotations
@@ -15,12 +16,9 @@ from adinsights_orchestration.cli import process
 from adinsights_orchestration.cli.entry import EXIT_NOT_WELL
 from adinsights_orchestration.clock import utc_now
 from adinsights_orchestration.errors import AdinsightsError, ConfigurationError, OpsStoreError
-from adinsights_orchestration.redaction import Verbatim
 
 if TYPE_CHECKING:
     from adinsights_orchestration.audit_log.archive.report import ArchiveReport
-    from adinsights_orchestration.audit_log.bookkeeping.ledger import Known
-    from adinsights_orchestration.audit_log.reading.choosing import Knowing
     from adinsights_orchestration.audit_log.reading.verify import VerifyReport
     from adinsights_orchestration.audit_log.source import Source
     from adinsights_orchestration.ops_store.store import OpsStore
@@ -37,7 +35,6 @@ def register(app: typer.Typer) -> None:
     """Adds the commands to the group."""
     app.command("archive")(archive)
     app.command("verify")(verify)
-    app.command("query")(query)
     app.command("status")(status)
 
 
@@ -99,9 +96,9 @@ def verify(
     try:
         report = verify_range(open_store(log), source, begin, end, at_once=log.at_once, head=head)
     except AdinsightsError as error:
-        _journal(settings, source, "verify", {**about, "failed": type(error).__name__})
+        note_reading(settings, source, "verify", {**about, "failed": type(error).__name__})
         raise
-    _journal(settings, source, "verify", {**about, "problems": len(report.problems)})
+    note_reading(settings, source, "verify", {**about, "problems": len(report.problems)})
     if as_json:
         process.print_json(_document(report))
     else:
@@ -120,56 +117,6 @@ def verify(
         for problem in report.problems:
             process.say(problem, style="red")
     raise typer.Exit(EXIT_NOT_WELL if report.problems or report.missing else 0)
-
-
-def query(  # noqa: PLR0913, PLR0917  (a parameter for each option)
-    tenant: Annotated[str, typer.Option(help="Only this tenant's rows: slug, name or id.")] = "",
-    action: Annotated[str, typer.Option(help="Only rows of this action.")] = "",
-    resource_type: Annotated[str, typer.Option("--resource-type", help="Only rows about this kind.")] = "",
-    first: FromOption = "",
-    last: ToOption = "",
-    limit: Annotated[int | None, typer.Option(help="At most so many rows, the newest; 100 without it.", min=1)] = None,
-    sql: Annotated[
-        str, typer.Option(help="A SELECT instead, over the view audit_log; of another table over its name.")
-    ] = "",
-    table: TableOption = "",
-    as_json: process.JsonOption = False,
-) -> None:
-    """Read the archive where it lies. The rows hold personal data: they go to your terminal and nowhere else."""
-    from adinsights_orchestration.audit_log.own_history import archived_table
-    from adinsights_orchestration.audit_log.reading.query import Question, ask
-    from adinsights_orchestration.audit_log.store.opening import open_store
-    from adinsights_orchestration.cli.selection import tenant_id
-
-    settings, source = process.settings(), archived_table(table)
-    whose = tenant_id(settings, tenant) if tenant else None
-    question = Question(
-        tenant=whose,
-        action=action or None,
-        resource_type=resource_type or None,
-        first=_day(first, "--from"),
-        last=_day(last, "--to"),
-        limit=limit,
-        sql=sql or None,
-    )
-    about = {"tenant": str(whose) if whose else None, "sql": bool(sql)}
-    try:
-        answer = ask(
-            open_store(settings.audit_log),
-            source,
-            question,
-            at_once=settings.audit_log.at_once,
-            knowing=_knowing(settings, source),
-        )
-    except AdinsightsError as error:  # whose own words may quote a row
-        _journal(settings, source, "query", {**about, "failed": type(error).__name__})
-        raise
-    _journal(settings, source, "query", {**about, "rows": len(answer.rows)})
-    # Who did it, and from where, is what is asked for here; everywhere else these are taken out.
-    rows = [
-        {name: Verbatim(_shown(value)) for name, value in zip(answer.columns, row, strict=True)} for row in answer.rows
-    ]
-    process.print_rows(rows, as_json=as_json, empty="no row", title=f"{len(rows):,} rows of {answer.objects} objects")
 
 
 def status(table: TableOption = "", as_json: process.JsonOption = False) -> None:
@@ -223,7 +170,7 @@ def range_of(settings: Settings, first: str, last: str) -> tuple[date, date]:
 
     log = settings.audit_log
     closed = last_closed(utc_now(), timedelta(minutes=log.settle_minutes))
-    begin, end = _day(first, "--from") or log.first_day, _day(last, "--to") or closed
+    begin, end = day_option(first, "--from") or log.first_day, day_option(last, "--to") or closed
     if begin > end and (first or last):
         raise ConfigurationError(
             f"no day lies between {begin} and {end}",
@@ -233,7 +180,8 @@ def range_of(settings: Settings, first: str, last: str) -> tuple[date, date]:
     return begin, end
 
 
-def _day(text: str, option: str) -> date | None:
+def day_option(text: str, option: str) -> date | None:
+    """The day that an option names, if any."""
     from adinsights_orchestration.audit_log.days import day_of
 
     return day_of(text, option) if text else None
@@ -287,22 +235,7 @@ def _tell_dagster(settings: Settings, store: OpsStore, source: Source, report: A
     )
 
 
-def _knowing(settings: Settings, source: Source) -> Knowing:
-    """What the ledger knows, where it answers: then the chain need not be read from its beginning."""
-    from adinsights_orchestration.audit_log.bookkeeping.ledger import ArchiveLedger
-
-    ledger = ArchiveLedger(process.open_ops_store(settings), source.name)
-
-    def about(first: date, last: date) -> Known | None:
-        try:
-            return ledger.about(first, last)
-        except OpsStoreError:
-            return None
-
-    return about
-
-
-def _journal(settings: Settings, source: Source, kind: str, summary: dict[str, Any]) -> None:
+def note_reading(settings: Settings, source: Source, kind: str, summary: dict[str, Any]) -> None:
     """Who read or proved what: in the ops store, and where that does not answer, beside the archive."""
     from adinsights_orchestration.audit_log.journal import note
     from adinsights_orchestration.audit_log.reading.journal import note_beside

@@ -64,9 +64,10 @@ def say(text: str, *, style: str = "") -> None:
     console(stderr=True).print(redact(text), style=style or None, markup=False)
 
 
-def print_json(value: object) -> None:
-    """Prints a value as JSON, redacted."""
-    sys.stdout.write(json.dumps(redact_value(plain(value)), indent=2, ensure_ascii=False, default=str) + "\n")
+def print_json(value: object, *, verbatim: bool = False) -> None:
+    """Prints a value as JSON, redacted unless it is asked for as it is."""
+    shown = plain(value) if verbatim else redact_value(plain(value))
+    sys.stdout.write(json.dumps(shown, indent=2, ensure_ascii=False, default=str) + "\n")
 
 
 def print_rows(

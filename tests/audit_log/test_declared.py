@@ -257,7 +257,7 @@ def test_the_commands_archive_prove_and_read_it_by_its_name(noted: Place, comman
     assert command("verify", *RANGE, *NAMED, "--json").json["rows"] == len(notes(noted))
     newest = command("query", *NAMED, "--from", str(LAST), "--json").json
     assert [row["words"] for row in newest] == ["note 17", "note 16", "note 15"]
-    assert command("query", *NAMED, "--sql", "select count(*) n from notes", "--json").json == [{"n": "18"}]
+    assert command("query", *NAMED, "--sql", "select count(*) n from notes", "--json").json == [{"n": 18}]
     (lost,) = [path for path in noted.folder.rglob("*.parquet") if f"/notes/tenant_id=none/dt={LAST}" in str(path)]
     lost.unlink()
     assert command("mend", *RANGE, *NAMED, "--apply", "--json").json["damaged"] == []

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from functools import partial
+from itertools import count
 from typing import Any
 from uuid import UUID
 
@@ -46,7 +47,7 @@ class Question:
         resource_type: Only rows about this kind of resource.
         first: From this day (UTC) on.
         last: To this day, included.
-        limit: At most so many rows, the newest; None: `MOST_ROWS`. SQL sets its own.
+        limit: At most so many rows, the newest; 0: all of them; None: `MOST_ROWS`. SQL sets its own.
         sql: A SELECT over the view (`view_of`) in place of the filters on rows.
     """
 
@@ -61,11 +62,19 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """Column names, rows, and how many objects they are of."""
+    """What the archive answers.
+
+    Attributes:
+        columns: Names, each once: a second `id` of some SQL is `id_2`.
+        rows: Their values, as Python has them.
+        objects: How many objects they are of.
+        total: How many rows there are, those that the limit leaves out included.
+    """
 
     columns: tuple[str, ...]
     rows: list[tuple[Any, ...]]
     objects: int
+    total: int
 
 
 def ask(
@@ -146,10 +155,10 @@ def _answer(
             _make_view(connection, source, names, days, whole=not any(chain.is_of_month(file.key) for file in files))
             if question.sql is not None:
                 _require_reads_only(connection, question.sql)
-            query, parameters = _statement(source, question)
-            result = connection.execute(query, parameters)
-            columns = tuple(str(each[0]) for each in result.description or ())
-            return Answer(columns, result.fetchall(), len(files))
+                columns, rows = _found(connection, question.sql)
+                return Answer(columns, rows, len(files), len(rows))
+            columns, rows, total = _filtered(connection, source, question)
+            return Answer(columns, rows, len(files), total)
         except duckdb.Error as error:
             raise QueryError(
                 f"DuckDB refuses this: {str(error).splitlines()[0]}",
@@ -211,9 +220,10 @@ def _require_reads_only(connection: duckdb.DuckDBPyConnection, text: str) -> Non
     connection.execute(f"explain select * from query({_quoted(text)})")  # noqa: S608  (quoted)
 
 
-def _statement(source: Source, question: Question) -> tuple[str, list[object]]:
-    if question.sql is not None:
-        return question.sql, []
+def _filtered(
+    connection: duckdb.DuckDBPyConnection, source: Source, question: Question
+) -> tuple[tuple[str, ...], list[tuple[Any, ...]], int]:
+    """Columns, the newest rows that pass the filters, and how many do."""
     wanted: Sequence[tuple[str, object | None]] = (
         (f'"{source.tenant}" = ?', question.tenant),
         (f'"{source.action}" = ?', question.action),
@@ -223,6 +233,33 @@ def _statement(source: Source, question: Question) -> tuple[str, list[object]]:
     )
     conditions = [condition for condition, value in wanted if value is not None] or ["true"]
     parameters = [value for _, value in wanted if value is not None]
-    where = " and ".join(conditions)
-    query = f'select * from "{view_of(source)}" where {where} order by "{source.time}" desc limit ?'  # noqa: S608  (values are parameters)
-    return query, [*parameters, question.limit if question.limit is not None else MOST_ROWS]
+    those = f'from "{view_of(source)}" where {" and ".join(conditions)}'
+    newest_first = f'select * {those} order by "{source.time}" desc'  # values are parameters
+    most = MOST_ROWS if question.limit is None else question.limit
+    if not most:
+        columns, rows = _found(connection, newest_first, parameters)
+        return columns, rows, len(rows)
+    columns, rows = _found(connection, f"{newest_first} limit ?", [*parameters, most])
+    if len(rows) < most:
+        return columns, rows, len(rows)
+    _, ((total,),) = _found(connection, f"select count(*) {those}", parameters)
+    return columns, rows, int(total)
+
+
+def _found(
+    connection: duckdb.DuckDBPyConnection, query: str, parameters: Sequence[object] = ()
+) -> tuple[tuple[str, ...], list[tuple[Any, ...]]]:
+    result = connection.execute(query, parameters)
+    return _distinct([str(each[0]) for each in result.description or ()]), result.fetchall()
+
+
+def _distinct(names: Sequence[str]) -> tuple[str, ...]:
+    """The names, each once: of two columns of one name, one would hide the other."""
+    taken, found = set(names), list[str]()
+    for name in names:
+        free = name
+        if name in found:
+            free = next(each for number in count(2) if (each := f"{name}_{number}") not in taken)
+            taken.add(free)
+        found.append(free)
+    return tuple(found)

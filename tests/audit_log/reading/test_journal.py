@@ -76,9 +76,48 @@ def test_a_range_without_a_day_is_refused_and_not_found_to_hold(
     assert (answer.code, "Give the first day first" in " ".join(answer.err.split())) == (2, True)
 
 
-def test_a_query_that_fails_is_journaled_too(place: Place, audit_command: Callable[..., Answer]) -> None:
-    place.archive()
-    assert audit_command("query", "--sql", "copy (select 42) to 'x'").code != 0
+QUESTION = ("--tenant", "--action", "--resource-type", "--from", "--to", "--limit")
+NOTHING = {
+    "tenant": None,
+    "action": None,
+    "resource_type": None,
+    "first": None,
+    "last": None,
+    "limit": None,
+    "sql": None,
+}
+
+
+def asked(place: Place) -> dict[str, object]:
     with place.ops.begin() as connection:
         (said,) = connection.execute(sa.select(audit_run.c.summary).where(audit_run.c.kind == "query")).scalars()
-    assert said == {"tenant": None, "sql": True, "failed": "QueryError"}
+    return dict(said)
+
+
+def test_a_query_that_fails_is_journaled_too(place: Place, audit_command: Callable[..., Answer]) -> None:
+    place.archive()
+    sql = "copy (select 42) to 'x'"
+    assert audit_command("query", "--sql", sql).code != 0
+    assert asked(place) == {**NOTHING, "sql": sql, "failed": "QueryError"}
+
+
+def test_the_whole_question_is_journaled(place: Place, audit_command: Callable[..., Answer]) -> None:
+    place.archive()
+    values = (str(place.tenants[0]), "login", "user", str(FIRST), str(LAST), "7")
+    answer = audit_command("query", *(each for pair in zip(QUESTION, values, strict=True) for each in pair), "--json")
+    names = ("tenant", "action", "resource_type", "first", "last")
+    about = {**NOTHING, **dict(zip(names, values, strict=False)), "limit": 7}
+    assert asked(place) == {**about, "rows": len(answer.json)}
+
+
+def test_sql_is_journaled_without_whom_it_looks_for_and_not_at_any_length(
+    place: Place, audit_command: Callable[..., Answer]
+) -> None:
+    place.archive()
+    who = "metadata like '%kim@acme.example%' or metadata like '%203.0.113.9%'"
+    sql = f"select count(*) n from audit_log where {who}{' or true' * 400}"
+    assert audit_command("query", "--sql", sql).code == 0
+    said = str(asked(place)["sql"])
+    assert said.startswith("select count(*) n from audit_log where metadata like")
+    assert ("kim@acme" in said, "203.0.113.9" in said, len(said) < 2100) == (False, False, True)
+    assert said.endswith(" characters)")
