@@ -68,6 +68,8 @@ def archive(
         f"{summary['rows']:,} rows of {summary['days']} days; {summary['sealed']} sealed in {summary['seconds']} s,"
         f" {summary['objects']} objects, {summary['bytes']:,} bytes"
     )
+    if said := [f"{summary[what]:,} {what}" for what in ("late", "vanished", "changed") if summary[what]]:
+        process.say(f"{', '.join(said)} rows, against what was archived of these days before", style="yellow")
     if report.kept:
         process.say(
             f"{len(report.kept)} tenants' days stay as they were archived: the table lacks a column by now"

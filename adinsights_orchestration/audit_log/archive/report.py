@@ -27,6 +27,7 @@ class DayReport:
         changed: Whether this run sealed a new revision.
         late: Rows that an earlier revision did not have.
         vanished: Rows that an earlier revision has and the table has lost, undeleted by us.
+        altered: Rows that an earlier revision has with another content, as when the backend empties their user.
     """
 
     day: date
@@ -38,6 +39,7 @@ class DayReport:
     changed: bool
     late: int = 0
     vanished: int = 0
+    altered: int = 0
 
 
 @dataclass(slots=True)
@@ -75,6 +77,7 @@ class ArchiveReport:
             "rows": self.rows,
             "late": sum(day.late for day in self.days),
             "vanished": sum(day.vanished for day in self.days),
+            "changed": sum(day.altered for day in self.days),
             "kept": len(self.kept),
             "odd_rows": self.odd_rows,
             "objects": self.objects,

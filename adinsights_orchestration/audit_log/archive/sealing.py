@@ -18,8 +18,8 @@ from uuid import UUID
 from adinsights_orchestration.audit_log.ahead import read_ahead
 from adinsights_orchestration.audit_log.archive.encoding import Filling, WaitingRoom
 from adinsights_orchestration.audit_log.archive.export import Piece, Scan, connected, stand_in
-from adinsights_orchestration.audit_log.archive.intake import Gathering, Lost, Ready, gathered
-from adinsights_orchestration.audit_log.archive.keeping import lost_rows
+from adinsights_orchestration.audit_log.archive.intake import Gathering, Ready, gathered
+from adinsights_orchestration.audit_log.archive.keeping import Differing, differing
 from adinsights_orchestration.audit_log.archive.ordering import few_days, in_order
 from adinsights_orchestration.audit_log.archive.report import ArchiveReport, DayReport
 from adinsights_orchestration.audit_log.archive.writing import Writer, Written
@@ -91,6 +91,7 @@ class _Day:
     seen: set[UUID] = field(default_factory=set)
     rows: int = 0
     late: int = 0
+    altered: int = 0
     unchanged: set[UUID] = field(default_factory=set)
     written: list[Chunk] = field(default_factory=list)
     files: list[DataFile] = field(default_factory=list)
@@ -237,7 +238,9 @@ class RangeRun:
             day.late += max(gathering.live.rows - known.left.rows, 0)
         gathering.filling.flush()
         nothing_lost = as_sealed and known is not None and known.rows == known.left.rows
-        ready = gathering.ready(day.revision, () if nothing_lost else self._lost(gathering, known))
+        found = Differing() if nothing_lost else self._differing(gathering, known)
+        day.altered += found.changed
+        ready = gathering.ready(day.revision, found.lost)
         day.under_way += 1
         self._group.append(ready)
         self._group_bytes += sum(encoded.file.size for encoded in ready.objects)
@@ -254,12 +257,12 @@ class RangeRun:
             self._table.access.server_major,
         )
 
-    def _lost(self, gathering: Gathering, known: InForce | None) -> tuple[Lost, ...]:
+    def _differing(self, gathering: Gathering, known: InForce | None) -> Differing:
         if known is None:
-            return ()
+            return Differing()
         chunk, manifest = self._in_force(gathering.day)[gathering.tenant, gathering.day]
         files = [file for file in manifest.files if file.key in chunk.files]
-        return lost_rows(self._parts.store, files, gathering.filling)
+        return differing(self._parts.store, files, gathering.filling)
 
     def _in_force(self, day: date) -> dict[At, tuple[Chunk, Manifest]]:
         """What is in force of a day; its manifests are taken back once for all of its tenants.
@@ -322,6 +325,7 @@ class RangeRun:
                 changed=True,
                 late=day.late if archived is None else sum(self._late(day)),
                 vanished=vanished,
+                altered=day.altered,
             )
         )
 

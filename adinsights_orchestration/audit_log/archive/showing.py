@@ -41,6 +41,7 @@ def of_day(day: DayReport) -> dict[str, Any]:
         "sealed now": day.changed,
         "late rows": day.late,
         "vanished rows": day.vanished,
+        "changed rows": day.altered,
     }
 
 

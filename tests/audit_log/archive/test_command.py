@@ -127,3 +127,19 @@ def test_the_next_night_tells_what_dagster_was_not_told_and_its_own_days_last(
     assert "sealed at" in metadata_of(records[0])
     nightly(place, postgres_instance)
     assert len(told(postgres_instance)) == DAYS + 1
+
+
+def test_rows_that_came_late_vanished_or_were_changed_are_told_in_one_line(
+    place: Place, audit_command: Command
+) -> None:
+    assert "before" not in audit_command(*RANGE).err
+    late, (vanished, *changed) = Row(place.tenants[1], moment(FIRST, 60)), place.rows[:3]
+    place.add([late])
+    place.backend.execute("delete from accounts_auditlog where id = %s", vanished.id)
+    for row in changed:
+        place.backend.execute("update accounts_auditlog set action = 'nothing to see' where id = %s", row.id)
+    answer = audit_command(*RANGE)
+    said = " ".join((answer.out + answer.err).split())
+    assert (answer.code, "2 changed rows, against what was archived of these days before" in said) == (0, True), said
+    assert "vanished" in said
+    assert "before" not in audit_command(*RANGE).err

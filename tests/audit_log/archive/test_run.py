@@ -7,7 +7,7 @@ import stat
 from collections import Counter
 from datetime import timedelta
 from pathlib import Path
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import duckdb
 import pytest
@@ -116,13 +116,32 @@ def test_a_late_row_makes_a_new_revision_that_holds_it_too(place: Place) -> None
     assert [(day.day, day.revision, day.late) for day in report.days if day.changed] == [(FIRST, 2, 1)]
 
 
-def test_a_row_that_was_changed_replaces_its_old_content(place: Place) -> None:
+def test_a_row_that_was_changed_stands_in_force_as_it_is_now_and_is_counted(place: Place) -> None:
+    changed, emptied = [row for row in place.rows if row.day == FIRST][:2]
+    user = uuid4()
+    place.backend.execute("insert into accounts_user values (%s, %s, 'a@example.com')", user, emptied.tenant)
+    place.backend.execute("update accounts_auditlog set user_id = %s where id = %s", user, emptied.id)
     place.archive()
-    changed = next(row for row in place.rows if row.day == FIRST)
     place.backend.execute("update accounts_auditlog set action = 'changed' where id = %s", changed.id)
+    place.backend.execute("delete from accounts_user where id = %s", user)
     report = place.archive()
     assert archived(place) == exactly(place.rows)
-    assert [day.revision for day in report.days if day.changed] == [2]
+    assert [(day.revision, day.altered, day.late, day.vanished) for day in report.days if day.changed] == [(2, 2, 0, 0)]
+    assert report.summary()["changed"] == 2
+    assert place.archive().summary()["changed"] == 0
+
+
+def test_a_row_that_is_as_it_was_but_for_what_a_migration_changed_is_not_counted_as_changed(place: Place) -> None:
+    place.archive()
+    changed = next(row for row in place.rows if row.day == FIRST)
+    place.backend.execute("alter table accounts_auditlog alter id type text using id::text")
+    place.backend.execute("alter table accounts_auditlog alter resource_id type int using resource_id::int")
+    place.backend.execute("alter table accounts_auditlog add column origin text default 'web'")
+    place.backend.execute("update accounts_auditlog set action = 'changed' where id = %s", str(changed.id))
+    report = place.archive()
+    assert [(day.changed, day.altered, day.vanished) for day in report.days] == [
+        (True, int(day == FIRST), 0) for day in (each.day for each in report.days)
+    ]
 
 
 def test_rows_that_vanished_stay_in_the_archive_and_are_counted(place: Place) -> None:
