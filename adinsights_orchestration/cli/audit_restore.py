@@ -113,10 +113,8 @@ def _show(report: RestoreReport) -> None:
     said = f"{total.archived:,} rows would come" if report.dry_run else f"{total.came:,} rows restored"
     title = f"{said} into {report.into}; {report.days} tenants' days, {report.size:,} bytes"
     process.print_rows(rows(report), as_json=False, empty="nothing is archived of that", title=title)
-    for days in named(report.missing)[:_SHOWN]:
-        process.say(f"{days}: not archived", style="yellow")
-    for left in report.left[:_SHOWN]:
-        process.say(f"does not come back, it has left the archive: {left}", style="yellow")
+    _say_first([f"{days}: not archived" for days in named(report.missing)])
+    _say_first([f"does not come back, it has left the archive: {left}" for left in report.left])
     for problem in report.problems:
         process.say(problem, style="red")
     if total.changed:
@@ -125,3 +123,10 @@ def _show(report: RestoreReport) -> None:
         process.say("Nothing was written. The same command with --apply does it; rows of days in part are fewer.")
     elif report.hold_until:
         process.say(f"Retention leaves these days alone until {report.hold_until:%Y-%m-%d %H:%M} UTC.")
+
+
+def _say_first(lines: list[str]) -> None:
+    for line in lines[:_SHOWN]:
+        process.say(line, style="yellow")
+    if len(lines) > _SHOWN:
+        process.say(f"and {len(lines) - _SHOWN:,} more of these; --json names them all", style="yellow")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 from pydantic import Field
 
+from adinsights_orchestration.audit_log import tallies
 from adinsights_orchestration.audit_log.days import moment_of, named
 from adinsights_orchestration.audit_log.journal import actor_of
 from adinsights_orchestration.audit_log.restore.plan import Wanted, tenant_of
@@ -30,6 +31,8 @@ _DESCRIPTION = (
     " one. Unless `dry_run` is false it only tells. Nothing else depends on it."
 )
 _SHOWN, _NAMED = 200, 10
+_EVERY_LINE = "`adinsights audit restore --from DAY --to DAY` shows every line."
+_AFTERWARDS = "What a run brought back of a tenant is in the tenant's audit row `audit_log_restored`."
 
 
 class RestoreConfig(dg.Config):
@@ -118,12 +121,12 @@ def line_about(report: "RestoreReport") -> str:
 def metadata_of(report: "RestoreReport") -> dict[str, Any]:
     """What a run's page shows."""
     total = report.total
-    table = "| tenant | month | archived | restored | there already | changed since |\n|---|---|---|---|---|---|\n"
-    shown = sorted(report.counts.items())[:_SHOWN]
-    table += "\n".join(
-        f"| {tenant} | {month:%Y-%m} | {each.archived:,} | {each.came:,} | {each.there:,} | {each.changed:,} |"
-        for (tenant, month), each in shown
-    )
+    counts = {
+        (tenant, f"{month:%Y-%m}"): (each.archived, each.came, each.there, each.changed)
+        for (tenant, month), each in report.counts.items()
+    }
+    columns = ["archived", "restored", "there already", "changed since"]
+    elsewhere = _EVERY_LINE if report.dry_run else _AFTERWARDS
     return {
         "dry run": str(report.dry_run).lower(),
         "into": report.into,
@@ -135,10 +138,10 @@ def metadata_of(report: "RestoreReport") -> dict[str, Any]:
         "tenants' days": report.days,
         "bytes read": report.size,
         "held until": report.hold_until.isoformat() if report.hold_until else "not held",
-        "by tenant and month": dg.MetadataValue.md(table),
-        "has left the archive": dg.MetadataValue.json(report.left[:_SHOWN]),
-        "days that are not archived": dg.MetadataValue.json(named(report.missing)[:_SHOWN]),
-        "problems": dg.MetadataValue.json(report.problems[:_SHOWN]),
+        "by tenant and month": tallies.by_tenant_and_month(counts, columns, str, elsewhere),
+        "has left the archive": tallies.first_of(report.left, _SHOWN),
+        "days that are not archived": tallies.first_of(named(report.missing), _SHOWN),
+        "problems": tallies.first_of(report.problems, _SHOWN),
         "transactions": report.transactions,
         "seconds": round(report.seconds, 2),
     }

@@ -6,17 +6,23 @@ Belongs here: rendering reports as metadata. Does not belong here: the runs (`ru
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import dagster as dg
 
+from adinsights_orchestration.audit_log import tallies
 from adinsights_orchestration.audit_log.archive.showing import picture
+from adinsights_orchestration.audit_log.model import At
 from adinsights_orchestration.audit_log.retention.census import Ages, Census
 from adinsights_orchestration.audit_log.retention.run import RetentionReport
 from adinsights_orchestration.audit_log.tenant_names import TenantName
 
 KEY = dg.AssetKey(["audit_log", "retention"])
-_LINES, _DAYS = 200, 20
+_DAYS = 20
+_AFTERWARDS = (
+    "What a run deleted of a tenant, and from which days, is in the tenant's audit row `audit_log_retention_deleted`."
+)
 
 
 def of_run(report: RetentionReport, name: TenantName) -> dict[str, Any]:
@@ -26,23 +32,20 @@ def of_run(report: RetentionReport, name: TenantName) -> dict[str, Any]:
         report: The run.
         name: What people call a tenant.
     """
-    lines = list(report.by_tenant_and_month().items())[:_LINES]
-    table = "".join(f"\n| {name(tenant)} | {month} | {rows:,} |" for (tenant, month), rows in lines)
-    unproven = {f"{tenant} {day}": why for (tenant, day), why in sorted(report.unproven.items())[:_DAYS]}
-    incomparable = {f"{tenant} {day}": why for (tenant, day), why in sorted(report.incomparable.items())[:_DAYS]}
-    failed = {str(day): why for day, why in sorted(report.not_rearchived.items())[:_DAYS]}
+    rows = {at: (count,) for at, count in report.by_tenant_and_month().items()}
+    elsewhere = "`adinsights audit retention` shows every line." if report.dry_run else _AFTERWARDS
     return {
         "dry run": str(report.dry_run).lower(),
         "archive": report.archive.value,
         "rows": report.rows,
         "tenants": len(report.by_tenant()),
-        "by tenant and month": dg.MetadataValue.md(f"| tenant | month | rows |\n|---|---|---|{table}"),
+        "by tenant and month": tallies.by_tenant_and_month(rows, ["rows"], name, elsewhere),
         "tenants' days that differ from their archive": len(report.unequal) + len(report.anew),
         "rows that would go after being archived anew": sum(report.anew.values()),
         "days archived anew": len(report.rearchived),
-        "not to be archived anew": dg.MetadataValue.json(failed),
-        "not held by the archive any more": dg.MetadataValue.json(unproven),
-        "not to be compared any more": dg.MetadataValue.json(incomparable),
+        "not to be archived anew": _days({str(day): why for day, why in report.not_rearchived.items()}),
+        "not held by the archive any more": _days(_named(report.unproven)),
+        "not to be compared any more": _days(_named(report.incomparable)),
         "tenants' days that were gone already": len(report.gone),
         "tenants' days left": len(report.left) + len(report.blocked),
         "transactions": report.transactions,
@@ -59,3 +62,11 @@ def of_table(census: Census, ages: Ages) -> dict[str, Any]:
         "rows that came after their day was archived": sum(ages.late.values()),
         "rows per day": dg.MetadataValue.md(picture(census.per_day())),
     }
+
+
+def _named(days: Mapping[At, str]) -> dict[str, str]:
+    return {f"{tenant} {day}": why for (tenant, day), why in days.items()}
+
+
+def _days(found: Mapping[str, str]) -> dg.JsonMetadataValue:
+    return tallies.first_named(found, _DAYS, "`adinsights audit retention --json` names all")

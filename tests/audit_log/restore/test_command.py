@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Callable
+from datetime import timedelta
 
 import pytest
 import sqlalchemy as sa
 
+from adinsights_orchestration.audit_log.restore.report import RestoreReport
+from adinsights_orchestration.cli.audit_restore import _show
 from adinsights_orchestration.ops_store.audit_tables import audit_hold
 from tests.audit_log.conftest import LAST, Place
 from tests.audit_log.living import expired, leave_the_table, register
@@ -164,3 +167,12 @@ def test_a_query_of_the_archive_shows_who_did_it_and_from_where(gone: Place, com
         assert answer.code == 0
         assert "kim@acme.example" in answer.out
         assert "203.0.113.9" in answer.out
+
+
+def test_a_list_that_is_cut_says_how_many_more_there_are(capsys: pytest.CaptureFixture[str]) -> None:
+    every_second_day = [FIRST + timedelta(days=2 * number) for number in range(23)]
+    _show(RestoreReport("somewhere", True, missing=every_second_day, left=["some"] * 20))
+    said = capsys.readouterr().err
+    assert (said.count(": not archived"), said.count("it has left")) == (20, 20)
+    assert "and 3 more of these; --json names them all" in said
+    assert said.count("more of these") == 1
