@@ -101,6 +101,7 @@ STANDING: Mapping[str, str] = {
     "audit_manifest": "as many as the archive has: it is their copy, and lives as long",
     "audit_day": "the same",
     "audit_chunk": "the same",
+    "audit_vanished": "what is missing in a table, until it is back or somebody has answered for it",
     "audit_removal": "what left the archive, which is proven by it for as long as there is one",
     "audit_gone_object": "the same",
 }

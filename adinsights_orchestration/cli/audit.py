@@ -15,6 +15,7 @@ from adinsights_orchestration.cli import (
     audit_query,
     audit_restore,
     audit_retention,
+    audit_vanished,
 )
 
 app = typer.Typer(
@@ -31,6 +32,7 @@ audit_archive.register(app)
 audit_query.register(app)
 audit_retention.register(app)
 audit_restore.register(app)
+audit_vanished.register(app)
 audit_holds.register(app)
 audit_life.register(app)
 audit_leaving.register(app)

@@ -41,7 +41,10 @@ def register(app: typer.Typer) -> None:
 def archive(
     first: FromOption = "", last: ToOption = "", table: TableOption = "", as_json: process.JsonOption = False
 ) -> None:
-    """Archive closed days, in one scan of the table; all that are missing, unless days are named."""
+    """Archive closed days, in one scan of the table: all since the first day, unless days are named.
+
+    Those that are as they were archived stay as they are.
+    """
     from adinsights_orchestration.alerting.operating.maintenance import around
     from adinsights_orchestration.audit_log.alerts import archive_asset, set_off_by
     from adinsights_orchestration.audit_log.archive.run import Archiver
@@ -70,6 +73,12 @@ def archive(
     )
     if said := [f"{summary[what]:,} {what}" for what in ("late", "vanished", "changed") if summary[what]]:
         process.say(f"{', '.join(said)} rows, against what was archived of these days before", style="yellow")
+    if summary["vanished"]:
+        process.say(
+            "The archive has what vanished. What did so before its time fails the check no_row_vanished until it is"
+            " back or somebody has answered for it (`adinsights audit accept-vanished`).",
+            style="yellow",
+        )
     if report.kept:
         process.say(
             f"{len(report.kept)} tenants' days stay as they were archived: the table lacks a column by now"

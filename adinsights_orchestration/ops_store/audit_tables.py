@@ -86,6 +86,17 @@ audit_chunk = sa.Table(
     ),
 )
 
+# Archived rows that were gone from the table, by when that was noticed: those that are neither back nor answered for.
+audit_vanished = sa.Table(
+    "audit_vanished",
+    metadata,
+    sa.Column("source", sa.Text, primary_key=True),
+    sa.Column("tenant_id", UUID(as_uuid=True), primary_key=True),
+    sa.Column("day", sa.Date, primary_key=True),
+    sa.Column("noticed_at", sa.DateTime(timezone=True), primary_key=True),
+    _count("rows"),
+)
+
 # What was done to the audit log and its archive, in order; nothing is ever changed but a run's own end.
 audit_run = sa.Table(
     "audit_run",

@@ -306,14 +306,13 @@ class RangeRun:
 
     def _seal(self, date_: date, day: _Day) -> None:
         archived = self._archived.get(date_)
-        vanished = self._vanished(day)
         if archived is not None and not day.written and not day.gone:
             rows, size, files, revision = archived.rows, archived.size, archived.files, archived.revision
             self._report.days.append(DayReport(date_, revision, day.rows, rows, size, files, False))
             return
         manifest = self._manifest(date_, day, archived)
         chain.append(self._parts.store, manifest)
-        self._parts.ledger.record(manifest, self._parts.clock(), self._reading)
+        vanished = self._parts.ledger.record(manifest, self._parts.clock(), self._reading, dict(self._missed(day)))
         self._report.days.append(
             DayReport(
                 date_,
@@ -324,7 +323,7 @@ class RangeRun:
                 len(manifest.files),
                 changed=True,
                 late=day.late if archived is None else sum(self._late(day)),
-                vanished=vanished,
+                vanished=sum(vanished.values()),
                 altered=day.altered,
             )
         )
@@ -334,14 +333,13 @@ class RangeRun:
             known = day.known.get(chunk.tenant)
             yield max(chunk.live.rows - known.left.rows, 0) if known is not None else chunk.live.rows
 
-    def _vanished(self, day: _Day) -> int:
-        gone = sum(day.known[tenant].left.rows for tenant in day.gone)
+    def _missed(self, day: _Day) -> Iterator[tuple[UUID, int]]:
+        for tenant in day.gone:
+            yield tenant, day.known[tenant].left.rows
         for chunk in day.written:
             known = day.known.get(chunk.tenant)
             if known is not None:
-                lost_since = (chunk.rows - chunk.live.rows) - (known.rows - known.left.rows)
-                gone += max(lost_since, 0)
-        return gone
+                yield chunk.tenant, (chunk.rows - chunk.live.rows) - (known.rows - known.left.rows)
 
     def _manifest(self, date_: date, day: _Day, archived: ArchivedDay | None) -> Manifest:
         chunks, files = list(day.written), {file.key: file for file in day.files}

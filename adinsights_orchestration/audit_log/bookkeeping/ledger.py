@@ -7,7 +7,7 @@ from the chain, and a ledger that was lost is made anew from it.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
@@ -16,13 +16,15 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
-from adinsights_orchestration.audit_log.bookkeeping import chain, removal_ledger
+from adinsights_orchestration.audit_log.bookkeeping import chain, removal_ledger, vanishing
 from adinsights_orchestration.audit_log.bookkeeping.manifest import ADVICE, Manifest, ManifestKind
 from adinsights_orchestration.audit_log.model import FOLLOWS, IN_FORCE, UNFINISHED, At, Chunk, Digest, Gone, State
 from adinsights_orchestration.audit_log.source import Column
 from adinsights_orchestration.errors import AdinsightsError
 from adinsights_orchestration.ops_store.audit_tables import audit_chunk, audit_day, audit_manifest
 from adinsights_orchestration.ops_store.store import OpsStore
+
+_Rows = Mapping[UUID, int]  # by tenant
 
 # Arrays, because a statement of so many rows would be compiled anew each time, which costs more than running it.
 _PUT = sa.text("""
@@ -214,26 +216,33 @@ class ArchiveLedger:
                     f"{len(chunks) - moved} of {len(chunks)} chunks are not {before} any more", next_step=_AGAIN
                 )
 
-    def record(self, manifest: Manifest, now: datetime, reading: Reading | None = None) -> None:
+    def record(
+        self, manifest: Manifest, now: datetime, reading: Reading | None = None, missed: _Rows | None = None
+    ) -> _Rows:
         """Records a manifest that stands in the chain, and what it changes, all at once; twice is once.
 
         Args:
             manifest: The manifest.
             now: The moment.
             reading: How its day was read; None where that is not known, because the chain is caught up with.
+            missed: Rows of each tenant that whoever read the day has missed; what of them has vanished is returned.
 
         Raises:
             LedgerConflictError: The ledger has another manifest of this number, or lacks the one before.
         """
+        vanished: _Rows = {}
         with self._store.begin() as connection:
             if not self._add_manifest(connection, manifest):
-                return
+                return vanished
             if manifest.kind is ManifestKind.DAY:
+                vanished = vanishing.of_sealing(connection, manifest, missed)
                 self._seal_day(connection, manifest, now, reading)
                 self._seal_chunks(connection, manifest, now)
             elif manifest.gone is not None:
                 self._take_over(connection, manifest, manifest.gone, now)
+                vanishing.of_removal(connection, manifest, manifest.gone)
             removal_ledger.named_again(connection, manifest)
+        return vanished
 
     def _add_manifest(self, connection: sa.Connection, manifest: Manifest) -> bool:
         table, sequence = audit_manifest, manifest.sequence

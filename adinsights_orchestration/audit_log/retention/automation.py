@@ -7,7 +7,6 @@ Metadata holds counts and dates, never what a row says.
 # No postponed annotations: Dagster reads the type of an asset's context.
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import replace
 from datetime import date
 from functools import partial
 
@@ -22,19 +21,14 @@ from adinsights_orchestration.audit_log.journal import actor_of
 from adinsights_orchestration.audit_log.retention import showing
 from adinsights_orchestration.audit_log.retention.account import so_far
 from adinsights_orchestration.audit_log.retention.again import Rearchive, Unproven, archived_anew
-from adinsights_orchestration.audit_log.retention.census import Ages, Census, judge_ages, take_census
+from adinsights_orchestration.audit_log.retention.census import Ages, Census
 from adinsights_orchestration.audit_log.retention.checks import check_specs, judged
-from adinsights_orchestration.audit_log.retention.chunks import archived_days, mark_gone, rows_in_table
-from adinsights_orchestration.audit_log.retention.policy import current_policy
-from adinsights_orchestration.audit_log.retention.run import Retention, RetentionReport, archive_mode, lock_name
-from adinsights_orchestration.audit_log.retention.shape import names_of, shape_of
+from adinsights_orchestration.audit_log.retention.looking import census_of, settled_census
+from adinsights_orchestration.audit_log.retention.run import Retention, RetentionReport, archive_mode
 from adinsights_orchestration.audit_log.retention.showing import KEY
 from adinsights_orchestration.audit_log.source import AUDIT_LOG, Archive, Source
-from adinsights_orchestration.audit_log.table.access import Right, require_access
-from adinsights_orchestration.audit_log.table.reaching import reached
 from adinsights_orchestration.audit_log.telling import telling
 from adinsights_orchestration.audit_log.tenant_names import tenant_names
-from adinsights_orchestration.audit_log.windows import Why
 from adinsights_orchestration.clock import Clock, utc_now
 from adinsights_orchestration.dead_runs import proof_of_life
 from adinsights_orchestration.environments import Automation
@@ -228,43 +222,6 @@ def _spec(settings: Settings) -> dg.AssetSpec:
         " say, and the table grows.",
         metadata={"runbook": dg.MetadataValue.url(f"{settings.runbook_url}#{_RUNBOOK}")},
     )
-
-
-def census_of(settings: Settings, store: OpsStore, source: Source, clock: Clock) -> tuple[Census, Ages]:
-    """What a table holds now and what is wrong with it, by one scan."""
-    policy = current_policy(settings, store, source, clock)
-    tenants = sorted(policy.windows)
-    with reached(settings, source) as connection:
-        with connection.transaction(force_rollback=True), connection.cursor() as cursor:
-            access = require_access(cursor, source.table, tenants, (Right.SELECT,), tenant=source.tenant)
-        shape = shape_of(source, (), fast=True)
-        census = take_census(connection, shape, access, tenants, policy.today, policy.resource_holds())
-        present = names_of(connection, source)
-    with store.begin() as ledger:
-        in_table, archived = rows_in_table(ledger, source.name), archived_days(ledger, source.name, present)
-        promises = restored.open_promises(ledger, source.name)
-    awaited = {
-        at: promise
-        for at, promise in restored.never_came(promises, census.rows).items()
-        if policy.judge(*at) not in {Why.DUE, Why.UNKNOWN_TENANT}  # past their time they are gone like any other
-    }
-    in_table |= {at: promise.before for at, promise in awaited.items()}
-    ages = judge_ages(census, policy, in_table, archived)
-    return census, replace(ages, awaited={at: each.rows - each.before for at, each in awaited.items()})
-
-
-def settled_census(settings: Settings, store: OpsStore, source: Source, clock: Clock) -> tuple[Census, Ages]:
-    """The same, and what is gone for good is so in the ledger too: else such days would never leave the archive.
-
-    Rows that went with their tenant, and those past their time of which the table has none. While somebody restores,
-    the ledger may name rows that are about to come: then another night settles it.
-    """
-    with store.exclusive(lock_name(source)) as mine:
-        census, ages = census_of(settings, store, source, clock)
-        if mine and (ages.departed or ages.gone):
-            with store.begin() as ledger:
-                mark_gone(ledger, source.name, [*ages.departed, *ages.gone], clock())
-    return census, ages
 
 
 def to_archive_again(ages: Ages, today: date) -> list[date]:

@@ -14,6 +14,7 @@ from uuid import UUID
 
 from psycopg import sql
 
+from adinsights_orchestration.audit_log.bookkeeping.vanishing import Vanished
 from adinsights_orchestration.audit_log.days import span
 from adinsights_orchestration.audit_log.model import At
 from adinsights_orchestration.audit_log.source import NOBODY
@@ -70,22 +71,27 @@ class Ages:
         overdue: Rows that are older than their window and two days, and that nothing holds.
         held: Rows past their window that a hold keeps.
         unknown: Rows older than a year of tenants that the registry does not know, by tenant.
-        vanished: Rows that were archived and left the table before their time, by tenant's day.
+        vanished: Rows that were archived and left the table before their time, by tenant's day; nobody has answered
+            for them.
+        counted: Those of `vanished` of which only this census knows so far: how many should be there, and are.
         departed: Such rows of tenants that have left the backend with all of their rows, as off-boarding wants it.
         gone: Rows that were archived, are past their time and not in the table, by tenant's day: by age alone, which
             does not look at the ledger, or by whoever's hand.
         late: Rows that came after their day was archived, and are not archived yet, by tenant's day.
         awaited: Rows that a restore was to bring and that are not there: it died, failed or is at work.
+        remembered: Tenants' days of which the ledger remembers rows, but for those that a restore did not bring.
     """
 
     overdue: dict[At, int] = field(default_factory=dict)
     held: dict[At, int] = field(default_factory=dict)
     unknown: dict[UUID, int] = field(default_factory=dict)
     vanished: dict[At, int] = field(default_factory=dict)
+    counted: dict[At, tuple[int, int]] = field(default_factory=dict)
     departed: dict[At, int] = field(default_factory=dict)
     gone: dict[At, int] = field(default_factory=dict)
     late: dict[At, int] = field(default_factory=dict)
     awaited: dict[At, int] = field(default_factory=dict)
+    remembered: Collection[At] = ()
 
 
 def take_census(
@@ -117,7 +123,13 @@ def take_census(
     return Census(counted, undated, held)
 
 
-def judge_ages(census: Census, policy: Policy, in_table: Mapping[At, int], archived: Collection[date] = ()) -> Ages:
+def judge_ages(
+    census: Census,
+    policy: Policy,
+    in_table: Mapping[At, int],
+    archived: Collection[date] = (),
+    remembered: Mapping[At, Sequence[Vanished]] | None = None,
+) -> Ages:
     """What is too old, what is held, whose nobody knows, what vanished, and what came late.
 
     Args:
@@ -125,6 +137,7 @@ def judge_ages(census: Census, policy: Policy, in_table: Mapping[At, int], archi
         policy: Windows and holds.
         in_table: How many rows of every archived chunk should be there (`chunks.rows_in_table`).
         archived: The days that are archived (`chunks.archived_days`).
+        remembered: Rows that are known to have vanished (`vanishing.unanswered`).
     """
     ages = Ages(late=late_rows(census, in_table, archived))
     late = replace(policy, now=policy.now - LATE_AFTER)
@@ -139,6 +152,7 @@ def judge_ages(census: Census, policy: Policy, in_table: Mapping[At, int], archi
         if rows > held and why is Why.DUE and late.judge(tenant, day) is Why.DUE:
             ages.overdue[tenant, day] = rows - held
     _judge_missing(ages, census, policy, in_table)
+    _judge_remembered(ages, census, policy, remembered or {})
     return ages
 
 
@@ -153,8 +167,24 @@ def _judge_missing(ages: Ages, census: Census, policy: Policy, in_table: Mapping
             ages.departed[chunk] = expected
         elif why in _MUST_STAY:
             ages.vanished[chunk] = expected - there
+            ages.counted[chunk] = expected, there
         elif why is Why.DUE and not there:
             ages.gone[chunk] = expected
+
+
+def _judge_remembered(ages: Ages, census: Census, policy: Policy, remembered: Mapping[At, Sequence[Vanished]]) -> None:
+    """By what held when it was noticed: that the day's time is over since is no answer."""
+    present = {tenant for tenant, _ in census.rows}
+    policies: dict[date, Policy] = {}
+    for chunk, each in remembered.items():
+        if chunk[0] in policy.departed and chunk[0] not in present:
+            ages.departed[chunk] = ages.departed.get(chunk, 0) + sum(one.rows for one in each)
+            continue
+        for one in each:
+            day = one.noticed_at.date()
+            then = policies.setdefault(day, replace(policy, now=one.noticed_at))
+            if then.judge(*chunk) in _MUST_STAY:
+                ages.vanished[chunk] = ages.vanished.get(chunk, 0) + one.rows
 
 
 def late_rows(census: Census, in_table: Mapping[At, int], archived: Collection[date]) -> dict[At, int]:

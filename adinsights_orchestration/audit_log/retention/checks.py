@@ -77,7 +77,7 @@ def _vanished(source: Source, ages: Ages, name: TenantName) -> dg.AssetCheckResu
         asset_key=KEY,
         check_name=check_of(source, VANISHED),
         passed=not rows,
-        description=f"{rows:,} archived rows left the table before their time; the archive has them."
+        description=_gone(source, ages)
         if rows
         else f"Every archived row inside its window or under a hold is in the table.{along}{awaited}",
         metadata={
@@ -87,6 +87,16 @@ def _vanished(source: Source, ages: Ages, name: TenantName) -> dg.AssetCheckResu
             "went with tenants who left": dg.MetadataValue.json(_by_tenant(ages.departed, name)),
             "days": dg.MetadataValue.json(sorted({day.isoformat() for _, day in ages.vanished})[:_SHOWN]),
         },
+    )
+
+
+def _gone(source: Source, ages: Ages) -> str:
+    days = {day for _, day in ages.vanished}
+    which = f"--from {min(days)} --to {max(days)}" + ("" if source is AUDIT_LOG else f" --table {source.name}")
+    return (
+        f"{sum(ages.vanished.values()):,} archived rows left the table before their time; the archive has them. Restore"
+        f" them (`adinsights audit restore {which} --live --hold-until DAY`), or answer for them (`adinsights audit"
+        f" accept-vanished {which}`): until then this fails."
     )
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from adinsights_orchestration.audit_log.bookkeeping.vanishing import came_back
 from adinsights_orchestration.audit_log.model import At, State
 from adinsights_orchestration.audit_log.retention.account import Account
 from adinsights_orchestration.audit_log.retention.deletion import Content
@@ -177,6 +178,7 @@ class ChunkLedger:
     def begin(self, staying: Mapping[At, Content]) -> bool:
         """All of them become `deleting`, or none."""
         with self.store.begin() as connection:
+            came_back(connection, self.source, staying)
             found = _many(connection, _BEGIN, self.source, staying, self.clock()).all()
             begun = len(found) == len(staying)
             if not begun:

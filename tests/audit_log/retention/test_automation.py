@@ -12,13 +12,10 @@ import sqlalchemy as sa
 
 from adinsights_orchestration.audit_log.bookkeeping.manifest import ADVICE
 from adinsights_orchestration.audit_log.reading.reader import ContentError
-from adinsights_orchestration.audit_log.retention.automation import (
-    build_retention,
-    settled_census,
-    to_archive_again,
-)
+from adinsights_orchestration.audit_log.retention.automation import build_retention, to_archive_again
 from adinsights_orchestration.audit_log.retention.census import Ages
 from adinsights_orchestration.audit_log.retention.checks import TOO_OLD, VANISHED
+from adinsights_orchestration.audit_log.retention.looking import settled_census
 from adinsights_orchestration.audit_log.retention.run import lock_name
 from adinsights_orchestration.audit_log.retention.showing import KEY
 from adinsights_orchestration.audit_log.source import AUDIT_LOG, Archive, Place, Source

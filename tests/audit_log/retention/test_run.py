@@ -16,7 +16,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 from adinsights_orchestration.audit_log.holds import add_hold
 from adinsights_orchestration.audit_log.model import At
-from adinsights_orchestration.audit_log.retention.automation import census_of
+from adinsights_orchestration.audit_log.retention.looking import census_of
 from adinsights_orchestration.audit_log.retention.pace import Pace
 from adinsights_orchestration.audit_log.retention.policy import RetentionRefusedError
 from adinsights_orchestration.audit_log.retention.run import Retention, RetentionReport, lock_name
