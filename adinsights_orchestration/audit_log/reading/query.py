@@ -200,9 +200,10 @@ def _make_view(
     if whole:
         connection.read_parquet(names, union_by_name=True, hive_partitioning=False).create_view(view_of(source))
         return
-    columns = {"filename": reader.OBJECT}  # DuckDB's types know of no name here
-    rows = connection.read_parquet(names, union_by_name=True, hive_partitioning=False, **columns)  # type: ignore[arg-type]
-    rows.create_view(_OBJECTS)
+    connection.execute(  # SQL, since DuckDB's own call takes no name for the column
+        f"create view {_OBJECTS} as from read_parquet([{', '.join(map(_quoted, names))}], union_by_name = true,"
+        f" hive_partitioning = false, filename = '{reader.OBJECT}')"
+    )
     connection.execute(f"create table {_DAYS} (name varchar, day date)")
     connection.executemany(f"insert into {_DAYS} values (?, ?)", days)  # noqa: S608  (values are parameters)
     connection.execute(
