@@ -101,7 +101,8 @@ def require_access(
                 place="the audit role",
                 next_step=f"It would silently see only some of them. {_GRANTS}",
             )
-        _require_sight(cursor, table, tenant_ids, tenant)
+        # What a disaster emptied is restored into at once, whatever is known of it: what is written is read back there.
+        _require_sight(cursor, table, tenant_ids, tenant, doubts=Right.INSERT not in rights)
     return Access(found.active, found.reason, major)
 
 
@@ -163,7 +164,7 @@ def _require_policies(cursor: Cursor, table: str, rights: Sequence[Right]) -> No
         )
 
 
-def _require_sight(cursor: Cursor, table: str, tenant_ids: Sequence[UUID], tenant: str) -> None:
+def _require_sight(cursor: Cursor, table: str, tenant_ids: Sequence[UUID], tenant: str, *, doubts: bool) -> None:
     """Refuses a policy that hides every tenant's rows from us, or shows one tenant another's."""
     name = sql.Identifier(*table.split("."))
     whose = sql.Identifier(tenant)
@@ -180,29 +181,29 @@ def _require_sight(cursor: Cursor, table: str, tenant_ids: Sequence[UUID], tenan
                 next_step=f"A policy other than `{tenant} = current_setting('app.tenant_id')::uuid` lets it; mend it.",
             )
         return
-    _require_empty(cursor, table, f"standing in any of {len(tenant_ids)} tenants")
+    _require_empty(cursor, table, f"standing in any of {len(tenant_ids)} tenants", doubts=doubts)
 
 
-def _require_empty(cursor: Cursor, table: str, where: str) -> None:
+def _require_empty(cursor: Cursor, table: str, where: str, *, doubts: bool) -> None:
     """Refuses what seems to have no row unless Postgres, which policies do not bind, says so too.
 
     What it counts as it goes is zero again after a crash, a restore or a reset; what it found when it last analyzed the
-    table stays, and says nothing of pages that came since.
+    table stays, and says nothing of pages that came since. Without `doubts` only what it counts as it goes is asked.
     """
     cursor.execute(
-        """select greatest(c.reltuples, s.n_live_tup)::bigint, c.reltuples = 0, c.relpages,
+        """select coalesce(s.n_live_tup, 0), c.reltuples::bigint, c.relpages,
                   pg_relation_size(c.oid) / current_setting('block_size')::bigint
              from pg_class c left join pg_stat_all_tables s on s.relid = c.oid where c.oid = %s::regclass""",
         (table,),
     )
-    ((rows, was_empty, pages_then, pages),) = cursor.fetchall()
-    if rows > 0:
+    ((counted, analyzed, pages_then, pages),) = cursor.fetchall()
+    if rows := counted or (max(analyzed, 0) if doubts else 0):
         raise AuditAccessError(
             f"our role sees none of the about {rows} rows of {table}, {where}",
             place="the audit role",
             next_step=f"Its policies read another setting than {TENANT_SETTING}, or no tenant is known. {_GRANTS}",
         )
-    if pages > (pages_then if was_empty else 0):
+    if doubts and pages > (pages_then if analyzed == 0 else 0):
         raise AuditAccessError(
             f"our role sees no row of {table}, {where}, and Postgres does not know whether its {pages} pages hold any",
             place="the audit role",
