@@ -47,6 +47,12 @@ def query(  # noqa: PLR0913, PLR0917  (a parameter for each option)
     sql: Annotated[
         str, typer.Option(help="A SELECT instead, over the view audit_log; of another table over its name.")
     ] = "",
+    revisions: Annotated[
+        bool,
+        typer.Option(
+            "--revisions", help="Also what rows said before they were changed; `in_force` tells which stands."
+        ),
+    ] = False,
     table: TableOption = "",
     as_json: process.JsonOption = False,
 ) -> None:
@@ -65,6 +71,7 @@ def query(  # noqa: PLR0913, PLR0917  (a parameter for each option)
         last=day_option(last, "--to"),
         limit=limit,
         sql=sql or None,
+        revisions=revisions,
     )
     about = journalled(question)
     try:
@@ -101,6 +108,7 @@ def journalled(question: Question) -> dict[str, Any]:
         "last": str(question.last) if question.last else None,
         "limit": limit or None,
         "sql": kept(question.sql),
+        "revisions": question.revisions,
     }
 
 

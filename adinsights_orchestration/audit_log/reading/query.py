@@ -22,7 +22,7 @@ from adinsights_orchestration.audit_log.bookkeeping import chain
 from adinsights_orchestration.audit_log.bookkeeping.manifest import newest
 from adinsights_orchestration.audit_log.model import At, DataFile
 from adinsights_orchestration.audit_log.reading import reader
-from adinsights_orchestration.audit_log.reading.choosing import EVER, Knowing, choose
+from adinsights_orchestration.audit_log.reading.choosing import EVER, Knowing, choose, every_revision
 from adinsights_orchestration.audit_log.reading.reader import ContentError
 from adinsights_orchestration.audit_log.reading.scratch import private_folder
 from adinsights_orchestration.audit_log.source import AUDIT_LOG, Source
@@ -49,6 +49,7 @@ class Question:
         last: To this day, included.
         limit: At most so many rows, the newest; 0: all of them; None: `MOST_ROWS`. SQL sets its own.
         sql: A SELECT over the view (`view_of`) in place of the filters on rows.
+        revisions: Also what earlier revisions hold, each content of a row once, with a column `in_force`.
     """
 
     tenant: UUID | None = None
@@ -58,6 +59,7 @@ class Question:
     last: date | None = None
     limit: int | None = None
     sql: str | None = None
+    revisions: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +137,7 @@ def _require_columns(source: Source, question: Question) -> None:
 
 
 def _answer(
-    store: Store, source: Source, question: Question, chosen: Mapping[DataFile, Sequence[date]], at_once: int
+    store: Store, source: Source, question: Question, chosen: Mapping[DataFile, Mapping[date, bool]], at_once: int
 ) -> Answer:
     files = list(chosen)
     if not files:
@@ -151,8 +153,11 @@ def _answer(
             connection.execute(f"set allowed_paths = [{', '.join(map(_quoted, names))}]")
             connection.execute("set enable_external_access = false")
             connection.execute("set lock_configuration = true")
-            days = [(str(paths[file.key]), day) for file, its in chosen.items() for day in its]
-            _make_view(connection, source, names, days, whole=not any(chain.is_of_month(file.key) for file in files))
+            days = [(str(paths[file.key]), *each) for file, its in chosen.items() for each in its.items()]
+            if question.revisions or any(chain.is_of_month(file.key) for file in files):
+                _make_view(connection, source, names, days, revisions=question.revisions)
+            else:
+                connection.read_parquet(names, union_by_name=True, hive_partitioning=False).create_view(view_of(source))
             if question.sql is not None:
                 _require_reads_only(connection, question.sql)
                 columns, rows = _found(connection, question.sql)
@@ -170,21 +175,25 @@ def _quoted(name: str) -> str:
     return "'" + name.replace("'", "''") + "'"
 
 
-def _chosen(store: Store, source: Source, question: Question, knowing: Knowing | None) -> dict[DataFile, list[date]]:
-    """The objects that are needed, each with the days that it is asked for."""
+def _chosen(
+    store: Store, source: Source, question: Question, knowing: Knowing | None
+) -> dict[DataFile, dict[date, bool]]:
+    """The objects that are needed, each with the days that it is asked for, and whether it is in force of them."""
+    first, last = question.first or EVER[0], question.last or EVER[1]
 
     def wanted(at: At) -> bool:
         tenant, day = at
-        early, late = question.first and day < question.first, question.last and day > question.last
-        return question.tenant in (None, tenant) and not early and not late
+        return question.tenant in (None, tenant) and first <= day <= last
 
-    found: dict[DataFile, list[date]] = {}
-    known = knowing(question.first or EVER[0], question.last or EVER[1]) if knowing is not None else None
+    if question.revisions:
+        return every_revision(store, source, first, last, wanted)
+    found: dict[DataFile, dict[date, bool]] = {}
+    known = knowing(first, last) if knowing is not None else None
     in_force = choose(store, source, known, partial(newest, wanted=wanted))
     for (_, day), (chunk, manifest) in in_force.items():
         for file in manifest.files:
             if file.key in chunk.files:
-                found.setdefault(file, []).append(day)
+                found.setdefault(file, {})[day] = True
     return found
 
 
@@ -192,23 +201,23 @@ def _make_view(
     connection: duckdb.DuckDBPyConnection,
     source: Source,
     names: list[str],
-    days: list[tuple[str, date]],
+    days: list[tuple[str, date, bool]],
     *,
-    whole: bool,
+    revisions: bool,
 ) -> None:
     """An object of a month holds other days than those that are asked for, and some that were archived anew since."""
-    if whole:
-        connection.read_parquet(names, union_by_name=True, hive_partitioning=False).create_view(view_of(source))
-        return
     connection.execute(  # SQL, since DuckDB's own call takes no name for the column
         f"create view {_OBJECTS} as from read_parquet([{', '.join(map(_quoted, names))}], union_by_name = true,"
         f" hive_partitioning = false, filename = '{reader.OBJECT}')"
     )
-    connection.execute(f"create table {_DAYS} (name varchar, day date)")
-    connection.executemany(f"insert into {_DAYS} values (?, ?)", days)  # noqa: S608  (values are parameters)
+    connection.execute(f"create table {_DAYS} (name varchar, day date, in_force boolean)")
+    connection.executemany(f"insert into {_DAYS} values (?, ?, ?)", days)  # noqa: S608  (values are parameters)
+    told, join, each_once = "", "semi join", ""
+    if revisions:
+        told, join, each_once = ", bool_or(d.in_force) as in_force", "join", "group by all"
     connection.execute(
-        f'create view "{view_of(source)}" as select o.* exclude ({reader.OBJECT}) from {_OBJECTS} o'  # noqa: S608  (names of ours)
-        f' semi join {_DAYS} d on o.{reader.OBJECT} = d.name and o."{source.time}"::date = d.day'
+        f'create view "{view_of(source)}" as select o.* exclude ({reader.OBJECT}){told} from {_OBJECTS} o'  # noqa: S608  (names of ours)
+        f' {join} {_DAYS} d on o.{reader.OBJECT} = d.name and o."{source.time}"::date = d.day {each_once}'
     )
 
 

@@ -85,6 +85,7 @@ NOTHING = {
     "last": None,
     "limit": None,
     "sql": None,
+    "revisions": False,
 }
 
 
