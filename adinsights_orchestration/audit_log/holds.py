@@ -6,19 +6,24 @@ stand in `tenants.yaml`.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 import sqlalchemy as sa
 
 from adinsights_orchestration.audit_log import journal
+from adinsights_orchestration.audit_log.model import IN_FORCE
+from adinsights_orchestration.audit_log.source import NOBODY
 from adinsights_orchestration.audit_log.windows import Hold, HoldKind
 from adinsights_orchestration.backend.audit import AuditEntry, record
 from adinsights_orchestration.errors import AdinsightsError
-from adinsights_orchestration.ops_store.audit_tables import audit_hold
+from adinsights_orchestration.ops_store.audit_tables import audit_chunk, audit_hold
 
 ENDED = "audit_log_hold_ended"
+LONGEST = timedelta(days=2_555)  # seven years, as the longest contract: a hold for longer is a mistyped year
 
 
 class NoSuchHoldError(AdinsightsError):
@@ -34,8 +39,8 @@ class KeptHold:
     hold: Hold
 
 
-def add_hold(connection: sa.Connection, source: str, hold: Hold, author: str, now: datetime) -> None:
-    """Keeps the hold's rows until its end; a hold that another one includes is not written twice."""
+def add_hold(connection: sa.Connection, source: str, hold: Hold, author: str, now: datetime) -> bool:
+    """Keeps the hold's rows until its end; returns whether it is new: one that another includes is not written."""
     if hold.until is None or hold.first_day is None or hold.last_day is None:
         raise ValueError("a hold on restored rows has a first and a last day, and an end")
     table = audit_hold.c
@@ -47,7 +52,7 @@ def add_hold(connection: sa.Connection, source: str, hold: Hold, author: str, no
         table.ends_at >= hold.until,
     )
     if connection.execute(including.limit(1)).first() is not None:
-        return
+        return False
     row = {
         "source": source,
         "tenant_id": hold.tenant_id,
@@ -59,6 +64,21 @@ def add_hold(connection: sa.Connection, source: str, hold: Hold, author: str, no
         "created_at": now,
     }
     connection.execute(sa.insert(audit_hold).values(row))
+    return True
+
+
+def held_tenants(connection: sa.Connection, source: str, hold: Hold) -> list[UUID]:
+    """Returns whose rows a hold on restored rows keeps: of a hold on everybody, those who have archived rows there."""
+    if hold.tenant_id is not None:
+        return [hold.tenant_id]
+    table = audit_chunk.c
+    query = sa.select(table.tenant_id).where(
+        table.source == source,
+        table.day.between(hold.first_day, hold.last_day),
+        table.state.in_([state.value for state in IN_FORCE]),
+        table.rows > 0,
+    )
+    return list(connection.execute(query.distinct().order_by(table.tenant_id)).scalars())
 
 
 def holds_in_force(connection: sa.Connection, source: str, now: datetime) -> tuple[Hold, ...]:
@@ -88,8 +108,19 @@ def one_hold(connection: sa.Connection, source: str, number: int, now: datetime)
     )
 
 
-def end_hold(connection: sa.Connection, source: str, kept: KeptHold, actor: str, now: datetime) -> None:
-    """Ends a hold at this moment, and journals who did; a tenant whose rows it held gets an audit row."""
+def end_hold(
+    connection: sa.Connection, source: str, kept: KeptHold, actor: str, now: datetime, left: Collection[UUID] = ()
+) -> None:
+    """Ends a hold at this moment, and journals who did; each tenant whose rows it held gets an audit row.
+
+    Args:
+        connection: To the ops store.
+        source: The table's name in the archive.
+        kept: The hold.
+        actor: Who ends it.
+        now: The moment.
+        left: Tenants that have left: of a hold on everybody their row stays in the journal, since nobody reads their log.
+    """
     connection.execute(sa.update(audit_hold).where(audit_hold.c.id == kept.id).values(ends_at=now))
     hold = kept.hold
     detail = {
@@ -98,8 +129,11 @@ def end_hold(connection: sa.Connection, source: str, kept: KeptHold, actor: str,
         "last_day": hold.last_day.isoformat() if hold.last_day else None,
         "would_have_ended": hold.until.isoformat() if hold.until else None,
     }
-    entry = AuditEntry(hold.tenant_id, ENDED, journal.RESOURCE, source[:64], actor, now, detail)
-    record(connection, entry)
+    for tenant in held_tenants(connection, source, hold) or [NOBODY]:
+        departed = hold.tenant_id is None and tenant in left
+        whose = None if tenant == NOBODY or departed else tenant
+        about = {**detail, "tenant": str(tenant)} if departed else detail
+        record(connection, AuditEntry(whose, ENDED, journal.RESOURCE, source[:64], actor, now, about))
 
 
 def _kept(row: sa.Row[Any]) -> KeptHold:

@@ -22,6 +22,7 @@ from adinsights_orchestration.audit_log.source import NOBODY, Source
 from adinsights_orchestration.backend.audit import AuditEntry, record
 from adinsights_orchestration.ops_store.audit_tables import audit_run
 from adinsights_orchestration.ops_store.store import OpsStore
+from adinsights_orchestration.tenants.store import load_registry
 
 KIND = "restore"
 RESTORED = "audit_log_restored"
@@ -37,6 +38,7 @@ select c.tenant_id, c.day, c.left_rows, cast(p.value->>'before' as bigint) as be
  where r.source = :source and r.kind = 'restore' and jsonb_typeof(r.summary->'promised') = 'array'
    and c.state = 'sealed'
  order by r.started_at""")
+_ABOUT = ("into", "first", "end", "hold_until")
 _DIED = "the run died; what it had restored stays, and the same command goes on"
 
 
@@ -77,21 +79,26 @@ def lock_name(source: Source) -> str:
 def close_run(
     store: OpsStore, source: Source, run: UUID, now: datetime, summary: Mapping[str, Any], error: str | None
 ) -> None:
-    """Closes a restore's entry, and journals one audit row for each tenant of whose rows it brought some."""
+    """Closes a restore's entry, and journals one audit row for each tenant of whose rows it brought or holds some."""
+    left = {tenant.id for tenant in load_registry(store).tenants if tenant.retired}
     with store.begin() as connection:
         opened = connection.execute(sa.select(audit_run).where(audit_run.c.id == run)).one()
         brought: Mapping[str, list[int]] = opened.summary.get("tenants", {})
+        known = {name: opened.summary[name] for name in _ABOUT if name in opened.summary}
+        summary = {**known, **summary}
         for tenant, (days, rows) in brought.items():
             detail = {
+                "tenant": tenant,
                 "days": days,
                 "rows": rows,
                 "source": source.name,
                 "run": str(run),
                 "dagster_run": opened.run_id,
-                **{name: summary[name] for name in ("into", "first", "end", "hold_until") if name in summary},
+                **{name: summary[name] for name in _ABOUT if name in summary},
             }
+            nobodys = UUID(tenant) in {NOBODY, *left}  # the log of a tenant who has left is nobody's to read
             entry = AuditEntry(
-                tenant_id=None if UUID(tenant) == NOBODY else UUID(tenant),
+                tenant_id=None if nobodys else UUID(tenant),
                 action=RESTORED,
                 resource_type=journal.RESOURCE,
                 resource_id=source.name[:64],

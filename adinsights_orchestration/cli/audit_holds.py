@@ -63,13 +63,15 @@ def end(
     from adinsights_orchestration.audit_log.holds import end_hold, one_hold
     from adinsights_orchestration.audit_log.own_history import archived_table
     from adinsights_orchestration.cli.runs import requester
+    from adinsights_orchestration.tenants.store import load_registry
 
     source, store = archived_table(table), process.open_ops_store(process.settings())
     now = utc_now()
+    left = {tenant.id for tenant in load_registry(store).tenants if tenant.retired}
     with store.begin() as connection:
         found = one_hold(connection, source.name, hold, now)
         if yes:
-            end_hold(connection, source.name, found, requester(), now)
+            end_hold(connection, source.name, found, requester(), now, left)
     whose = f"tenant {found.hold.tenant_id}" if found.hold.tenant_id else "all tenants"
     what = f"hold {hold} on {whose}, {found.hold.first_day} to {found.hold.last_day}"
     if as_json:

@@ -34,6 +34,7 @@ from tests.quiet import Windows
 
 OF_TENANTS = Source("notes", "notes", "at", ("id",), tenant="whose", place=Where.OPS_STORE, window_days=2_555)
 NOTES = Source("notes", "notes", "at", ("id",), place=Where.OPS_STORE, window_days=90)
+IN_A_YEAR = str(utc_now().date() + timedelta(days=365))
 RANGE, NAMED = ("--from", str(FIRST), "--to", str(LAST)), ("--table", "notes")
 Command = Callable[..., Answer]
 OF_NOTES = key_of(NOTES)
@@ -283,7 +284,7 @@ def test_the_commands_delete_it_and_bring_it_back_by_its_name(noted: Place, comm
     assert notes(noted) == []
     assert command("restore", *RANGE, *NAMED, "--apply").code == 0
     assert notes(noted, "notes_restored") == before
-    assert command("restore", *RANGE, *NAMED, "--live", "--hold-until", "2099-12-31", "--apply").code == 0
+    assert command("restore", *RANGE, *NAMED, "--live", "--hold-until", IN_A_YEAR, "--apply").code == 0
     assert command("retention", *NAMED, "--apply").code == 0
     assert notes(noted) == before, "they are held"
     assert command("holds", "list", "--json").json == []

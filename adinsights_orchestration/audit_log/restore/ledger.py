@@ -57,6 +57,7 @@ class RestoreLedger:
         live: Whether rows go into the table that retention watches.
         proofs: By day and revision, the columns that retention's digests are of.
         promises: What earlier restores promised, and may never have brought.
+        hold: What the entry says of the hold that is new, tenants included: nothing of theirs has come yet.
     """
 
     store: OpsStore
@@ -66,6 +67,7 @@ class RestoreLedger:
     live: bool
     proofs: Mapping[tuple[date, int], tuple[Column, ...]]
     promises: Mapping[At, Promise] = field(default_factory=dict)
+    hold: Mapping[str, Any] = field(default_factory=dict)
     _brought: Counter[str] = field(default_factory=Counter)
     _days: Counter[str] = field(default_factory=Counter)
     _under_way: dict[int, Sequence[Arrival]] = field(default_factory=dict)
@@ -88,7 +90,7 @@ class RestoreLedger:
                     if self.live:
                         self._promised[connection] = self._in_table_again(ops, came)
                     promised = list(chain.from_iterable(self._promised.values()))
-                    so_far = {"tenants": self._so_far(), PROMISED: promised}
+                    so_far = {**self.hold, "tenants": self._so_far(), PROMISED: promised}
                     ops.execute(sa.update(audit_run).where(audit_run.c.id == self.run).values(summary=so_far))
             except AdinsightsError:
                 del self._under_way[connection]
@@ -106,6 +108,7 @@ class RestoreLedger:
     def _so_far(self) -> dict[str, list[int]]:
         """Days and rows by tenant, with those that may be committed at any moment."""
         rows, days = Counter(self._brought), Counter(self._days)
+        rows.update(dict.fromkeys(self.hold.get("tenants", ()), 0))
         for arrivals in self._under_way.values():
             for arrival in arrivals:
                 rows[str(arrival.part.chunk.tenant)] += arrival.came

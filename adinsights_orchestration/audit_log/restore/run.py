@@ -9,15 +9,17 @@ again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ALL_COMPLETED, FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
+from typing import Any
 from uuid import UUID
 
 import psycopg
+import sqlalchemy as sa
 
 from adinsights_orchestration.audit_log import holds, journal, restored
 from adinsights_orchestration.audit_log.ahead import read_ahead
@@ -49,6 +51,7 @@ from adinsights_orchestration.audit_log.table.reaching import Link, connected, r
 from adinsights_orchestration.audit_log.windows import Hold, HoldKind
 from adinsights_orchestration.clock import Clock, elapsed_seconds, utc_now
 from adinsights_orchestration.errors import AdinsightsError
+from adinsights_orchestration.ops_store.audit_tables import audit_run
 from adinsights_orchestration.ops_store.store import OpsStore
 from adinsights_orchestration.settings import Settings
 from adinsights_orchestration.tenants.store import load_registry
@@ -151,6 +154,13 @@ class Restore:
                     "rows that go back into the live table need a hold that ends in the future",
                     next_step="Say until which day they are needed (--hold-until); then retention deletes them again.",
                 )
+            if order.hold_until > self.clock() + holds.LONGEST:
+                raise RestoreError(
+                    f"a hold until {order.hold_until:%Y-%m-%d %H:%M} is longer than the {holds.LONGEST.days:,} days"
+                    " that one may last",
+                    next_step="Give an earlier day; rows that are needed for longer are kept by `legal_hold` in"
+                    " tenants.yaml, or by a longer `retention_days`.",
+                )
             return self.source.table
         if order.hold_until is not None:
             raise RestoreError(
@@ -206,7 +216,6 @@ class Restore:
             if order.live:
                 self._require_settled(chosen)
                 Archiver(self.settings, self.store, self.source, archive, self.clock).catch_up()
-                self._hold(order)
             run = journal.open_run(
                 self.store,
                 self.source.name,
@@ -217,7 +226,7 @@ class Restore:
             )
             report.run = run
             with self._journalled(order, report, run):
-                ledger = self._ledger(order, run)
+                ledger = self._ledger(order, run, self._hold(order, run) if order.live else {})
                 waits = self.settings.retention.lock_timeout_seconds
                 writers = [Writing(each, self.source, target, order.wanted, waits, ledger) for each in connections]
                 self._bring(archive, chosen.parts, target, writers, report)
@@ -254,11 +263,8 @@ class Restore:
             error = str(failure) if isinstance(failure, AdinsightsError) else type(failure).__name__
             raise
         finally:
-            about = {"first": order.wanted.first.isoformat(), "end": order.wanted.end.isoformat()}
-            if order.hold_until is not None:
-                about["hold_until"] = order.hold_until.isoformat()
             with journal.unless_failing(error):
-                summary = {**report.summary(), **about}
+                summary = {**report.summary(), **_about(order)}
                 restored.close_run(self.store, self.source, run, self.clock(), summary, error)
 
     def _require_settled(self, chosen: Plan) -> None:
@@ -275,9 +281,10 @@ class Restore:
                 next_step="Let `audit_log/retention` run first: it finds out what became of them.",
             )
 
-    def _hold(self, order: Order) -> None:
-        """Before the first row: retention that runs a moment after it must know."""
+    def _hold(self, order: Order, run: UUID) -> Mapping[str, Any]:
+        """Before the first row: retention that runs a moment after it must know. Returns what the entry says of it."""
         wanted, now = order.wanted, self.clock()
+        held: dict[str, list[int]] = {}
         with self.store.begin() as connection:
             for tenant in wanted.tenants or (None,):
                 hold = Hold(
@@ -288,7 +295,11 @@ class Restore:
                     last_day=wanted.last_day,
                     until=order.hold_until,
                 )
-                holds.add_hold(connection, self.source.name, hold, self.actor, now)
+                if holds.add_hold(connection, self.source.name, hold, self.actor, now):
+                    held |= {str(each): [0, 0] for each in holds.held_tenants(connection, self.source.name, hold)}
+            said = {"tenants": held, **_about(order)}
+            connection.execute(sa.update(audit_run).where(audit_run.c.id == run).values(summary=said))
+        return said
 
     @contextmanager
     def _connected(self) -> Iterator[Link]:
@@ -309,12 +320,17 @@ class Restore:
         name = require_name(self.source, order.into or default_name(self.source))
         return own_target(connection, self.source, name, chosen, make=make)
 
-    def _ledger(self, order: Order, run: UUID) -> RestoreLedger:
+    def _ledger(self, order: Order, run: UUID, hold: Mapping[str, Any]) -> RestoreLedger:
         wanted = order.wanted
         proofs = proofs_of(self.store, self.source, wanted.first_day, wanted.last_day)
         with self.store.begin() as connection:
             promises = restored.open_promises(connection, self.source.name)
-        return RestoreLedger(self.store, self.source, run, self.clock, order.live, proofs, promises)
+        return RestoreLedger(self.store, self.source, run, self.clock, order.live, proofs, promises, hold)
+
+
+def _about(order: Order) -> dict[str, str]:
+    until = {"hold_until": order.hold_until.isoformat()} if order.hold_until is not None else {}
+    return {"first": order.wanted.first.isoformat(), "end": order.wanted.end.isoformat(), **until}
 
 
 def _require_archived(wanted: Wanted, chosen: Plan, report: RestoreReport) -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import date, timedelta
 
 import pytest
 import sqlalchemy as sa
 
 from adinsights_orchestration.audit_log.restore.report import RestoreReport
 from adinsights_orchestration.cli.audit_restore import _show
+from adinsights_orchestration.clock import utc_now
 from adinsights_orchestration.ops_store.audit_tables import audit_hold
 from tests.audit_log.conftest import LAST, Place
 from tests.audit_log.living import expired, leave_the_table, register
@@ -21,6 +22,8 @@ from tests.cli.conftest import Answer
 
 Command = Callable[..., Answer]
 RANGE = ("--from", str(FIRST), "--to", str(LAST))
+IN_A_YEAR = str(utc_now().date() + timedelta(days=365))
+IN_TEN_YEARS = str(utc_now().date() + timedelta(days=3_650))
 
 
 @pytest.fixture
@@ -54,10 +57,11 @@ def test_without_apply_it_tells_and_with_it_it_restores(gone: Place, command: Co
 def test_people_read_what_came_and_until_when_it_is_held(gone: Place, command: Command) -> None:
     one = str(gone.tenants[0])
     mine = [row for row in gone.rows if str(row.tenant) == one]
-    said = command(*RANGE, "--tenant", one, "--live", "--hold-until", "2099-12-31", "--apply")
+    said = command(*RANGE, "--tenant", one, "--live", "--hold-until", IN_A_YEAR, "--apply")
     assert said.code == 0
     assert f"{len(mine)} rows restored into accounts_auditlog" in said.out
-    assert "until 2100-01-01 00:00 UTC" in said.err
+    after = date.fromisoformat(IN_A_YEAR) + timedelta(days=1)
+    assert f"until {after} 00:00 UTC" in said.err
     assert {row[0] for row in rows_of(gone)} == {row.id for row in mine}
 
 
@@ -74,9 +78,10 @@ REFUSED = {
     "Give a slug, a name or an id": (*RANGE, "--tenant", "acme"),
     "--hold-until": (*RANGE, "--live"),
     "in the future": (*RANGE, "--live", "--hold-until", "2020-01-01"),
-    "a table of its own": (*RANGE, "--hold-until", "2099-01-01"),
+    "longer than the 2,555 days": (*RANGE, "--live", "--hold-until", IN_TEN_YEARS),
+    "a table of its own": (*RANGE, "--hold-until", IN_A_YEAR),
     "--live means the live table": (*RANGE, "--into", "accounts_auditlog"),
-    "Leave one out": (*RANGE, "--live", "--into", "other", "--hold-until", "2099-01-01"),
+    "Leave one out": (*RANGE, "--live", "--into", "other", "--hold-until", IN_A_YEAR),
 }
 
 
@@ -103,7 +108,7 @@ def test_a_day_in_another_spelling_is_refused_and_no_last_day_is_lost(
     assert rows_of(gone) == []
 
 
-@pytest.mark.parametrize("live", [(), ("--live", "--hold-until", "2099-12-31")], ids=["own", "live"])
+@pytest.mark.parametrize("live", [(), ("--live", "--hold-until", IN_A_YEAR)], ids=["own", "live"])
 def test_a_tenant_of_whom_nothing_is_archived_is_refused_before_anything_is_made_or_held(
     gone: Place, command: Command, live: tuple[str, ...]
 ) -> None:
