@@ -119,7 +119,7 @@ def end_hold(
         kept: The hold.
         actor: Who ends it.
         now: The moment.
-        left: Tenants that have left: of a hold on everybody their row stays in the journal, since nobody reads their log.
+        left: Tenants that have left: of a hold on everybody their row stays in the journal, for nobody reads their log.
     """
     connection.execute(sa.update(audit_hold).where(audit_hold.c.id == kept.id).values(ends_at=now))
     hold = kept.hold
