@@ -161,7 +161,10 @@ def count_days(connection: sa.Connection, manifest: Manifest, gone: Gone) -> Non
         if gone.cause is Cause.COMPACTED or file.key in counted:
             day = max(chain.day_of_key(file.key), begins)
             size[day], files[day] = size[day] + file.size, files[day] + 1
+    stood = counted - {file.key for file in gone.files}  # beside what was written anew
     for file in manifest.files:
+        if file.key in stood:
+            continue
         day = max(chain.day_of_key(file.key), begins)
         size[day], files[day] = size[day] - file.size, files[day] - 1
     days = sorted({*rows, *size})

@@ -11,12 +11,13 @@ import duckdb
 import pytest
 
 from adinsights_orchestration.audit_log.bookkeeping import chain
+from adinsights_orchestration.audit_log.bookkeeping.links import Links
 from adinsights_orchestration.audit_log.leaving.erasure import Erasure, ErasurePlan
 from adinsights_orchestration.audit_log.leaving.matching import Subject, SubjectError
 from adinsights_orchestration.audit_log.leaving.removing import RemovalError
 from adinsights_orchestration.audit_log.source import AUDIT_LOG
 from adinsights_orchestration.plan_digest import PlanChangedError
-from tests.audit_log.conftest import Place
+from tests.audit_log.conftest import LAST, Place
 from tests.audit_log.living import archive_of, leave_the_table, objects, register, verified
 from tests.audit_log.restoring import audit_rows, restore, rows_of
 from tests.audit_log.rows import FIRST, Row, moment
@@ -157,6 +158,21 @@ def test_a_row_that_only_a_run_that_died_saw_with_its_user_goes_too(
     register(place)
     assert erasure(place).apply().rows == {FIRST: 1}
     assert row.id not in {each[0] for each in everything(place)}
+
+
+def test_the_ledger_counts_an_object_once_that_lay_beside_one_that_was_written_anew(place: Place) -> None:
+    row = caused_by_the_person(place)
+    place.archive()
+    place.backend.execute("delete from accounts_auditlog where id = %s", row.id)
+    place.archive()  # what the table has lost lies in an object of its own
+    register(place)
+    erasure(place).apply()
+    links = Links(place.store, AUDIT_LOG.name)
+    links.follow()
+    standing = links.standing(FIRST)
+    sizes = [standing.files[key].size for key in standing.users()]
+    days = place.archiver()._ledger.days(FIRST, LAST).values()
+    assert (sum(day.files for day in days), sum(day.size for day in days)) == (len(sizes), sum(sizes))
 
 
 def test_a_legal_hold_refuses(theirs: Place) -> None:

@@ -52,6 +52,12 @@ def said_of(place: Place, row: Row) -> set[str]:
     return {action for (action,) in duckdb.execute(query, [paths, row.id]).fetchall()} if paths else set()
 
 
+def said_by_anyone(place: Place) -> set[tuple[object, ...]]:
+    """Every row of every object, each content once."""
+    paths = [str(place.store.path(key)) for key in objects(place)]
+    return set(duckdb.execute("select id, user_id, action, metadata from read_parquet(?)", [paths]).fetchall())
+
+
 @pytest.fixture
 def changed(place: Place) -> Place:
     """A compacted month of which two days of a tenant were changed, archived anew, and compacted again."""
@@ -69,6 +75,17 @@ def test_compaction_keeps_what_a_row_said_before_it_was_changed(changed: Place) 
     found = verified(changed)
     assert (found.problems, found.rows) == ([], len(changed.rows))
     assert archived(changed) == exactly(changed.rows)
+
+
+def test_a_legal_hold_has_nothing_to_stop_in_compaction(place: Place) -> None:
+    let_the_month_end(place)
+    register(place, legal_hold=True)
+    compacted(place)
+    for day in (FIRST, SECOND):
+        change(place, row_of(place, day))
+    before = said_by_anyone(place)
+    compacted(place)
+    assert said_by_anyone(place) == before
 
 
 def test_a_month_ends_with_its_first_object_and_one_of_what_changed_since(changed: Place) -> None:
