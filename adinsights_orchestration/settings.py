@@ -723,9 +723,9 @@ class AuditLogSettings(_Group):
     )
     object_megabytes: int = _setting(
         64,
-        "Largest content of one object, before compression.",
+        "What an archiving process may hold of rows in memory; an object of a day holds an eighth of it, uncompressed.",
         unit="MiB",
-        consequence="A tenant's larger day is several objects; it is also what an archiving process holds in memory.",
+        consequence="A tenant's larger day (of more than 8 MiB with 64) is several objects.",
         ge=1,
         le=256,
     )

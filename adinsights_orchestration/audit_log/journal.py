@@ -131,6 +131,15 @@ def open_runs_in(connection: sa.Connection, source: str, kind: str) -> Sequence[
     return connection.execute(query.order_by(audit_run.c.started_at)).all()
 
 
+def last_summary(store: OpsStore, source: str, kind: str) -> Mapping[str, Any]:
+    """What the last run of a kind told that did not fail; nothing before there was one."""
+    table = audit_run.c
+    done = sa.and_(table.source == source, table.kind == kind, table.finished_at.is_not(None), table.error.is_(None))
+    query = sa.select(table.summary).where(done).order_by(table.started_at.desc()).limit(1)
+    with store.begin() as connection:
+        return connection.execute(query).scalar_one_or_none() or {}
+
+
 def _rows_of_run(connection: sa.Connection, source: str, run: UUID) -> dict[UUID, tuple[int, int]]:
     """Days and rows that a run archived, by tenant."""
     day, chunk = audit_day, audit_chunk

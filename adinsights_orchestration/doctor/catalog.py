@@ -42,6 +42,7 @@ CHECKS: tuple[Check, ...] = (
     Check("backend api", backend.api),
     Check("audit archive", archive.store),
     Check("audit archive head", archive.head, needs=("ops_store",)),
+    Check("audit archive days", archive.days, needs=("ops_store",)),
     Check("airbyte public api", airbyte.public_api),
     Check("airbyte configuration api", airbyte.configuration_api, needs=("airbyte",)),
     Check("airbyte workspaces", airbyte.workspaces, needs=("airbyte", "registry")),

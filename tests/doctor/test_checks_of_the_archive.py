@@ -17,6 +17,7 @@ from werkzeug.wrappers import Response
 
 from adinsights_orchestration.audit_log.bookkeeping.chain import manifest_key
 from adinsights_orchestration.audit_log.bookkeeping.manifest import hash_of
+from adinsights_orchestration.audit_log.journal import note
 from adinsights_orchestration.audit_log.source import AUDIT_LOG
 from adinsights_orchestration.audit_log.store.folder import Folder
 from adinsights_orchestration.audit_log.store.opening import open_store
@@ -228,3 +229,24 @@ def test_gcs_is_probed_and_what_is_not_asked_is_said(gcs: AuditLogSettings) -> N
 def test_a_folder_that_is_not_ours_is_a_failure(tmp_path: Path) -> None:
     (tmp_path / "theirs").mkdir(mode=0o500)
     assert look(AuditLogSettings(archive_url=(tmp_path / "theirs").as_uri())).status is Status.FAIL
+
+
+def test_rows_that_no_day_has_are_told_with_the_setting_that_keeps_the_old_ones_out(ops_store: OpsStore) -> None:
+    def days() -> Result:
+        settings = Settings(ops_store=OpsStoreSettings(dsn=ops_store._settings.dsn))
+        world = World(settings, {}, datetime.now(UTC))
+        (result,) = examine(world, [each for each in CHECKS if each.name == "audit archive days"], deadline_seconds=60)
+        return result
+
+    def ran(odd_rows: int) -> None:
+        note(
+            ops_store, AUDIT_LOG.name, "archive", actor="a test", now=datetime.now(UTC), summary={"odd_rows": odd_rows}
+        )
+
+    assert days().status is Status.OK
+    ran(0)
+    ran(3)
+    assert (days().status, "3 rows are older than 2024-01-01" in days().detail) == (Status.WARN, True)
+    assert "ADINSIGHTS_AUDIT_LOG__FIRST_DAY" in days().next_step
+    ran(0)
+    assert days().status is Status.OK

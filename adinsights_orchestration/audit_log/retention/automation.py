@@ -143,8 +143,11 @@ def _asset(
                     if report is not None and each is AUDIT_LOG:
                         metadata = showing.of_run(report, name) | showing.of_table(census, ages) | _history(reports)
                         yield outcome(KEY, metadata, dry_run=config.dry_run)
-                    yield from (found for found in judged(each, census, ages, name) if found.check_name in asked)
-                    if report is not None and go and archive_mode(settings, each) is Archive.REQUIRED:
+                    required = archive_mode(settings, each) is Archive.REQUIRED
+                    begins = settings.audit_log.first_day if required else None
+                    results = judged(each, census, ages, name, begins)
+                    yield from (found for found in results if found.check_name in asked)
+                    if report is not None and go and required:
                         again_too = to_archive_again(ages, clock().date())
                         late[each] = [day for day in again_too if day not in report.not_rearchived]
             # Last, so that a failure hides nothing; what is due among these rows goes with the next night's run.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from datetime import date
 
 import dagster as dg
 
@@ -19,6 +20,7 @@ from adinsights_orchestration.audit_log.source import AUDIT_LOG, Source
 from adinsights_orchestration.audit_log.tenant_names import TenantName
 
 TOO_OLD, VANISHED = "no_row_past_its_window", "no_row_vanished"
+FIRST_DAY = "ADINSIGHTS_AUDIT_LOG__FIRST_DAY"
 _SHOWN = 20
 
 
@@ -36,17 +38,36 @@ def check_specs(source: Source) -> Iterator[dg.AssetCheckSpec]:
     yield dg.AssetCheckSpec(check_of(source, VANISHED), asset=KEY, description=gone)
 
 
-def judged(source: Source, census: Census, ages: Ages, name: TenantName) -> Iterator[dg.AssetCheckResult]:
-    """The results of a table's checks."""
-    yield _too_old(source, census, ages, name)
+def judged(
+    source: Source, census: Census, ages: Ages, name: TenantName, first_day: date | None = None
+) -> Iterator[dg.AssetCheckResult]:
+    """The results of a table's checks.
+
+    Args:
+        source: The table.
+        census: What it holds.
+        ages: What that means.
+        name: What people call a tenant.
+        first_day: The archive's first day, where nothing goes unarchived.
+    """
+    yield _too_old(source, census, ages, name, first_day)
     yield _vanished(source, ages, name)
 
 
-def _too_old(source: Source, census: Census, ages: Ages, name: TenantName) -> dg.AssetCheckResult:
+def _too_old(
+    source: Source, census: Census, ages: Ages, name: TenantName, first_day: date | None
+) -> dg.AssetCheckResult:
     """The check that nothing is kept for too long."""
     rows = sum(ages.overdue.values())
     passed = not rows and not ages.unknown and not census.undated
     parts = [f"{rows:,} rows are past their window by more than two days"] if rows else []
+    too_early = {at: count for at, count in ages.overdue.items() if first_day and at[1] < first_day}
+    if too_early:
+        their_first = min(day for _, day in too_early)
+        parts.append(
+            f"{sum(too_early.values()):,} of them are older than {first_day}, the first day that is archived, and never"
+            f" go: set {FIRST_DAY} to {their_first} or earlier, and archive these days"
+        )
     if ages.unknown:
         parts.append(f"{sum(ages.unknown.values()):,} old rows are of {len(ages.unknown)} tenants nobody knows")
     if census.undated:
@@ -60,6 +81,7 @@ def _too_old(source: Source, census: Census, ages: Ages, name: TenantName) -> dg
         metadata={
             "oldest day": oldest,
             "overdue rows": rows,
+            "overdue rows before the archive's first day": sum(too_early.values()),
             "held rows past their window": sum(ages.held.values()),
             "overdue by tenant": dg.MetadataValue.json(_by_tenant(ages.overdue, name)),
             "unknown tenants": dg.MetadataValue.json({str(each): rows for each, rows in ages.unknown.items()}),

@@ -11,6 +11,7 @@ from urllib.parse import unquote, urlsplit
 from adinsights_orchestration.audit_log.bookkeeping import chain
 from adinsights_orchestration.audit_log.bookkeeping.ledger import ArchiveLedger
 from adinsights_orchestration.audit_log.bookkeeping.manifest import ManifestError
+from adinsights_orchestration.audit_log.journal import last_summary
 from adinsights_orchestration.audit_log.source import AUDIT_LOG
 from adinsights_orchestration.audit_log.store.opening import open_store
 from adinsights_orchestration.audit_log.store.probing import Probed, Rules, may_write, probe, rules_of
@@ -20,7 +21,7 @@ from adinsights_orchestration.doctor.world import CONNECT_SECONDS, World
 from adinsights_orchestration.environments import Environment
 from adinsights_orchestration.settings import AuditLogSettings
 
-_DOCS = "docs/audit-archive.md"
+_DOCS, _RUNBOOK = "docs/audit-archive.md", "docs/runbook.md (the audit log's retention)"
 
 
 def store(world: World) -> Verdict:
@@ -58,6 +59,20 @@ def head(world: World) -> Verdict:
     except ManifestError as error:
         return fail(f"{error.problem} ({error.place})", error.next_step)
     return ok(f"manifest {number} is the one that was sealed")
+
+
+def days(world: World) -> Verdict:
+    """Every row is of a day that is archived: one of no such day stays in the table for ever."""
+    rows = last_summary(world.ops_store.get(), AUDIT_LOG.name, "archive").get("odd_rows", 0)
+    begins = world.settings.audit_log.first_day
+    if rows:
+        return warn(
+            f"{rows:,} rows are older than {begins}, in the future or without a time: they are neither archived nor"
+            " deleted",
+            f"Where they are older, set ADINSIGHTS_AUDIT_LOG__FIRST_DAY to their first day and run"
+            f" `adinsights audit archive`: {_RUNBOOK} has more.",
+        )
+    return ok(f"the last run met no row before {begins} and none of no day")
 
 
 def _no_folder(folder: Path) -> Verdict:

@@ -347,3 +347,19 @@ def test_an_archive_that_is_switched_off_shows_in_the_ui(world: World) -> None:
     (asset,) = build_retention(off, world.store, clock=lambda: NOW).assets or ()
     assert isinstance(asset, dg.AssetsDefinition)
     assert "Nothing is archived first" in asset.descriptions_by_key[KEY]
+
+
+def test_rows_before_the_archive_s_first_day_name_the_setting_that_keeps_them(world: World) -> None:
+    early = moment(FIRST - timedelta(days=100))
+    serve(world.store, [Tenant(ONE, "One", "one"), Tenant(UUID(int=2), "Two", "two")])
+    world.execute("insert into accounts_tenant values (%s, 'Two', %s)", UUID(int=2), NOW)
+    insert(world.backend, [Row(ONE, early), Row(ONE, early), Row(UUID(int=2), early)])
+    begins = world.settings.audit_log.model_copy(update={"first_day": FIRST})
+    world.settings = world.settings.model_copy(update={"audit_log": begins})
+    found = evaluated(run(world, APPLY), TOO_OLD)
+    assert (found.passed, found.metadata["overdue rows before the archive's first day"].value) == (False, 3)
+    assert f"set ADINSIGHTS_AUDIT_LOG__FIRST_DAY to {early.date()} or earlier" in str(found.description)
+    world.settings = world.settings.model_copy(
+        update={"audit_log": begins.model_copy(update={"first_day": early.date()})}
+    )
+    assert "FIRST_DAY" not in str(evaluated(run(world), TOO_OLD).description)
