@@ -156,5 +156,6 @@ def test_a_year_and_a_month_goes_through_archive_retention_and_restore(site: Sit
     assert (proven["rows"], proven["days"], proven["problems"]) == (len(before), DAYS, [])
     counted = site.run("audit", "query", "--sql", "select count(distinct id) as ids from audit_log", "--json")
     assert json.loads(counted) == [{"ids": len(before)}]
-    expected = {"audit_log_archived": 3, "audit_log_retention_deleted": 2, "audit_log_restored": 3 + 2}
+    # The third tenant gets no row back into the live table, and its rows are held all the same.
+    expected = {"audit_log_archived": 3, "audit_log_retention_deleted": 2, "audit_log_restored": 3 + 3}
     wait_until(lambda: acts_of(site) == expected, 120, lambda: f"{acts_of(site)} instead of {expected}")
