@@ -109,14 +109,15 @@ class Standing:
     def holders(self) -> dict[str, set[At]]:
         """Of every object, the tenants' days in force that it has rows of, be they in force or of an earlier revision.
 
-        An object that an erasure wrote anew is named for what is in force alone: what else it holds may be of any day
+        An object that an erasure wrote anew is named for what was in force alone: what else it holds may be of any day
         of its month.
         """
         found = {key: self.in_force.keys() & days for key, days in self.named.items()}
-        users = self.users()
+        months: dict[tuple[UUID, date], set[At]] = {}
+        for at in self.in_force:
+            months.setdefault((at[0], month_of(at[1])), set()).add(at)
         for key in self.with_former_rows():
-            if found[key] == users[key]:
-                found[key] |= {at for at in self.in_force if _belongs_to(key, at)}
+            found[key] |= months.get((tenant_of_key(key), month_of(day_of_key(key))), set())
         return found
 
     def left_over(self, leaving: Iterable[At], holders: Mapping[str, set[At]]) -> list[DataFile]:
