@@ -138,6 +138,12 @@ def _show(answer: Answer, *, as_json: bool) -> None:
             " of them, and so does --limit 0",
             style="yellow",
         )
+    if answer.unreadable:
+        process.say(
+            f"{len(answer.unreadable)} objects of earlier revisions are damaged or missing, and what they held is not"
+            f" shown; the first is {answer.unreadable[0]}",
+            style="yellow",
+        )
 
 
 def _typed(value: object) -> Any:

@@ -9,7 +9,7 @@ and reaches no other file; and since DuckDB may also write where it may read, on
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from functools import partial
 from itertools import count
@@ -71,12 +71,14 @@ class Answer:
         rows: Their values, as Python has them.
         objects: How many objects they are of.
         total: How many rows there are, those that the limit leaves out included.
+        unreadable: Keys of objects of earlier revisions that are damaged or missing, which nothing in force needs.
     """
 
     columns: tuple[str, ...]
     rows: list[tuple[Any, ...]]
     objects: int
     total: int
+    unreadable: tuple[str, ...] = ()
 
 
 def ask(
@@ -108,14 +110,20 @@ def ask(
             next_step="Write action, resource type and limit into the SQL; tenant and days may be given besides.",
         )
     chosen = _chosen(store, source, question, knowing)
+    unreadable: list[str] = []
     while True:
+        readable = {file: days for file, days in chosen.items() if file.key not in unreadable}
         try:
-            return _answer(store, source, question, chosen, at_once)
-        except ContentError:
+            return replace(_answer(store, source, question, readable, at_once), unreadable=tuple(unreadable))
+        except ContentError as error:
             # Somebody compacted or expired meanwhile: what stands in place of what is gone by now answers.
             before, chosen = chosen, _chosen(store, source, question, knowing)
-            if chosen == before:
+            if chosen != before:
+                continue
+            # What was mended stays where it is, damaged, and is named for ever.
+            if not any(file.key == error.place and not any(days.values()) for file, days in readable.items()):
                 raise
+            unreadable.append(error.place)
 
 
 def view_of(source: Source) -> str:
@@ -211,7 +219,8 @@ def _make_view(
         f" hive_partitioning = false, filename = '{reader.OBJECT}')"
     )
     connection.execute(f"create table {_DAYS} (name varchar, day date, in_force boolean)")
-    connection.executemany(f"insert into {_DAYS} values (?, ?, ?)", days)  # noqa: S608  (values are parameters)
+    columns = [list(column) for column in zip(*days, strict=True)]  # row by row, a year takes a minute
+    connection.execute(f"insert into {_DAYS} select unnest(?), unnest(?), unnest(?)", columns)
     told, join, each_once = "", "semi join", ""
     if revisions:
         told, join, each_once = ", bool_or(d.in_force) as in_force", "join", "group by all"

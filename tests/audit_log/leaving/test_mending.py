@@ -6,6 +6,9 @@ import pytest
 
 from adinsights_orchestration.audit_log.bookkeeping import chain
 from adinsights_orchestration.audit_log.leaving.mending import MendingReport, Witness, mend
+from adinsights_orchestration.audit_log.reading.query import Question, ask
+from adinsights_orchestration.audit_log.reading.reader import ContentError
+from adinsights_orchestration.audit_log.source import AUDIT_LOG
 from tests.audit_log.archive.test_run import archived, exactly
 from tests.audit_log.conftest import LAST, NOW, Place
 from tests.audit_log.living import archive_of, leave_the_table, objects, verified
@@ -38,6 +41,16 @@ def test_archiving_again_does_not_heal_and_mending_does(damaged: Place) -> None:
     assert (found.problems, found.missing, found.rows) == ([], [], len(damaged.rows))
     assert archived(damaged) == exactly(damaged.rows)
     assert damaged.store.get(key) == evidence
+
+
+def test_what_was_mended_keeps_no_question_about_earlier_revisions_from_being_answered(damaged: Place) -> None:
+    evidence = min(objects(damaged))  # stays, and stays damaged; what was missing is there again
+    with pytest.raises(ContentError):
+        ask(damaged.store, AUDIT_LOG, Question(revisions=True, limit=0))
+    mended(damaged)
+    found = ask(damaged.store, AUDIT_LOG, Question(revisions=True, limit=0))
+    assert (len(found.rows), found.unreadable) == (len(damaged.rows), (evidence,))
+    assert ask(damaged.store, AUDIT_LOG, Question()).unreadable == ()
 
 
 def test_by_hand_it_tells_what_is_damaged_and_who_else_has_the_rows(damaged: Place) -> None:
