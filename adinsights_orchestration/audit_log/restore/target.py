@@ -225,16 +225,19 @@ def _references(cursor: Cursor, source: Source) -> tuple[Reference, ...]:
 
     Whatever the constraint says of a deletion: an application may empty the column itself (Django does, and its
     constraints say nothing), so a column that can be empty may have been emptied. But a row without its tenant is
-    nobody's, and what rows of the same table name may arrive by the very statement that would look for it.
+    nobody's, what rows of the same table name may arrive by the very statement that would look for it, and of a table
+    whose policies bind our role nobody can tell what is gone and what is hidden.
     """
     cursor.execute(
         """select a.attname, n.nspname || '.' || r.relname, f.attname, c.conname,
                   not a.attnotnull and c.confrelid <> c.conrelid and a.attname is distinct from %s
+                  and not row_security_active(r.oid)
              from pg_constraint c
              join pg_attribute a on a.attrelid = c.conrelid and a.attnum = c.conkey[1]
              join pg_attribute f on f.attrelid = c.confrelid and f.attnum = c.confkey[1]
              join pg_class r on r.oid = c.confrelid join pg_namespace n on n.oid = r.relnamespace
             where c.conrelid = to_regclass(%s) and c.contype = 'f' and cardinality(c.conkey) = 1
+              and c.conparentid = 0  -- else there is one more for each partition of what is named
             order by a.attname, c.conname""",
         (source.tenant, source.table),
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from uuid import uuid4
+
 import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict
@@ -50,6 +52,20 @@ def test_a_bound_role_restores_one_tenant_into_a_table_that_holds_only_others_ro
     place.backend.execute(f"analyze {TABLE}")
     as_role(place)
     assert restore_live(place, all_days(one)).total.came == sum(row.tenant == one for row in place.rows)
+
+
+def test_whom_policies_hide_from_the_role_is_not_taken_for_gone(place: Place) -> None:
+    tenant, user = place.tenants[0], uuid4()
+    place.backend.execute("insert into accounts_user values (%s, %s, 'x@example.com')", user, tenant)
+    place.backend.execute(f"update {TABLE} set user_id = %s where tenant_id = %s", user, tenant)
+    place.archive()
+    empty(place)
+    as_role(place)
+    place.backend.execute("alter table accounts_user enable row level security")
+    place.backend.execute("create policy nobody on accounts_user using (false)")
+    assert restore_live(place).total.came == len(place.rows)
+    of_the_user = place.backend.execute(f"select count(*) from {TABLE} where user_id = %s", user)
+    assert of_the_user == [(sum(row.tenant == tenant for row in place.rows),)]
 
 
 def test_a_role_that_may_not_insert_is_refused_before_anything(gone: Place) -> None:
