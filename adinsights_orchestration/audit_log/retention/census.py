@@ -182,8 +182,9 @@ def _judge_remembered(ages: Ages, census: Census, policy: Policy, remembered: Ma
             continue
         for one in each:
             day = one.noticed_at.date()
-            then = policies.setdefault(day, replace(policy, now=one.noticed_at))
-            if then.judge(*chunk) in _MUST_STAY:
+            if day not in policies:  # to make one goes over every tenant
+                policies[day] = replace(policy, now=one.noticed_at)
+            if policies[day].judge(*chunk) in _MUST_STAY:
                 ages.vanished[chunk] = ages.vanished.get(chunk, 0) + one.rows
 
 

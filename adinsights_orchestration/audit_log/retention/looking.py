@@ -35,11 +35,14 @@ def census_of(settings: Settings, store: OpsStore, source: Source, clock: Clock)
         with connection.transaction(force_rollback=True), connection.cursor() as cursor:
             access = require_access(cursor, source.table, tenants, (Right.SELECT,), tenant=source.tenant)
         shape = shape_of(source, (), fast=True)
-        census = take_census(connection, shape, access, tenants, policy.today, policy.resource_holds())
         present = names_of(connection, source)
+        # Before the table is: what is archived meanwhile is late, and not missing.
+        with store.begin() as ledger:
+            in_table, archived = rows_in_table(ledger, source.name), archived_days(ledger, source.name, present)
+            promises = restored.open_promises(ledger, source.name)
+        census = take_census(connection, shape, access, tenants, policy.today, policy.resource_holds())
     with store.begin() as ledger:
-        in_table, archived = rows_in_table(ledger, source.name), archived_days(ledger, source.name, present)
-        never_came = restored.never_came(restored.open_promises(ledger, source.name), census.rows)
+        never_came = restored.never_came(promises, census.rows)
         remembered = vanishing.unanswered(ledger, source.name, never_came)
     awaited = {
         at: promise
