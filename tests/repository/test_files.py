@@ -158,6 +158,11 @@ def test_every_text_ends_in_a_newline_and_has_unix_line_ends() -> None:
     assert [file.name for file in tracked_files() if file.suffix not in BINARY and b"\r" in file.read_bytes()] == []
 
 
+def test_no_file_is_empty_but_markers_of_packages() -> None:
+    empty = {path.name for path in tracked_files() if not path.stat().st_size}
+    assert empty <= {"__init__.py", "py.typed"}
+
+
 def test_the_product_imports_only_what_is_deployed() -> None:
     product = [file for file in _python(PACKAGE) if not file.is_relative_to(PACKAGE / "local")]
     assert _undeclared(product, set(declared())) == set()

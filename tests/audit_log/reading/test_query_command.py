@@ -7,6 +7,8 @@ from collections.abc import Callable
 import pytest
 
 from tests.audit_log.conftest import Place
+from tests.audit_log.leaving.test_mending import mended
+from tests.audit_log.living import objects
 from tests.audit_log.rows import TABLE
 from tests.cli.conftest import Answer
 
@@ -79,3 +81,15 @@ def test_columns_of_one_name_keep_their_values(ask: Command) -> None:
 def test_a_user_that_a_row_does_not_have_is_null(place: Place, ask: Command) -> None:
     assert place.backend.execute(f"select count(*) from {TABLE} where user_id is not null") == [(0,)]
     assert {row["user_id"] for row in ask("--json").json} == {None}
+
+
+def test_what_earlier_revisions_cannot_show_any_more_is_told(place: Place, ask: Command) -> None:
+    damaged = min(objects(place))
+    place.store.path(damaged).write_bytes(b"not what was sealed")
+    mended(place)
+    assert ask("--limit", "0").err == ""
+    answer = ask("--revisions", "--limit", "0")
+    said = " ".join(answer.err.split())
+    assert answer.code == 0
+    assert "1 objects of earlier revisions are damaged or missing, and what they held is not shown" in said
+    assert f"{len(place.rows)} rows" in answer.out
