@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from uuid import uuid4
+
+import psycopg
 import pytest
+from psycopg import sql
 
 from adinsights_orchestration.audit_log.reading.query import Question, ask
 from adinsights_orchestration.audit_log.reading.verify import verify_range
 from adinsights_orchestration.audit_log.retention.again import archive_again
 from adinsights_orchestration.audit_log.retention.run import Retention
 from adinsights_orchestration.audit_log.source import AUDIT_LOG, SourceError
+from adinsights_orchestration.audit_log.table.catalog import columns_of
 from adinsights_orchestration.tenants.model import Tenant
 from tests.audit_log.archived import serve
 from tests.audit_log.conftest import LAST, Place
 from tests.audit_log.restoring import LATER, restore_live, rows_of
 from tests.audit_log.rows import FIRST, TABLE, moment
+from tests.conftest import PostgresServer
 
 UNUSUAL = {
     "tsvector": "to_tsvector('simple', 'spend rose')",
@@ -86,3 +92,18 @@ def test_a_database_that_spells_values_in_its_own_way_changes_nothing(place: Pla
     for setting in ("datestyle = 'SQL, DMY'", "intervalstyle = 'sql_standard'", "timezone = 'Asia/Kathmandu'"):
         place.backend.execute(f'alter database "{name}" set {setting}')
     comes_and_goes(place)
+
+
+def test_a_database_whose_text_is_of_no_known_encoding_is_refused(postgres_server: PostgresServer) -> None:
+    with psycopg.connect(postgres_server.create_database(), autocommit=True) as connection:
+        name = f"ascii_{uuid4().hex[:10]}"
+        connection.execute(
+            sql.SQL("create database {} encoding 'SQL_ASCII' lc_collate 'C' lc_ctype 'C' template template0").format(
+                sql.Identifier(name)
+            )
+        )
+    with (
+        psycopg.connect(postgres_server.server.dsn(name)) as connection,
+        pytest.raises(SourceError, match="the database's text is SQL_ASCII, not UTF8"),
+    ):
+        columns_of(connection.cursor(), AUDIT_LOG)

@@ -16,11 +16,10 @@ def columns_of(cursor: Cursor, source: Source) -> tuple[Column, ...]:
     Raises:
         SourceError: The table or a column is missing, or the database's text is not UTF-8.
     """
-    encoding = cursor.execute("select getdatabaseencoding()").fetchone()
-    if encoding is not None and encoding[0] != "UTF8":
-        raise SourceError(
-            f"the database's text is {encoding[0]}, not UTF8", next_step="The archive could not tell it truly."
-        )
+    ((encoding,),) = cursor.execute("select getdatabaseencoding()").fetchall()
+    if encoding != "UTF8":
+        name = encoding.decode() if isinstance(encoding, bytes) else encoding  # psycopg gives bytes for SQL_ASCII
+        raise SourceError(f"the database's text is {name}, not UTF8", next_step="The archive could not tell it truly.")
     cursor.execute(
         """select attname, format_type(atttypid, atttypmod) from pg_attribute
             where attrelid = to_regclass(%s) and attnum > 0 and not attisdropped order by attnum""",
